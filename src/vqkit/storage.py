@@ -1,0 +1,174 @@
+"""Files that are whole or not there: atomic writes, weights without pickle, fingerprints."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A name to write to, that takes the place of ``path`` once all is on disk, or is removed.
+
+    Args:
+        path: The file to make or to replace; its folder must exist.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        sync(part)
+        part.replace(path)
+        sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, that is renamed to ``path`` once all is on disk, or is removed.
+
+    Args:
+        path: The folder to make; it must not exist.
+
+    Raises:
+        FileExistsError: If there is something at ``path``.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; remove it or choose another name")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                sync(file)
+        part.rename(path)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or a folder is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    with atomic_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); it may have been cut") from None
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes named tensors as safetensors, whole or not at all; equal tensors, equal bytes."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_file(path) as part:
+        save_file(plain, part)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads named tensors.
+
+    Raises:
+        FileNotFoundError: If the file is not there.
+        ValueError: If it is not safetensors, or was cut.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is cut or damaged ({error}); restore it from a copy") from None
+
+
+def save_model(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
+    """Writes a module's weights, and the config that builds it, into a folder.
+
+    Args:
+        folder: Made when missing; other files in it stay.
+        module: Whose ``state_dict`` is written.
+        config: JSON values; ``format_version`` is added.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / WEIGHTS, module.state_dict())
+    write_json(folder / CONFIG, {"format_version": FORMAT_VERSION, **config})
+
+
+def load_config(folder: Path) -> dict[str, Any]:
+    """Reads the config of a saved module.
+
+    Raises:
+        FileNotFoundError: If the folder holds none.
+        ValueError: If another version of vqkit wrote it.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {CONFIG}; give the folder of a finished run")
+    config = read_json(path)
+    version = config.get("format_version") if isinstance(config, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format_version is {version}, this vqkit reads {FORMAT_VERSION}; "
+            "open it with the version of vqkit that wrote it"
+        )
+    return config
+
+
+def load_weights(folder: Path, module: nn.Module) -> None:
+    """Loads saved weights into a module of the same structure.
+
+    Raises:
+        FileNotFoundError: If the folder holds no weights.
+        ValueError: If the file is damaged or belongs to another structure.
+    """
+    path = Path(folder) / WEIGHTS
+    try:
+        module.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} does not fit the model: {first}") from None
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A name for exact weights: hexadecimal SHA-256 of all names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
