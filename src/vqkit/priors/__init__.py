@@ -1,0 +1,29 @@
+"""Priors: distributions over codes, from which new codes are drawn."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from vqkit.priors.base import Prior
+from vqkit.priors.conditioning import Conditioning
+from vqkit.priors.histogram import HistogramConfig, HistogramPrior
+from vqkit.priors.sampling import choose
+from vqkit.priors.transformer import TransformerConfig, TransformerPrior
+from vqkit.priors.uniform import UniformConfig, UniformPrior
+
+__all__ = [
+    "Conditioning",
+    "HistogramConfig",
+    "HistogramPrior",
+    "Prior",
+    "PriorConfig",
+    "TransformerConfig",
+    "TransformerPrior",
+    "UniformConfig",
+    "UniformPrior",
+    "choose",
+]
+
+PriorConfig = Annotated[
+    HistogramConfig | TransformerConfig | UniformConfig, Field(discriminator="type")
+]

@@ -1,0 +1,110 @@
+"""The prior that knows how often each entry occurs in each place."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from vqkit.codes import Codes, LevelSpec
+from vqkit.distributed import all_reduce
+from vqkit.priors.base import Prior
+from vqkit.priors.conditioning import Conditioning
+from vqkit.priors.sampling import draw
+from vqkit.schema import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class HistogramConfig:
+    """How often each entry occurs in each place, counted; the places independent."""
+
+    type: Literal["histogram"] = "histogram"
+
+    def build(self, specs: Sequence[LevelSpec], num_classes: int | None = None) -> "HistogramPrior":
+        """The prior over codes of these levels, with nothing counted."""
+        return HistogramPrior(specs, num_classes)
+
+
+class HistogramPrior(Prior):
+    """Independent integers, each with the frequencies of its own slot; labels make no difference.
+
+    With add-one smoothing p = (n + 1) / (N + K): n of the N integers counted at the slot are this
+    one of K. So what was never seen is improbable, not impossible, and the prior is uniform before
+    anything is counted. It has no parameters: it is made by ``count``, not by an optimizer.
+
+    Args:
+        specs: The shapes of the levels, coarsest first.
+        num_classes: Number of classes that labels may have, to check them.
+    """
+
+    occurrences: Tensor
+    starts: Tensor
+
+    def __init__(self, specs: Sequence[LevelSpec], num_classes: int | None = None) -> None:
+        super().__init__(specs, num_classes)
+        ends = self.slot_sizes.cumsum(0)
+        self.register_buffer("starts", ends - self.slot_sizes, persistent=False)
+        self.register_buffer("occurrences", torch.zeros(int(ends[-1]), dtype=torch.int64))
+
+    @property
+    def config(self) -> HistogramConfig:
+        return HistogramConfig()
+
+    @torch.no_grad()
+    def count(self, codes: Codes) -> None:
+        """Adds the codes of all ranks to the counts.
+
+        Args:
+            codes: Of the levels of ``specs``. With several processes, every rank calls this
+                equally often, with an empty batch where it has no more.
+
+        Raises:
+            ValueError: If the codes do not fit.
+        """
+        flat, mask = self.check_codes(codes), codes.flat_mask()
+        real = torch.ones_like(flat) if mask is None else mask.long()
+        found = torch.zeros_like(self.occurrences)
+        found.index_add_(0, (flat + self.starts).flatten(), real.flatten())
+        self.occurrences += all_reduce(found)
+
+    def nats(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
+        flat, mask = self.check_codes(codes), codes.flat_mask()
+        self.check_labels(given, len(flat))
+        seen = self.occurrences[flat + self.starts]
+        nats = (self.num_counted + self.slot_sizes).double().log() - (seen + 1).double().log()
+        return nats if mask is None else nats.masked_fill(~mask, 0)
+
+    @property
+    def num_counted(self) -> Tensor:
+        """Number of integers that were counted at each slot. (L,) int64"""
+        slots = torch.arange(len(self.slot_sizes), device=self.slot_sizes.device)
+        owner = slots.repeat_interleave(self.slot_sizes)
+        return torch.zeros_like(self.slot_sizes).index_add_(0, owner, self.occurrences)
+
+    def sample(
+        self,
+        num: int,
+        given: Conditioning | None = None,
+        *,
+        seed: int,
+        first: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Codes:
+        self.check_labels(given, num)
+        rows = self.occurrences.split(self.slot_sizes.tolist())
+
+        def next_logits(slot: int, previous: Tensor) -> Tensor:
+            return (rows[slot] + 1).double().log().expand(len(previous), -1)
+
+        return draw(
+            next_logits,
+            self.specs,
+            self.items(num, first),
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+        )
