@@ -1,0 +1,113 @@
+"""Restores images from a token set."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import torch
+from rich.progress import Progress
+from torch import Tensor
+
+from vqkit.codes import Codes
+from vqkit.distributed import barrier, is_main, rank, world_size
+from vqkit.modalities.image.pictures import save_png, to_uint8
+from vqkit.storage import FORMAT_VERSION, read_json, write_json
+from vqkit.tokens.encode import device_of, fill
+from vqkit.tokens.names import image_names
+from vqkit.tokens.token_set import TokenSet
+
+if TYPE_CHECKING:
+    from vqkit.autoencoder import VQVAE
+
+MARK = "decoded.json"
+
+
+def decode_dataset(
+    model: "VQVAE",
+    tokens: TokenSet,
+    folder: Path | str,
+    *,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> None:
+    """Writes the image of every item as a PNG named by its id.
+
+    Images that are there already are kept, so running it again continues where it stopped. Ranks
+    take batches in turn, and every batch has ``batch_size`` items, the last one being filled up:
+    an image is bit for bit the model's own reconstruction at that batch size.
+
+    Args:
+        model: The tokenizer that made the tokens, on its device.
+        tokens: What is decoded.
+        folder: Where the images go; made when missing.
+        batch_size: Items decoded at once.
+        progress: Whether to show a bar.
+
+    Raises:
+        ValueError: If another tokenizer made the tokens, or the folder holds anything else.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give at least 1")
+    tokens.check_tokenizer(model)
+    folder = Path(folder)
+    if is_main():
+        claim(folder, tokens)
+    barrier()
+    names = list(image_names(tokens.id(i) for i in range(len(tokens))))
+    starts = range(0, len(tokens), batch_size)[rank() :: world_size()]
+    with Progress(disable=not (progress and is_main())) as bar:
+        for start in bar.track(starts, description="decoding"):
+            items = range(start, min(start + batch_size, len(tokens)))
+            if not all((folder / names[i]).exists() for i in items):
+                images = decode_items(model, tokens, items, batch_size)
+                save_missing(folder, [names[i] for i in items], images)
+    barrier()
+
+
+def claim(folder: Path, tokens: TokenSet) -> None:
+    """Marks a new or empty folder as the place of these images.
+
+    Raises:
+        ValueError: If it holds anything but images of the same tokens.
+    """
+    mark = {
+        "kind": "decoded",
+        "format_version": FORMAT_VERSION,
+        "tokenizer": tokens.tokenizer,
+        "tokens": tokens.fingerprint,
+        "num_items": len(tokens),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / MARK
+    if path.exists():
+        if read_json(path) != mark:
+            raise ValueError(f"{folder} holds the images of other tokens; give another folder")
+    elif any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; give a new folder for the images")
+    else:
+        write_json(path, mark)
+
+
+def decode_items(
+    model: "VQVAE", tokens: TokenSet, items: Sequence[int], batch_size: int
+) -> Iterator[Tensor]:
+    """The images of some items in order. Each (C, H, W) uint8"""
+    codes = [tokens.codes(i) for i in items]
+    same = {part.specs for part in codes}
+    if len(same) == 1:
+        batches = [codes]
+    else:  # each size alone: padding would show at the borders
+        batches = [[part] for part in codes]
+    for batch in batches:
+        joined = Codes.cat(batch).map(lambda x: fill(x, batch_size)).to(device_of(model))
+        with torch.no_grad():
+            yield from to_uint8(model.decode(joined)[: len(batch)].cpu())
+
+
+def save_missing(folder: Path, names: Sequence[PurePosixPath], images: Iterator[Tensor]) -> None:
+    """Writes the images that are not there yet, each whole or not at all."""
+    for name, image in zip(names, images, strict=True):
+        path = folder / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_png(path, image)

@@ -1,0 +1,35 @@
+"""File names for items: from any id, unique, and never outside the folder."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+
+LONGEST = 100  # bytes of one part of a name; file systems allow 255
+IMAGE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?|ppm|pgm)$", re.IGNORECASE)
+
+
+def image_names(ids: Iterable[str]) -> Iterator[PurePosixPath]:
+    """A relative path ending in ``.png`` for each id, in order.
+
+    Folders of an id are kept. Steps upward, roots, drives and characters that a file system may
+    refuse are replaced. Where two ids would share a file, on a file system that ignores case
+    too, the later one gets its number appended.
+
+    Args:
+        ids: Names of items, of any form.
+    """
+    taken: set[str] = set()
+    for index, id in enumerate(ids):
+        *folders, stem = [safe(part) for part in re.split(r"[/\\]+", IMAGE.sub("", id))]
+        folders = [folder.replace(".", "_") for folder in folders if folder != "_"]
+        name = PurePosixPath(*folders, f"{stem}.png")
+        while str(name).casefold() in taken:
+            name = name.with_name(f"{name.stem}-{index}.png")
+        taken.add(str(name).casefold())
+        yield name
+
+
+def safe(part: str) -> str:
+    """One part of a path without anything that has a meaning to a file system."""
+    plain = re.sub(r"[^\w .()+=@,-]", "_", part).strip(" .")
+    return plain.encode()[:LONGEST].decode(errors="ignore") or "_"

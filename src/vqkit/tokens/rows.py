@@ -1,0 +1,108 @@
+"""One item of a token set, and its way from and to codes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vqkit.codes import Codes, Level, LevelSpec
+
+Shape = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """The codes of one item, without padding.
+
+    Attributes:
+        id: The item's name in its data.
+        codes: Levels coarsest first, each in raster order, codebooks last. (L,) int
+        shape: The lengths (*grid, Q) of each level, coarsest first.
+        label: The item's class; None when it has none.
+        mask: True where a code is real; None when all are. (L,) bool
+    """
+
+    id: str
+    codes: np.ndarray
+    shape: Shape
+    label: int | None = None
+    mask: np.ndarray | None = None
+
+
+def rows(codes: Codes, ids: Sequence[str], labels: Sequence[int | None]) -> list[Row]:
+    """The items of a batch one by one; padding at the end of a grid axis is cut away.
+
+    Args:
+        codes: Codes of B items.
+        ids: Their names. B
+        labels: Their classes. B
+    """
+    if codes.flat_mask() is None:
+        flat = codes.flat().cpu().numpy()
+        shape = tuple(tuple(level.indices.shape[1:]) for level in codes.levels)
+        return [Row(*item) for item in zip(ids, flat, [shape] * len(ids), labels, strict=True)]
+    items = [trim(codes[i : i + 1].to("cpu")) for i in range(len(ids))]
+    return [row(*item) for item in zip(items, ids, labels, strict=True)]
+
+
+def row(codes: Codes, id: str, label: int | None) -> Row:
+    """One item, given as a batch of one that holds no padding it can do without."""
+    mask = codes.flat_mask()
+    shape = tuple(tuple(level.indices.shape[1:]) for level in codes.levels)
+    real = None if mask is None or mask.all() else mask[0].numpy()
+    return Row(id, codes.flat()[0].numpy(), shape, label, real)
+
+
+def trim(codes: Codes) -> Codes:
+    """One item without the masked ends of its grid axes."""
+    levels = []
+    for level in codes.levels:
+        if level.mask is None:
+            levels.append(level)
+            continue
+        ends = level.mask[0].nonzero()
+        lengths = (ends.amax(0) + 1).tolist() if len(ends) else [1] * ends.shape[1]
+        box = (slice(None), *(slice(length) for length in lengths))
+        levels.append(
+            Level(level.indices[box], level.codebook_sizes, level.structure, level.mask[box])
+        )
+    return Codes(tuple(levels))
+
+
+def pad(codes: Codes, specs: Sequence[LevelSpec]) -> Codes:
+    """A batch of one with every grid as long as in ``specs``, masked where nothing was."""
+    levels = []
+    for level, spec in zip(codes.levels, specs, strict=True):
+        box = (slice(None), *(slice(length) for length in level.indices.shape[1:-1]))
+        indices = level.indices.new_zeros(1, *spec.grid, len(spec.codebook_sizes))
+        mask = torch.zeros(1, *spec.grid, dtype=torch.bool)
+        indices[box] = level.indices
+        mask[box] = True if level.mask is None else level.mask
+        levels.append(Level(indices, level.codebook_sizes, level.structure, mask))
+    return Codes(tuple(levels))
+
+
+def codes_of(
+    flat: Tensor, shape: Shape, specs: Sequence[LevelSpec], mask: Tensor | None = None
+) -> Codes:
+    """Items of one shape as codes.
+
+    Args:
+        flat: Codes. (B, L) int64
+        shape: The lengths (*grid, Q) of each level of these items.
+        specs: Codebooks and structures of the levels.
+        mask: True where a code is real; None when all are. (B, L) bool
+
+    Raises:
+        ValueError: If the shape does not go with the levels or with the number of codes.
+    """
+    if len(shape) != len(specs) or flat.shape[1] != sum(math.prod(lengths) for lengths in shape):
+        raise ValueError(f"codes of shape {shape} do not go with levels {tuple(specs)}")
+    own = [
+        LevelSpec(tuple(lengths[:-1]), spec.codebook_sizes, spec.structure)
+        for lengths, spec in zip(shape, specs, strict=True)
+    ]
+    return Codes.from_flat(flat, own, mask)
