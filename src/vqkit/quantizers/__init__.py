@@ -1,0 +1,30 @@
+"""Quantizers: light layers, importable alone."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import rebuild_dataclass
+
+from vqkit.quantizers.base import Quantized, Quantizer
+from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.ema import EMAConfig, EMAVectorQuantizer
+from vqkit.quantizers.normalized import Normalized, NormalizedConfig
+from vqkit.quantizers.vector import VectorQuantizer, VQConfig
+
+__all__ = [
+    "Codebook",
+    "EMAConfig",
+    "EMAVectorQuantizer",
+    "Normalized",
+    "NormalizedConfig",
+    "Quantized",
+    "Quantizer",
+    "QuantizerConfig",
+    "VQConfig",
+    "VectorQuantizer",
+]
+
+QuantizerConfig = Annotated[EMAConfig | NormalizedConfig | VQConfig, Field(discriminator="type")]
+
+# What is normalised may be any of the union, itself included.
+rebuild_dataclass(NormalizedConfig)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,146 @@
+"""The contract every quantizer keeps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor, nn
+
+from vqkit.means import Mean
+
+if TYPE_CHECKING:
+    from vqkit.quantizers.codebook import Codebook
+
+Structure = Literal["flat", "residual", "product"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """What a quantizer returns.
+
+    Attributes:
+        z_q: Exactly what ``indices`` decode to, with a gradient for ``z_e``; in the codebook's
+            float32, whatever ``z_e`` is. (..., D)
+        indices: One integer per codebook. (..., Q) int64
+        objective: Weighted sum of the terms, to be divided over all ranks and micro-batches. ()
+        terms: Its unweighted parts by name, means over real positions and coordinates. Each ()
+    """
+
+    z_q: Tensor
+    indices: Tensor
+    objective: Mean
+    terms: dict[str, Mean]
+
+    @property
+    def loss(self) -> Tensor:
+        """What to add to the loss when the layer is used alone. ()"""
+        return self.objective.value
+
+
+class Quantizer(nn.Module, ABC):
+    """Maps vectors to integers and back.
+
+    The last axis is quantized and every other axis is batch, so one quantizer serves images,
+    audio, text and plain vectors alike.
+
+    A masked position gets index 0 and the vector that index 0 decodes to. It receives no gradient
+    and has no part in any loss or statistic, whatever it holds.
+
+    Args:
+        dim: Length D of each vector.
+
+    Attributes:
+        structure: What the Q axis of the indices means: independent codes, stages of a residual,
+            or parts of a product.
+        commit_in_forward: Whether each training forward ends with ``commit``. The training engine
+            turns it off and commits once per optimizer step.
+    """
+
+    structure: Structure = "flat"
+    commit_in_forward: bool = True
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    @property
+    @abstractmethod
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Number of entries of each of the Q codebooks."""
+
+    @abstractmethod
+    def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
+        """Everything that training needs.
+
+        Args:
+            z_e: Encoder output. (..., D)
+            mask: True where a position is real; None when all are. (...) bool
+        """
+
+    @abstractmethod
+    def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The indices alone, the same in training and evaluation.
+
+        Args:
+            z_e: Encoder output. (..., D)
+            mask: True where a position is real; None when all are. (...) bool
+
+        Returns:
+            Indices. (..., Q) int64
+        """
+
+    @abstractmethod
+    def decode(self, indices: Tensor) -> Tensor:
+        """The vectors that indices stand for.
+
+        Args:
+            indices: One integer per codebook. (..., Q) int64
+
+        Returns:
+            Vectors. (..., D)
+        """
+
+    def commit(self) -> None:
+        """Moves what all forwards since the last commit ask to move; every rank must call it."""
+
+    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+        """Starts the codebook from encoder outputs, before the first training step.
+
+        Args:
+            z_e: Real vectors, the same on every rank, of several batches. (N, D)
+            seed: What every random choice depends on, now and in training.
+        """
+
+    def codebooks(self) -> tuple[Codebook, ...]:
+        """The learned codebooks, in the order of the Q axis."""
+        return ()
+
+    def check_indices(self, indices: Tensor) -> None:
+        """Raises ValueError unless the last axis of ``indices`` has one integer per codebook."""
+        num_codebooks = len(self.codebook_sizes)
+        if indices.dim() == 0 or indices.shape[-1] != num_codebooks:
+            shape = tuple(indices.shape)
+            raise ValueError(f"indices have shape {shape}; make the last axis {num_codebooks} long")
+
+
+def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Zeros at masked positions: what padding held, NaN included, has no effect and no gradient.
+
+    Args:
+        x: Vectors or indices. (..., D)
+        mask: True where a position is real; None when all are. (...) bool
+
+    Returns:
+        ``x``, zero where the mask is False. (..., D)
+
+    Raises:
+        ValueError: If the mask has not one element per position.
+    """
+    if mask is None:
+        return x
+    if mask.shape != x.shape[:-1]:
+        shapes = f"{tuple(mask.shape)}, but the positions are {tuple(x.shape[:-1])}"
+        raise ValueError(f"mask has shape {shapes}; give it one element per vector")
+    return x.masked_fill(~mask.unsqueeze(-1), 0)

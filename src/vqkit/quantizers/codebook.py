@@ -1,0 +1,257 @@
+"""The table of entries that a learned quantizer owns."""
+
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqkit import distributed
+from vqkit.quantizers.base import mask_out
+from vqkit.quantizers.kmeans import kmeans
+from vqkit.quantizers.revival import Nominees, nominate, replacements
+from vqkit.quantizers.search import nearest
+
+USAGE_DECAY = 0.99  # weight of the past in the usage of a codebook that gradients move
+
+Mover = Literal["gradients", "averages"]
+
+
+class Codebook(nn.Module):
+    """K entries, how they are used, and the statistics that may move them.
+
+    ``collect`` and ``nominate`` only add to what is pending; ``commit`` and ``revive`` move the
+    entries, so that several forward passes per step (accumulation, checkpointing, sharing) still
+    move them once. All ranks hold the same entries: the pending statistics of all are added
+    before they move anything, and every rank has to make the same calls in the same order.
+
+    The entries are float32, or float64 in a model that was converted by ``.double()``; no
+    conversion to half precision touches them.
+
+    Args:
+        size: Number of entries K.
+        dim: Length D of each entry.
+
+    Attributes:
+        entries: The table. (K, D)
+        average_counts: Running average of the vectors per step that chose each entry. (K,)
+        average_sums: Running average of the sum of those vectors. (K, D)
+        unused_for: Number of vectors that were quantized since each entry was used. (K,) int64
+        initialized: Whether the entries were started from data. () bool
+        seed: What all random numbers of the codebook depend on. () int64
+        step: Number of commits. () int64
+    """
+
+    average_counts: Tensor
+    average_sums: Tensor
+    unused_for: Tensor
+    initialized: Tensor
+    seed: Tensor
+    step: Tensor
+    pending_counts: Tensor
+    pending_sums: Tensor
+    pending_total: Tensor
+    nominees: Nominees
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        if size < 2 or dim < 1:
+            raise ValueError(f"codebook is {size} x {dim}; give at least 2 entries of length 1")
+        self.moved_by: Mover | None = None
+        self.is_initialized = False  # ``initialized`` without a wait for the device
+        entries = torch.randn(size, dim, dtype=torch.float32)
+        self.entries = nn.Parameter(entries)
+        self.register_buffer("average_counts", entries.new_zeros(size))
+        self.register_buffer("average_sums", torch.zeros_like(entries))
+        self.register_buffer("unused_for", torch.zeros(size, dtype=torch.int64))
+        self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("seed", torch.randint(2**62, ()))
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        # Not saved: a checkpoint is written between steps, when nothing is pending.
+        pending = {
+            "counts": torch.zeros(size, dtype=torch.int64),
+            "sums": torch.zeros_like(entries),
+            "total": torch.zeros((), dtype=torch.int64),
+        }
+        for name, value in pending.items():
+            self.register_buffer(f"pending_{name}", value, persistent=False)
+        self.nominees = Nominees(size, dim)
+
+    @classmethod
+    def from_entries(cls, entries: Tensor) -> Self:
+        """A codebook that starts from given entries (K, D) instead of from data."""
+        codebook = cls(*entries.shape)
+        codebook.load_state_dict({"entries": entries}, strict=False)
+        return codebook
+
+    @property
+    def size(self) -> int:
+        """Number of entries K."""
+        return self.entries.shape[0]
+
+    def check_shape(self, size: int, dim: int) -> None:
+        """Raises ValueError unless there are ``size`` entries of length ``dim``."""
+        if self.entries.shape != (size, dim):
+            shape = tuple(self.entries.shape)
+            raise ValueError(f"codebook has shape {shape}; give one of shape {(size, dim)}")
+
+    def claim(self, mover: Mover) -> None:
+        """Says what moves the entries; raises ValueError where another owner said otherwise."""
+        if self.moved_by not in (None, mover):
+            raise ValueError(
+                f"codebook is moved by {self.moved_by} already and {mover} would fight them; "
+                "share it between quantizers of one kind"
+            )
+        self.moved_by = mover
+        self.entries.requires_grad_(mover == "gradients")
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """Vectors (..., D) to the indices (...) of their nearest entries."""
+        return nearest(z, self.entries)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Indices (...) to their entries (..., D)."""
+        return F.embedding(indices, self.entries)
+
+    @torch.no_grad()
+    def initialize(self, z: Tensor, *, seed: int | Tensor, decay: float = USAGE_DECAY) -> None:
+        """Starts the entries from vectors, as if these had been committed once.
+
+        Args:
+            z: Real vectors, the same on every rank. (N, D)
+            seed: What this and all later random numbers of the codebook depend on.
+            decay: Weight of the past in the averages that follow.
+
+        Raises:
+            ValueError: If there are no vectors, or one is not finite.
+        """
+        self.seed.copy_(distributed.all_gather(self.seed.new_tensor(int(seed)))[0])
+        start = kmeans(z.to(self.entries.dtype), self.size, seed=int(self.seed))
+        # Equal vectors may still give other bits on another device: the first rank's count.
+        self.entries.copy_(distributed.all_gather(start.entries)[0])
+        counts = distributed.all_gather(start.counts)[0].to(self.entries.dtype)
+        self.average_counts.copy_((1 - decay) * counts)
+        self.average_sums.copy_(self.average_counts.unsqueeze(-1) * self.entries)
+        self.unused_for.zero_()
+        self.initialized.fill_(True)
+        self.is_initialized = True
+
+    @torch.no_grad()
+    def initialize_from_batch(
+        self, z: Tensor, mask: Tensor | None = None, *, decay: float = USAGE_DECAY
+    ) -> None:
+        """Starts the entries from the real vectors of one batch of all ranks, if there are any.
+
+        Args:
+            z: Vectors of this rank. (..., D)
+            mask: True where a position is real; None when all are. (...) bool
+            decay: Weight of the past in the averages that follow.
+        """
+        rows = z.reshape(-1, z.shape[-1]) if mask is None else z[mask]
+        joined = distributed.gather_rows(rows.detach())
+        if len(joined):
+            self.initialize(joined, seed=self.seed, decay=decay)
+
+    @torch.no_grad()
+    def collect(self, z: Tensor, indices: Tensor, mask: Tensor | None = None) -> None:
+        """Adds vectors to the pending statistics of their entries.
+
+        Args:
+            z: Vectors. (..., D)
+            indices: The entry of each vector. (...) int64
+            mask: True where a position is real; None when all are. (...) bool
+        """
+        rows = indices.flatten()
+        real = torch.ones_like(rows) if mask is None else mask.flatten().long()
+        vectors = mask_out(z, mask).reshape(-1, z.shape[-1]).to(self.entries.dtype)
+        self.pending_counts.index_add_(0, rows, real)
+        self.pending_sums.index_add_(0, rows, vectors)
+
+    @torch.no_grad()
+    def nominate(self, z: Tensor, errors: Tensor, mask: Tensor | None = None) -> None:
+        """Enters vectors into the race for the places of dead entries.
+
+        Args:
+            z: Vectors. (..., D)
+            errors: Mean squared error of each against its entry. (...)
+            mask: True where a position is real; None when all are. (...) bool
+        """
+        vectors = z.reshape(-1, z.shape[-1]).to(self.entries.dtype)
+        real = None if mask is None else mask.flatten()
+        seed, step, total = self.seed, self.step, self.pending_total
+        nominate(self.nominees, vectors, errors.flatten(), real, seed, step, total)
+
+    @torch.no_grad()
+    def commit(self, decay: float | None) -> None:
+        """Takes the pending statistics of all ranks into the averages; they may move the entries.
+
+        Both averages start at 0 and so are short by the factor 1 - decay^t after t commits. It
+        cancels in sum / count, which makes the entry a bias-corrected average from the start.
+
+        Args:
+            decay: Weight of the past, at least 0 and less than 1; None where gradients move the
+                entries, and only their use is followed.
+        """
+        counts = distributed.all_reduce(self.pending_counts)
+        used, total = counts > 0, counts.sum()
+        # With nothing pending (a second commit of a shared codebook) the past must not fade.
+        weight = (total > 0) * (1 - (USAGE_DECAY if decay is None else decay))
+        self.average_counts.lerp_(counts.to(self.entries.dtype), weight.to(self.entries.dtype))
+        self.unused_for.add_(total).masked_fill_(used, 0)
+        self.step.add_(total > 0)
+        if decay is not None:
+            sums = distributed.all_reduce(self.pending_sums)
+            self.average_sums.lerp_(sums, weight.to(self.entries.dtype))
+            means = self.average_sums / self.average_counts.unsqueeze(-1)
+            self.entries.copy_(torch.where(used.unsqueeze(-1), means, self.entries))
+        self.pending_counts.zero_()
+        self.pending_sums.zero_()
+        self.pending_total.zero_()
+
+    @torch.no_grad()
+    def revive(self, decay: float | None) -> None:
+        """Replaces dead entries by vectors of the step; right after ``commit``.
+
+        Args:
+            decay: That of ``commit``.
+        """
+        decay = USAGE_DECAY if decay is None else decay
+        found = replacements(self.nominees, self.entries, self.average_counts, self.unused_for)
+        rows, accepted, vectors = found.rows, found.accepted, found.vectors
+        column = accepted.unsqueeze(-1)
+        # As if it had been committed once, with one vector: sum / count is the entry.
+        self.entries[rows] = torch.where(column, vectors, self.entries[rows])
+        self.average_sums[rows] = torch.where(
+            column, (1 - decay) * vectors, self.average_sums[rows]
+        )
+        self.average_counts[rows] = self.average_counts[rows].masked_fill(accepted, 1 - decay)
+        self.unused_for[rows] = self.unused_for[rows].masked_fill(accepted, 0)
+        self.nominees.clear()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # model.half() moves a codebook but must not round it: rounded entries are other entries.
+        def convert(tensor: Tensor) -> Tensor:
+            converted = fn(tensor)
+            if tensor.is_floating_point() and converted.element_size() < 4:
+                return tensor.to(converted.device)
+            return converted
+
+        return super()._apply(convert, recurse)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if f"{prefix}entries" in state_dict and f"{prefix}initialized" not in state_dict:
+            self.initialized.fill_(True)  # entries that are given are a start
+        self.is_initialized = bool(self.initialized)

@@ -1,0 +1,123 @@
+"""Vector quantization with a codebook of running averages."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from vqkit.means import Mean
+from vqkit.quantizers.base import Quantized, Quantizer, mask_out
+from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.gradients import straight_through
+from vqkit.quantizers.vector import at_least_zero
+from vqkit.schema import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EMAConfig:
+    """Nearest entry of a codebook that averages the vectors it replaced."""
+
+    type: Literal["ema"] = "ema"
+    codebook_size: Annotated[int, Field(ge=2)] = 512
+    """Number of entries K."""
+    commitment: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25
+    """Weight of the loss that pulls the encoder toward its entry."""
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Weight of the past in the running averages."""
+    revive: bool = True
+    """Whether entries that nobody uses are replaced by vectors that fit badly."""
+
+    def build(self, dim: int) -> "EMAVectorQuantizer":
+        """The quantizer for vectors of length ``dim``."""
+        return EMAVectorQuantizer(
+            dim,
+            self.codebook_size,
+            commitment=self.commitment,
+            decay=self.decay,
+            revive=self.revive,
+        )
+
+
+class EMAVectorQuantizer(Quantizer):
+    """Replaces each vector by its nearest entry, the running average of such vectors.
+
+    Neural Discrete Representation Learning, appendix A.1, https://arxiv.org/abs/1711.00937
+
+    Args:
+        dim: Length D of each vector.
+        codebook_size: Number of entries K.
+        commitment: Weight of the loss that pulls the encoder toward its entry.
+        decay: Weight of the past in the running averages, at least 0 and less than 1.
+        revive: Whether entries that nobody uses are replaced by vectors that fit badly.
+        commit_in_forward: Whether each training forward moves the entries. Turn it off, and call
+            ``commit`` once per optimizer step, when a step has several forward passes
+            (accumulation, activation checkpointing) or the codebook is shared.
+        codebook: Entries shared with another quantizer; its own when None.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        *,
+        commitment: float = 0.25,
+        decay: float = 0.99,
+        revive: bool = True,
+        commit_in_forward: bool = True,
+        codebook: Codebook | None = None,
+    ) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay is {decay}; give a number of at least 0 and less than 1")
+        super().__init__(dim)
+        self.codebook = codebook or Codebook(codebook_size, dim)
+        self.codebook.check_shape(codebook_size, dim)
+        self.codebook.claim("averages")  # no optimizer may
+        self.commitment = at_least_zero(commitment)
+        self.decay = decay
+        self.revive = revive
+        self.commit_in_forward = commit_in_forward
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return (self.codebook.size,)
+
+    def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
+        z_e = mask_out(z_e, mask)
+        if self.training and not self.codebook.is_initialized:
+            self.codebook.initialize_from_batch(z_e, mask, decay=self.decay)
+        indices = self.encode(z_e, mask)
+        z_q = self.decode(indices)
+        errors = (z_e - z_q).square().mean(-1)
+        commitment = Mean.over(errors, mask)
+        if self.training:
+            self.codebook.collect(z_e, indices.squeeze(-1), mask)
+            if self.revive:
+                self.codebook.nominate(z_e, errors, mask)
+            if self.commit_in_forward:
+                self.commit()
+        return Quantized(
+            z_q=straight_through(z_e, z_q),
+            indices=indices,
+            objective=Mean(self.commitment * commitment.total, commitment.count),
+            terms={"commitment": commitment},
+        )
+
+    def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
+        return mask_out(self.codebook.nearest(z_e).unsqueeze(-1), mask)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        self.check_indices(indices)
+        return self.codebook.lookup(indices.squeeze(-1))
+
+    def commit(self) -> None:
+        """Moves the entries by all that was collected since the last commit."""
+        self.codebook.commit(self.decay)
+        if self.revive:
+            self.codebook.revive(self.decay)
+
+    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+        self.codebook.initialize(z_e, seed=seed, decay=self.decay)
+
+    def codebooks(self) -> tuple[Codebook, ...]:
+        return (self.codebook,)

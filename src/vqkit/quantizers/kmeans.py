@@ -1,0 +1,143 @@
+"""A first codebook from vectors: greedy k-means++ and a few Lloyd steps."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vqkit import random
+from vqkit.quantizers.search import nearest
+
+MAX_SEQUENTIAL = 4096  # above, entries are drawn in rounds: the sequential start costs K passes
+ROUNDS = 8
+TRIALS = 8
+NOISE = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class KMeans:
+    """Centres, and how many vectors each stands for.
+
+    Attributes:
+        entries: The mean of its vectors, each. (K, D)
+        counts: Number of vectors nearest to each entry. (K,) int64
+    """
+
+    entries: Tensor
+    counts: Tensor
+
+
+@torch.no_grad()
+def kmeans(vectors: Tensor, size: int, *, seed: int, iterations: int = 10) -> KMeans:
+    """Entries that stand for vectors with little squared error.
+
+    k-means++, https://theory.stanford.edu/~sergei/papers/kMeansPP-soda.pdf, in its greedy form:
+    of several draws the one that leaves the least error is kept. Fewer vectors than entries are
+    no error: each is an entry, and the rest are noisy copies that stand for nothing.
+
+    Args:
+        vectors: What to stand for. (N, D)
+        size: Number of entries K.
+        seed: What every draw depends on.
+        iterations: Number of Lloyd steps.
+
+    Raises:
+        ValueError: If there are no vectors, or one is not finite.
+    """
+    if len(vectors) == 0:
+        raise ValueError("vectors are none; give at least one to start a codebook from")
+    if not vectors.isfinite().all():
+        raise ValueError("vectors hold values that are not finite; look for the cause before")
+    center = vectors.mean(0)
+    points = vectors - center
+    if len(points) <= size:
+        entries = points[torch.arange(size, device=points.device) % len(points)]
+    else:
+        start = sequential_start if size <= MAX_SEQUENTIAL else start_in_rounds
+        entries = start(points, size, seed)
+        for iteration in range(iterations):
+            entries = lloyd_step(points, entries, random.hash_int(seed, iteration))
+    counts = _counts(nearest(points, entries), size)
+    noise = torch.randn(entries.shape, generator=random.generator(seed), dtype=entries.dtype)
+    scale = NOISE * points.std(0, correction=0)
+    unused = (counts == 0).unsqueeze(-1)
+    entries = torch.where(unused, entries + scale * noise.to(entries.device), entries)
+    return KMeans(entries + center, counts)
+
+
+def sequential_start(points: Tensor, size: int, seed: int) -> Tensor:
+    """Greedy k-means++: each next entry is the best of several vectors drawn by squared error."""
+    norms = points.square().sum(-1)
+    errors = norms.new_full((len(points),), torch.inf)
+    chosen = torch.zeros(size, dtype=torch.int64, device=points.device)
+    trials = torch.arange(TRIALS, device=points.device)
+    for k in range(size):
+        weights = torch.ones_like(errors) if k == 0 else errors
+        drawn = draw(weights, random.uniform(seed, k, trials))
+        distances = norms + norms[drawn, None] - 2 * points[drawn] @ points.T
+        left = torch.minimum(distances.clamp_(min=0), errors)
+        best = left.sum(-1).argmin()
+        chosen[k], errors = drawn[best], left[best]
+    return points[chosen]
+
+
+def start_in_rounds(points: Tensor, size: int, seed: int) -> Tensor:
+    """Draws by squared error, many at a time: the cost does not grow with K passes.
+
+    Scalable k-means++, https://arxiv.org/abs/1203.6402, with as many draws as entries are wanted.
+    """
+    entries = points[:0]
+    errors = torch.ones_like(points[:, 0])
+    rows = torch.arange(len(points), device=points.device)
+    for done in range(ROUNDS):
+        num = (size - len(entries)) // (ROUNDS - done)
+        keys = -random.uniform(seed, done, rows).log() / errors
+        new = points[keys.topk(num, largest=False).indices]
+        entries = torch.cat([entries, new])
+        distances = (points - new[nearest(points, new)]).square().sum(-1)
+        errors = distances if done == 0 else torch.minimum(errors, distances)
+    return entries
+
+
+def lloyd_step(points: Tensor, entries: Tensor, seed: int) -> Tensor:
+    """Moves each entry to the mean of its vectors, and each without any to a vector far from its.
+
+    Args:
+        points: Vectors. (N, D)
+        entries: Centres. (K, D)
+        seed: What the draws for empty clusters depend on.
+
+    Returns:
+        Better centres. (K, D)
+    """
+    size = len(entries)
+    indices = nearest(points, entries)
+    counts = _counts(indices, size)
+    sums = torch.zeros_like(entries).index_add_(0, indices, points)
+    means = sums / counts.clamp(min=1).unsqueeze(-1)
+    errors = (points - entries[indices]).square().sum(-1)
+    rows = torch.arange(len(points), device=points.device)
+    keys = -random.uniform(seed, rows).log() / errors
+    drawn = keys.topk(size, largest=False).indices
+    empty = counts == 0
+    rank = empty.cumsum(0) - 1  # the first empty cluster takes the first draw
+    return torch.where(empty.unsqueeze(-1), points[drawn[rank.clamp(min=0)]], means)
+
+
+def draw(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """Indices drawn with probability proportional to weights, by the inverse of their sum.
+
+    Args:
+        weights: At least 0 each. (N,)
+        uniforms: Numbers between 0 and 1. (T,) float64
+
+    Returns:
+        Indices. (T,) int64
+    """
+    edges = weights.double().cumsum(0)
+    return torch.searchsorted(edges, uniforms * edges[-1], right=True).clamp(max=len(weights) - 1)
+
+
+def _counts(indices: Tensor, size: int) -> Tensor:
+    """How often each index occurs. (N,) -> (K,) int64"""
+    return indices.new_zeros(size).index_add_(0, indices, torch.ones_like(indices))

@@ -1,0 +1,115 @@
+"""Vectors of one length or one spread, before any quantizer."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from vqkit.quantizers.base import Quantized, Quantizer, mask_out
+from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.ema import EMAConfig
+from vqkit.schema import STRICT
+
+if TYPE_CHECKING:
+    from vqkit.quantizers import QuantizerConfig
+
+How = Literal["layernorm", "l2"]
+EPSILON = 1e-5  # added to the variance: bounds the gradient of a vector near 0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NormalizedConfig:
+    """Any quantizer behind a normalisation of the encoder's outputs."""
+
+    type: Literal["normalized"] = "normalized"
+    # Field, because a class that is rebuilt loses docstrings under fields before Python 3.13.
+    quantizer: Annotated[
+        "QuantizerConfig", Field(description="Any quantizer, for the normalised vectors.")
+    ] = EMAConfig()
+    how: Annotated[
+        How,
+        Field(
+            description="layernorm: each vector has mean 0 and variance 1 over its coordinates; "
+            "l2: each vector has length 1."
+        ),
+    ] = "layernorm"
+
+    def build(self, dim: int) -> "Normalized":
+        """The quantizer for vectors of length ``dim``."""
+        return Normalized(self.quantizer.build(dim), self.how)
+
+
+class Normalized(Quantizer):
+    """Quantizes normalised vectors: encoder outputs cannot grow, and none is far from all entries.
+
+    Lookup, losses, statistics and the value that leaves are all those of the normalised vectors;
+    the gradient passes through the normalisation. LayerNorm: https://arxiv.org/abs/1607.06450;
+    vectors of length 1: https://arxiv.org/abs/2110.04627, section 3.2.
+
+    Args:
+        quantizer: Any quantizer.
+        how: "layernorm" for mean 0 and variance 1 over the coordinates, "l2" for length 1.
+    """
+
+    def __init__(self, quantizer: Quantizer, how: How = "layernorm") -> None:
+        if how not in ("layernorm", "l2"):
+            raise ValueError(f"how is {how!r}; give 'layernorm' or 'l2'")
+        if how == "layernorm" and quantizer.dim < 2:
+            raise ValueError("dim is 1; layernorm needs vectors of at least 2 coordinates")
+        super().__init__(quantizer.dim)
+        self.quantizer = quantizer
+        self.how = how
+        self.structure = quantizer.structure
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return self.quantizer.codebook_sizes
+
+    @property
+    def commit_in_forward(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the quantizer inside."""
+        return self.quantizer.commit_in_forward
+
+    @commit_in_forward.setter
+    def commit_in_forward(self, value: bool) -> None:
+        self.quantizer.commit_in_forward = value
+
+    def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
+        return self.quantizer(self.normalize(mask_out(z_e, mask)), mask)
+
+    def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.quantizer.encode(self.normalize(mask_out(z_e, mask)), mask)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        return self.quantizer.decode(indices)
+
+    def commit(self) -> None:
+        self.quantizer.commit()
+
+    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+        self.quantizer.initialize(self.normalize(z_e), seed=seed)
+
+    def codebooks(self) -> tuple[Codebook, ...]:
+        return self.quantizer.codebooks()
+
+    def normalize(self, z_e: Tensor) -> Tensor:
+        """The vectors that are quantized.
+
+        Args:
+            z_e: Encoder output. (..., D)
+
+        Returns:
+            Normalised vectors, float32 where ``z_e`` has half precision. (..., D)
+
+        Raises:
+            ValueError: If the vectors have another length than the quantizer's.
+        """
+        if z_e.shape[-1] != self.dim:
+            raise ValueError(f"z_e has vectors of length {z_e.shape[-1]}, this needs {self.dim}")
+        z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
+        if self.how == "layernorm":
+            return F.layer_norm(z_e, (self.dim,), eps=EPSILON)
+        return F.rms_norm(z_e, (self.dim,), eps=EPSILON) / self.dim**0.5
