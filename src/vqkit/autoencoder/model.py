@@ -1,0 +1,304 @@
+"""The autoencoder with discrete codes: encoder, quantizers, decoder and objective in one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from vqkit import random
+from vqkit.autoencoder import hub, saving
+from vqkit.autoencoder.distribution import Distribution, Objective
+from vqkit.autoencoder.hierarchy import channels_first, check_codes, descend, level_mask
+from vqkit.autoencoder.output import Output
+from vqkit.autoencoder.start import check_enough, joined_vectors, real_values
+from vqkit.codes import Codes, Level
+from vqkit.means import Mean
+from vqkit.nn.evaluating import evaluating
+from vqkit.quantizers.base import Quantized, Quantizer
+from vqkit.quantizers.codebook import Codebook
+
+if TYPE_CHECKING:
+    from vqkit.autoencoder.config import VQVAEConfig
+
+
+class VQVAE(nn.Module):
+    """Learns discrete codes of items, and items back from codes.
+
+    Neural Discrete Representation Learning, https://arxiv.org/abs/1711.00937; with several levels,
+    VQ-VAE-2, https://arxiv.org/abs/1906.00446
+
+    Args:
+        encoder: From items (B, C, *grid) to features (B, D, *grid), or to a tuple of them, one for
+            each level, coarsest first.
+        quantizers: One, or one for each level, coarsest first.
+        decoder: From the quantized vectors of each level, (B, D, *grid) each, to what the
+            objective reads, (B, O, *grid).
+        objective: What the decoder is trained for, a module.
+        top_down: For several levels, see ``hierarchy.descend``.
+        config: What built the parts, saved with the weights; None if something else built them.
+
+    Raises:
+        ValueError: If there are no quantizers, or not one top-down module for each finer level.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        quantizers: Quantizer | Sequence[Quantizer],
+        decoder: nn.Module,
+        objective: Objective,
+        *,
+        top_down: Sequence[nn.Module] = (),
+        config: VQVAEConfig | None = None,
+    ) -> None:
+        super().__init__()
+        levels = [quantizers] if isinstance(quantizers, Quantizer) else list(quantizers)
+        if not levels:
+            raise ValueError("quantizers are none; give one for each level of codes")
+        if len(top_down) not in (0, len(levels) - 1):
+            have = f"top_down has {len(top_down)} modules for {len(levels)} levels"
+            raise ValueError(f"{have}; give {len(levels) - 1}, or none")
+        self.encoder = encoder
+        self.quantizers = cast(Sequence[Quantizer], nn.ModuleList(levels))
+        self.top_down = nn.ModuleList(top_down)
+        self.decoder = decoder
+        self.objective = objective
+        self.config = config
+        self._layouts: dict[torch.Size, tuple[list[str], list[tuple[int, ...]]]] = {}
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Output:
+        """Everything that training needs.
+
+        Args:
+            x: Items as the data give them. (B, C, *grid)
+            mask: True where x is real; None when all is. (B, *grid) bool
+
+        Raises:
+            ValueError: If x or the mask has a shape or values that do not fit.
+        """
+        x = self._normalized(x, mask)
+        z_e: list[Tensor] = []
+        masks: list[Tensor | None] = []
+        found: list[Quantized] = []
+
+        def quantize(level: int, vectors: Tensor) -> Tensor:
+            z_e.append(vectors)
+            masks.append(level_mask(mask, vectors.shape[1:-1]))
+            found.append(self.quantizers[level](vectors, masks[level]))
+            return channels_first(found[level].z_q, dtype_of(self.decoder))
+
+        outputs = self.decoder(*descend(self._features(x), self.top_down, quantize))
+        objectives, terms = dict(self.objective.loss(outputs, x, mask)), dict[str, Mean]()
+        for level, result in enumerate(found):
+            objectives[self._name("quantizer", level)] = result.objective
+            terms |= {self._name(name, level): mean for name, mean in result.terms.items()}
+        codes = self._codes([result.indices for result in found], masks)
+        return Output(self.objective.distribution(outputs), codes, objectives, terms, tuple(z_e))
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, mask: Tensor | None = None) -> Codes:
+        """The codes of items, the same in training and evaluation.
+
+        Args:
+            x: Items as the data give them. (B, C, *grid)
+            mask: True where x is real; None when all is. (B, *grid) bool
+
+        Raises:
+            ValueError: If x or the mask has a shape or values that do not fit.
+        """
+        x = self._normalized(x, mask)
+        indices: list[Tensor] = []
+        masks: list[Tensor | None] = []
+
+        def quantize(level: int, vectors: Tensor) -> Tensor:
+            masks.append(level_mask(mask, vectors.shape[1:-1]))
+            indices.append(self.quantizers[level].encode(vectors, masks[level]))
+            z_q = self.quantizers[level].decode(indices[level])
+            return channels_first(z_q, dtype_of(self.decoder))
+
+        with evaluating(self):
+            descend(self._features(x), self.top_down, quantize)
+        return self._codes(indices, masks)
+
+    def decode(self, codes: Codes) -> Tensor:
+        """The most probable items that have these codes. (B, C, *grid)
+
+        Raises:
+            ValueError: If the codes are another tokenizer's, or out of range.
+        """
+        return self.distribution(codes).mode()
+
+    @torch.no_grad()
+    def distribution(self, codes: Codes) -> Distribution:
+        """What the decoder says of the items that have these codes.
+
+        Raises:
+            ValueError: If the codes are another tokenizer's, or out of range.
+        """
+        check_codes(codes, self.quantizers)
+        vectors = [
+            quantizer.decode(level.indices)
+            for quantizer, level in zip(self.quantizers, codes.levels, strict=True)
+        ]
+        with evaluating(self):
+            outputs = self.decoder(*(channels_first(z, dtype_of(self.decoder)) for z in vectors))
+        return self.objective.distribution(outputs)
+
+    @torch.no_grad()
+    def counts(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """The counts of the forward's objectives, without its cost once a shape was seen.
+
+        Args:
+            x: Items as the data give them. (B, C, *grid)
+            mask: True where x is real; None when all is. (B, *grid) bool
+
+        Returns:
+            By the names of ``Output.objectives``. Each () int64
+        """
+        names, grids = self._layout(x)
+        values = torch.tensor(x.numel(), device=x.device)
+        if mask is not None:
+            values = mask.sum() * x.shape[1]
+        found = dict.fromkeys(names, values)
+        for level, grid in enumerate(grids):
+            real = level_mask(mask, grid)
+            count = torch.tensor(len(x) * torch.Size(grid).numel(), device=x.device)
+            found[self._name("quantizer", level)] = count if real is None else real.sum()
+        return found
+
+    @torch.no_grad()
+    def initialize(
+        self, batches: Sequence[Tensor | tuple[Tensor, Tensor | None]], *, seed: int
+    ) -> None:
+        """Starts the objective and the codebooks from data; every rank must call it.
+
+        Args:
+            batches: Items as the data give them, (B, C, *grid), alone or with their masks; as many
+                on every rank.
+            seed: What every random choice depends on.
+
+        Raises:
+            ValueError: If a codebook has more entries than there are vectors in the batches.
+        """
+        pairs = [batch if isinstance(batch, tuple) else (batch, None) for batch in batches]
+        if not pairs:
+            raise ValueError("there are no batches to start from; give at least one")
+        self.objective.observe(real_values(self._normalized(x, mask), mask) for x, mask in pairs)
+        for level, quantizer in enumerate(self.quantizers):
+            with evaluating(self):
+                vectors = joined_vectors(
+                    (self._vectors(x, mask, level) for x, mask in pairs), len(pairs), seed
+                )
+            check_enough(quantizer, len(vectors))
+            quantizer.initialize(vectors, seed=random.hash_int(seed, level))
+
+    def commit(self) -> None:
+        """Moves the codebooks by all that the forwards since the last commit collected."""
+        for quantizer in self.quantizers:
+            quantizer.commit()
+
+    def codebooks(self) -> dict[str, Codebook]:
+        """The learned codebooks by name: ``quantizer``, ``quantizer_1.0`` and the like."""
+        named = {}
+        for level, quantizer in enumerate(self.quantizers):
+            books, name = quantizer.codebooks(), self._name("quantizer", level)
+            for place, book in enumerate(books):
+                named[name if len(books) == 1 else f"{name}.{place}"] = book
+        return named
+
+    def fingerprint(self) -> str:
+        """A name for all that determines codes and reconstructions. Hexadecimal"""
+        return saving.fingerprint(self)
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Writes weights and config into a folder, made when missing; other files in it stay."""
+        saving.save(self, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path | str, model: VQVAE | None = None, device: torch.device | str = "cpu"
+    ) -> VQVAE:
+        """Opens a saved model, in evaluation mode.
+
+        Args:
+            folder: What ``save_pretrained`` wrote, or a finished run.
+            model: Of your own parts, to load the weights into; None if vqkit built it.
+            device: Where to put the model.
+
+        Raises:
+            FileNotFoundError: If the folder holds no saved model.
+            ValueError: If it holds something else, is damaged, or does not fit ``model``.
+        """
+        return saving.load(folder, model, device)
+
+    @classmethod
+    def from_hub(cls, repo_id: str, model: VQVAE | None = None) -> VQVAE:
+        """Opens a model that is on the hub under ``owner/name``; see ``from_pretrained``."""
+        return saving.load(hub.download(repo_id), model, "cpu")
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True) -> None:
+        """Saves the model on the hub under ``owner/name``."""
+        hub.upload(self.save_pretrained, repo_id, private=private)
+
+    def _normalized(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Items as the encoder reads them, 0 wherever nothing is real. (B, C, *grid)"""
+        if mask is None:
+            return self.objective.normalize(x)
+        if mask.dtype != torch.bool or mask.shape != x.shape[:1] + x.shape[2:]:
+            have = f"mask is {mask.dtype} of shape {tuple(mask.shape)}, x has {tuple(x.shape)}"
+            raise ValueError(f"{have}; give booleans, one for all channels of a position")
+        padding = ~mask.unsqueeze(1)
+        # Before, since padding may hold anything; after, since 0 must not depend on the type.
+        return self.objective.normalize(x.masked_fill(padding, 0)).masked_fill(padding, 0)
+
+    def _features(self, x: Tensor) -> Sequence[Tensor]:
+        """What the encoder makes of normalised items, for each level. Each (B, D, *grid)"""
+        features = self.encoder(x.to(dtype_of(self.encoder)))
+        features = [features] if isinstance(features, Tensor) else features
+        if len(features) != len(self.quantizers):
+            have = f"the encoder gave {len(features)} levels, there are {len(self.quantizers)}"
+            raise ValueError(f"{have} quantizers; give one quantizer for each")
+        return features
+
+    def _vectors(self, x: Tensor, mask: Tensor | None, last: int) -> Tensor:
+        """The real vectors that a level is to quantize, in at least float32. (N, D)"""
+        kept: list[Tensor] = []
+
+        def quantize(level: int, vectors: Tensor) -> Tensor:
+            quantizer = self.quantizers[level]
+            real = level_mask(mask, vectors.shape[1:-1])
+            if level == last:
+                kept.append(vectors.flatten(0, -2) if real is None else vectors[real])
+            z_q = quantizer.decode(quantizer.encode(vectors, real))
+            return channels_first(z_q, dtype_of(self.decoder))
+
+        features = self._features(self._normalized(x, mask))
+        descend(features[: last + 1], self.top_down, quantize)
+        return kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))
+
+    def _codes(self, indices: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Codes:
+        levels = zip(self.quantizers, indices, masks, strict=True)
+        return Codes(tuple(Level(i, q.codebook_sizes, q.structure, m) for q, i, m in levels))
+
+    def _layout(self, x: Tensor) -> tuple[list[str], list[tuple[int, ...]]]:
+        """The objective's names and the grids of the levels, for items of the shape of x's."""
+        shape = x.shape[1:]
+        if shape not in self._layouts:
+            with evaluating(self):
+                out = self(x.new_zeros(1, *shape))
+            names = list(out.objectives)[: -len(self.quantizers)]
+            self._layouts[shape] = names, [spec.grid for spec in out.codes.specs]
+        return self._layouts[shape]
+
+    def _name(self, name: str, level: int) -> str:
+        """A name, numbered when there are several levels."""
+        return name if len(self.quantizers) == 1 else f"{name}_{level}"
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """What a module computes in: the type of its first parameter, float32 if it has none."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

@@ -1,0 +1,96 @@
+"""Autoencoders in folders: saved, opened, named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from vqkit import storage
+from vqkit.quantizers.codebook import Codebook
+
+if TYPE_CHECKING:
+    from vqkit.autoencoder.model import VQVAE
+
+KIND = "vqvae"
+
+
+def save(model: VQVAE, folder: Path | str) -> None:
+    """Writes the weights, and the config if one built the model.
+
+    Args:
+        model: What to save.
+        folder: Made when missing; other files in it stay.
+    """
+    from vqkit.autoencoder.config import VQVAEConfig
+
+    config = None
+    if model.config is not None:
+        config = TypeAdapter(VQVAEConfig).dump_python(model.config, mode="json")
+    storage.save_model(Path(folder), model, {"kind": KIND, "model": config})
+
+
+def load(folder: Path | str, model: VQVAE | None, device: torch.device | str) -> VQVAE:
+    """Opens what ``save`` wrote.
+
+    Args:
+        folder: Where it is.
+        model: What to load the weights into; None to build it from the saved config.
+        device: Where to put the model.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: If the folder holds no saved model.
+        ValueError: If it holds something else, is damaged, or does not fit the model.
+    """
+    folder = Path(folder)
+    saved = storage.load_config(folder)
+    if saved.get("kind") != KIND:
+        raise ValueError(f"{folder} holds a {saved.get('kind')}, not a {KIND}; give a tokenizer")
+    model = model or build(saved.get("model"), folder / storage.CONFIG)
+    storage.load_weights(folder, model)
+    return model.to(device).eval()
+
+
+def build(config: object, path: Path) -> VQVAE:
+    """The model of a saved config, with new weights.
+
+    Raises:
+        ValueError: If there is no config, or it is not valid.
+    """
+    from vqkit.autoencoder.config import VQVAEConfig
+
+    if config is None:
+        raise ValueError(
+            f"{path} does not say how to build the model, for its parts are your own; build it and "
+            "give it as model="
+        )
+    try:
+        return TypeAdapter(VQVAEConfig).validate_python(config).build()
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in ("model", *first["loc"]))
+        raise ValueError(f"{path}: {key}: {first['msg']}; it was changed or is damaged") from None
+
+
+def fingerprint(model: VQVAE) -> str:
+    """A name for all that determines codes and reconstructions, and for nothing else.
+
+    The objective's scales and the statistics of the codebooks have no part in it.
+
+    Returns:
+        Hexadecimal.
+    """
+    books = [name for name, module in model.named_modules() if isinstance(module, Codebook)]
+    shell = nn.Module()
+    for name, tensor in model.state_dict().items():
+        owner, _, last = name.rpartition(".")
+        if name.startswith("objective.") or (owner in books and last != "entries"):
+            continue
+        shell.register_buffer(name.replace(".", "/"), tensor)
+    return storage.fingerprint(shell)

@@ -1,0 +1,1 @@
+"""Kinds of data: each folder alone knows its pixels, samples, characters or frames."""

@@ -1,0 +1,133 @@
+"""Convolutional encoder and decoder of images."""
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from vqkit.nn.residual import ResidualStack
+from vqkit.schema import STRICT
+
+
+def power_of_two(value: int) -> int:
+    """The value itself.
+
+    Raises:
+        ValueError: If it is not a power of two.
+    """
+    if value < 1 or value & (value - 1):
+        raise ValueError(f"downsampling is {value}; give a power of two: 1, 2, 4, 8, ...")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ConvConfig:
+    """Strided convolutions and residual blocks, and their mirror image."""
+
+    type: Literal["conv"] = "conv"
+    hidden: Annotated[int, Field(ge=2)] = 128
+    """Channels of the convolutions; the one nearest to the pixels has half of them."""
+    residual_hidden: Annotated[int, Field(ge=1)] = 32
+    """Channels inside the residual blocks."""
+    num_residual: Annotated[int, Field(ge=0)] = 2
+    """Number of residual blocks of the encoder, and of the decoder."""
+    downsampling: Annotated[int, AfterValidator(power_of_two)] = 4
+    """Pixels along each side of the square that one code stands for; a power of two."""
+    dim: Annotated[int, Field(ge=1)] = 64
+    """Length D of the vectors that are quantized."""
+
+    def encoder(self, channels: int) -> "ConvEncoder":
+        """The encoder of images of ``channels`` channels."""
+        return ConvEncoder(channels, self)
+
+    def decoder(self, outputs: int) -> "ConvDecoder":
+        """The decoder that gives ``outputs`` numbers for each pixel."""
+        return ConvDecoder(outputs, self)
+
+
+class ConvEncoder(nn.Module):
+    """Images to one vector for each square of ``downsampling`` pixels.
+
+    The network of Neural Discrete Representation Learning, section 4.1,
+    https://arxiv.org/abs/1711.00937, with the widths of the authors' later example.
+
+    Args:
+        channels: Channels C of the images.
+        config: Widths and depth.
+    """
+
+    def __init__(self, channels: int, config: ConvConfig) -> None:
+        super().__init__()
+        self.channels, self.stride = channels, config.downsampling
+        widths = [channels, *scale_widths(config)]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+        self.down = nn.Sequential(*layers)
+        self.mix = nn.Conv2d(widths[-1], config.hidden, 3, padding=1)
+        self.residual = ResidualStack(config.hidden, config.residual_hidden, config.num_residual)
+        self.project = nn.Conv2d(config.hidden, config.dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images to vectors.
+
+        Args:
+            x: Images. (B, C, H, W)
+
+        Returns:
+            Vectors, h and w smaller than H and W by ``downsampling``. (B, D, h, w)
+
+        Raises:
+            ValueError: If H or W is not a multiple of ``downsampling``, or C is another.
+        """
+        self.check_shape(x)
+        h = self.mix(self.down(x)).relu()
+        return self.project(self.residual(h))
+
+    def check_shape(self, x: Tensor) -> None:
+        """Raises ValueError unless ``x`` is a batch of images that the network fits."""
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            shape = tuple(x.shape)
+            raise ValueError(f"x has shape {shape}; give images (B, {self.channels}, H, W)")
+        height, width = x.shape[2:]
+        if min(height, width) < self.stride or height % self.stride or width % self.stride:
+            raise ValueError(
+                f"the images are {height} x {width} pixels, but one code stands for {self.stride} "
+                f"x {self.stride}; resize or pad them to multiples of {self.stride}, or lower "
+                "downsampling"
+            )
+
+
+class ConvDecoder(nn.Module):
+    """The mirror image of ``ConvEncoder``: vectors to numbers for each pixel.
+
+    Args:
+        outputs: Numbers O for each pixel, as many as the objective asks for.
+        config: Widths and depth.
+    """
+
+    def __init__(self, outputs: int, config: ConvConfig) -> None:
+        super().__init__()
+        widths = [config.hidden, *scale_widths(config)[-2::-1], outputs]
+        self.mix = nn.Conv2d(config.dim, config.hidden, 3, padding=1)
+        self.residual = ResidualStack(config.hidden, config.residual_hidden, config.num_residual)
+        if config.downsampling == 1:
+            layers: list[nn.Module] = [nn.Conv2d(config.hidden, outputs, 3, padding=1)]
+        else:
+            layers = []
+            for before, after in pairwise(widths):
+                layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+            del layers[-1]
+        self.up = nn.Sequential(*layers)
+
+    def forward(self, z_q: Tensor) -> Tensor:
+        """Vectors (B, D, h, w) to what the objective reads, (B, O, H, W)."""
+        return self.up(self.residual(self.mix(z_q)))
+
+
+def scale_widths(config: ConvConfig) -> list[int]:
+    """Channels after each halving, finest first: half of them, then all."""
+    halvings = config.downsampling.bit_length() - 1
+    return [config.hidden // 2, *[config.hidden] * (halvings - 1)][:halvings]

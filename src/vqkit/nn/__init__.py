@@ -1,0 +1,5 @@
+"""Blocks that know no modality."""
+
+from vqkit.nn.residual import ResidualBlock, ResidualStack
+
+__all__ = ["ResidualBlock", "ResidualStack"]
