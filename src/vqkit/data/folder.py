@@ -1,0 +1,94 @@
+"""A folder of files whose sub-folders are labels."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from vqkit.data.fingerprint import fingerprint_files
+from vqkit.data.labels import number_classes
+from vqkit.data.record import Record
+
+KNOWN = ".avif .bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp"
+IMAGE_SUFFIXES = frozenset(KNOWN.split())
+
+
+class FolderSource:
+    """The image files below a folder, in the order of their relative paths.
+
+    The first folder of a relative path is the label; where some file lies in none, there are no
+    labels. Files and folders whose names begin with a dot are skipped; links are followed, but
+    never back into a folder that they lie in.
+
+    Args:
+        path: The folder.
+        names: What ``list_files`` gave, where that was called already.
+
+    Raises:
+        ValueError: If no file has such an ending.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str] | None = None) -> None:
+        self.path = path
+        found = list_files(path) if names is None else names
+        self._names = sorted(name for name in found if _suffix(name) in IMAGE_SUFFIXES)
+        if not self._names:
+            raise ValueError(f"{path} has no images: {_what_is_there(found)}")
+        tops = [name.partition("/")[0] for name in self._names if "/" in name]
+        self.labels: tuple[str, ...] = ()
+        self._classes: list[int] | None = None
+        if len(tops) == len(self._names):
+            self.labels, self._classes = number_classes(tops)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint_files({name: self.path / name for name in self._names}, "folder")
+
+    @property
+    def item_shape(self) -> None:
+        return None
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Record:
+        name = self._names[index]
+        label = None if self._classes is None else self._classes[index]
+        return Record(name, (self.path / name).read_bytes(), label)
+
+    def describe(self, index: int) -> str:
+        return str(self.path / self._names[index])
+
+
+def list_files(folder: Path) -> list[str]:
+    """Relative paths, with slashes, of all files below a folder that are not hidden."""
+    return list(_files(folder, ""))
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _files(folder: Path, prefix: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    above = (*above, os.path.realpath(folder))
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                yield prefix + entry.name
+            elif not entry.is_symlink() or os.path.realpath(entry.path) not in above:
+                yield from _files(Path(entry.path), f"{prefix}{entry.name}/", above)
+
+
+def _what_is_there(names: Sequence[str]) -> str:
+    """What a folder without images holds, and what to do about it."""
+    if not names:
+        return "it holds no files; put images into it, or name another folder"
+    kinds = Counter(_suffix(name) or "without an ending" for name in names).most_common(5)
+    text = ", ".join(f"{count} {kind}" for kind, count in kinds)
+    return (
+        f"it holds {len(names)} other files ({text}); image files end in {KNOWN}; "
+        "name a folder of images, or the file itself"
+    )

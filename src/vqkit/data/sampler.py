@@ -1,0 +1,106 @@
+"""Which item stands where in which step: a pure function of the seed."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from vqkit.random import generator, hash_int
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One place of a batch.
+
+    Attributes:
+        index: Number of the item.
+        seed: For the item's augmentation; None: no augmentation.
+        position: Place in the global batch of the step.
+    """
+
+    index: int
+    seed: int | None
+    position: int
+
+
+class StatelessSampler:
+    """Shuffles without a state: any step can be asked for at once, on any number of ranks.
+
+    Position p of step s is draw d = s G + p of an endless sequence of permutations of all items,
+    one for each epoch d // n. Every item comes once per epoch, and the remainder of an epoch
+    is filled from the next one, so that all batches have the same size.
+
+    Args:
+        num_examples: Number of items n.
+        batch_size: Items G of the global batch, over all ranks and micro-batches.
+        seed: Of the permutations and of the augmentation.
+        num_micro_batches: Parts A of a step, one after another.
+        rank: This process.
+        world_size: Number of processes R.
+
+    Raises:
+        ValueError: If a number is too small, or G is not a multiple of A times R.
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        batch_size: int,
+        *,
+        seed: int,
+        num_micro_batches: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        counts = {
+            "num_examples": num_examples,
+            "batch_size": batch_size,
+            "num_micro_batches": num_micro_batches,
+            "world_size": world_size,
+        }
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f"{name} is {count}; give at least 1")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank is {rank}; give at least 0 and less than {world_size}")
+        if batch_size % (num_micro_batches * world_size):
+            raise ValueError(
+                f"batch_size is {batch_size}; give a multiple of {num_micro_batches * world_size} "
+                f"({num_micro_batches} micro-batches on {world_size} processes)"
+            )
+        self.num_examples = num_examples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_micro_batches = num_micro_batches
+        self.rank = rank
+        self.world_size = world_size
+
+    def micro_batch(self, step: int, k: int = 0) -> list[Draw]:
+        """The draws of this rank for one micro-batch of a step.
+
+        Args:
+            step: At least 0.
+            k: At least 0 and less than ``num_micro_batches``.
+
+        Returns:
+            G / A / R draws, in the order of their positions.
+        """
+        if step < 0 or not 0 <= k < self.num_micro_batches:
+            last = self.num_micro_batches - 1
+            raise ValueError(f"step is {step} and k is {k}; give step >= 0 and 0 <= k <= {last}")
+        size = self.batch_size // self.num_micro_batches
+        share = size // self.world_size
+        first = k * size + self.rank * share
+        return [self._draw(step, position) for position in range(first, first + share)]
+
+    def _draw(self, step: int, position: int) -> Draw:
+        epoch, place = divmod(step * self.batch_size + position, self.num_examples)
+        index = int(permutation(self.num_examples, self.seed, epoch)[place])
+        return Draw(index, hash_int(self.seed, step, position), position)
+
+
+@lru_cache(maxsize=4)  # a batch reaches into two epochs, evaluation may go on beside it
+def permutation(num_examples: int, seed: int, epoch: int) -> Tensor:
+    """The order of one epoch. (num_examples,) int64"""
+    return torch.randperm(num_examples, generator=generator(seed, epoch))
