@@ -1,10 +1,9 @@
 """Restores images from a token set."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import torch
 from rich.progress import Progress
 from torch import Tensor
 
@@ -90,21 +89,19 @@ def claim(folder: Path, tokens: TokenSet) -> None:
 
 def decode_items(
     model: "VQVAE", tokens: TokenSet, items: Sequence[int], batch_size: int
-) -> Iterator[Tensor]:
-    """The images of some items in order. Each (C, H, W) uint8"""
+) -> list[Tensor]:
+    """The images of some items in order, those of one size together. Each (C, H, W) uint8"""
     codes = [tokens.codes(i) for i in items]
-    same = {part.specs for part in codes}
-    if len(same) == 1:
-        batches = [codes]
-    else:  # each size alone: padding would show at the borders
-        batches = [[part] for part in codes]
-    for batch in batches:
-        joined = Codes.cat(batch).map(lambda x: fill(x, batch_size)).to(device_of(model))
-        with torch.no_grad():
-            yield from to_uint8(model.decode(joined)[: len(batch)].cpu())
+    images: dict[int, Tensor] = {}
+    for specs in dict.fromkeys(part.specs for part in codes):
+        same = [place for place, part in enumerate(codes) if part.specs == specs]
+        batch = Codes.cat([codes[place] for place in same])
+        batch = batch.map(lambda x: fill(x, batch_size)).to(device_of(model))
+        images |= zip(same, to_uint8(model.decode(batch)).cpu(), strict=False)
+    return [images[place] for place in range(len(items))]
 
 
-def save_missing(folder: Path, names: Sequence[PurePosixPath], images: Iterator[Tensor]) -> None:
+def save_missing(folder: Path, names: Sequence[PurePosixPath], images: Sequence[Tensor]) -> None:
     """Writes the images that are not there yet, each whole or not at all."""
     for name, image in zip(names, images, strict=True):
         path = folder / name

@@ -1,5 +1,6 @@
 """Encodes a data set, shard by shard, on any number of processes."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Examples
 from vqkit.data.loader import in_order
 from vqkit.distributed import barrier, is_main, rank, world_size
-from vqkit.tokens.rows import Row, rows
+from vqkit.tokens.rows import Row, extent, rows
 from vqkit.tokens.shards import PATTERN, Header, read_header, write_shard
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def header_of(model: "VQVAE", examples: Examples, shard_size: int) -> Header:
     levels = levels_of(model, examples)
     return Header(
         tokenizer=model.fingerprint(),
-        source=getattr(examples, "fingerprint", ""),
+        source=source_of(examples),
         labels=tuple(getattr(examples, "labels", ())),
         levels=levels,
         vocabulary=max(size for spec in levels for size in spec.codebook_sizes),
@@ -91,6 +92,15 @@ def header_of(model: "VQVAE", examples: Examples, shard_size: int) -> Header:
         shard_size=shard_size,
         num_shards=-(-len(examples) // shard_size),
     )
+
+
+def source_of(examples: Examples) -> str:
+    """A name for the data as they are encoded: their files, and how the first one is decoded."""
+    first = examples.example(0).x.contiguous()
+    digest = hashlib.sha256(getattr(examples, "fingerprint", "").encode())
+    digest.update(f"{first.dtype} {tuple(first.shape)}\n".encode())
+    digest.update(first.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def levels_of(model: "VQVAE", examples: Examples) -> tuple[LevelSpec, ...]:
@@ -131,15 +141,37 @@ def differing(found: Header, wanted: Header) -> str | None:
     return None
 
 
-def encode_batch(
-    model: "VQVAE", examples: Examples, batch: Batch, batch_size: int
-) -> Iterator[Row]:
-    """The items of one batch, encoded as part of a batch of ``batch_size``."""
-    moved = batch.to(device_of(model))
-    mask = None if moved.mask is None else fill(moved.mask, batch_size)
-    codes = model.encode(fill(moved.x, batch_size), mask)[: len(batch)]
+def encode_batch(model: "VQVAE", examples: Examples, batch: Batch, batch_size: int) -> list[Row]:
+    """The items of one batch in order, those of one size together, without any padding."""
+    found: dict[int, Row] = {}
     labels = [None] * len(batch) if batch.labels is None else batch.labels.tolist()
-    yield from rows(codes, [id_of(examples, i) for i in batch.positions.tolist()], labels)
+    for places, x, mask in by_size(batch):
+        mask = None if mask is None else fill(mask, batch_size).to(device_of(model))
+        codes = model.encode(fill(x, batch_size).to(device_of(model)), mask)
+        ids = [id_of(examples, int(batch.positions[place])) for place in places]
+        same = rows(codes[: len(places)], ids, [labels[place] for place in places])
+        found |= zip(places, same, strict=True)
+    return [found[place] for place in range(len(batch))]
+
+
+def by_size(batch: Batch) -> Iterator[tuple[list[int], Tensor, Tensor | None]]:
+    """The items of a batch by the size that they have without padding.
+
+    An item encoded in a larger frame would see the frame at its border, and its codes would
+    depend on the other items of the batch.
+
+    Returns:
+        Places in the batch, values (b, ...) and mask (b, ...) of each size.
+    """
+    if batch.mask is None:
+        yield list(range(len(batch))), batch.x, None
+        return
+    sizes = [extent(mask) for mask in batch.mask]
+    for size in dict.fromkeys(sizes):
+        places = [place for place, other in enumerate(sizes) if other == size]
+        box = tuple(slice(length) for length in size)
+        mask = batch.mask[(places, *box)]
+        yield places, batch.x[(places, ..., *box)], None if mask.all() else mask
 
 
 def fill(x: Tensor, size: int) -> Tensor:

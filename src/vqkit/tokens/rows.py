@@ -63,13 +63,21 @@ def trim(codes: Codes) -> Codes:
         if level.mask is None:
             levels.append(level)
             continue
-        ends = level.mask[0].nonzero()
-        lengths = (ends.amax(0) + 1).tolist() if len(ends) else [1] * ends.shape[1]
-        box = (slice(None), *(slice(length) for length in lengths))
+        box = (slice(None), *(slice(length) for length in extent(level.mask[0])))
         levels.append(
             Level(level.indices[box], level.codebook_sizes, level.structure, level.mask[box])
         )
     return Codes(tuple(levels))
+
+
+def extent(mask: Tensor) -> tuple[int, ...]:
+    """Lengths of the smallest box from the origin that holds all that is real, at least 1 each.
+
+    Args:
+        mask: True where a position is real. (*grid) bool
+    """
+    places = mask.nonzero()
+    return tuple((places.amax(0) + 1).tolist()) if len(places) else (1,) * mask.dim()
 
 
 def pad(codes: Codes, specs: Sequence[LevelSpec]) -> Codes:

@@ -33,7 +33,7 @@ class Header:
     tokenizer: str
     """Fingerprint of the model that made the tokens."""
     source: str
-    """Fingerprint of the data; empty when the data has none."""
+    """Fingerprint of the data as they were encoded."""
     labels: tuple[str, ...]
     """Names of the classes; empty when there are none."""
     levels: tuple[LevelSpec, ...]
@@ -148,7 +148,8 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
         ValueError: If the file is cut or damaged.
     """
     try:
-        return pq.read_table(path, columns=list(columns), partitioning=None).combine_chunks()
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=list(columns))
     except (pa.ArrowException, OSError, KeyError) as error:
         raise damaged(path, error) from None
 

@@ -29,7 +29,7 @@ class TokenSet:
     Attributes:
         folder: Where the shards are.
         tokenizer: Fingerprint of the model that made the tokens.
-        source: Fingerprint of the data they were made of; empty when it has none.
+        source: Fingerprint of the data they were made of.
         labels: Names of the classes; empty when there are none.
         specs: Shapes of the levels, coarsest first; the longest where items differ.
     """
@@ -152,7 +152,7 @@ class TokenSet:
         shapes = set()
         for header in self._headers:
             column = read_columns(self.folder / header.name, ["shape"])["shape"]
-            shapes |= {as_shape(value) for value in column.unique()}
+            shapes |= {as_shape(value) for value in column}
         grids = [
             tuple(max(lengths) for lengths in zip(*level, strict=True))[:-1]
             for level in zip(*shapes, strict=True)
