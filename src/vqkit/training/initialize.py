@@ -1,0 +1,94 @@
+"""Fills a reservoir before step 0, from which codebooks and objectives start."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from vqkit import distributed
+from vqkit.data.batch import Batch
+from vqkit.data.example import Examples
+from vqkit.data.loader import in_order
+from vqkit.random import generator, hash_int
+from vqkit.training.config import TrainConfig
+from vqkit.training.runtime import Runtime
+from vqkit.training.task import Task
+
+VECTORS_PER_ENTRY = 64
+MIN_BATCHES = 8
+MAX_VECTORS = 2**18
+PURPOSE = 1
+"""A word of the hash that keeps these random numbers apart from those of training."""
+
+
+def initialize(task: Task, examples: Examples, config: TrainConfig, runtime: Runtime) -> None:
+    """Lets the task start from data, seen through its untrained networks.
+
+    The reservoir is a pure function of the seed, whatever the number of processes, and a run that
+    was killed before its first checkpoint fills the same one again.
+
+    Args:
+        task: Whose ``initialize`` is called.
+        examples: The training data.
+        config: Of the run.
+        runtime: Where.
+
+    """
+    order = torch.randperm(len(examples), generator=generator(config.seed, PURPOSE)).tolist()
+    size = config.batch_size // config.micro_batches
+    first = _batches(examples, order[:size], size, config, runtime)
+    wanted = num_items(_entries(task), _vectors_per_item(task, first[0]), config.batch_size)
+    num_batches = max(1, min(wanted, len(order)) // size)
+    batches = _batches(examples, order[: num_batches * size], size, config, runtime)
+    task.train()
+    task.initialize(batches, hash_int(config.seed, PURPOSE))
+
+
+def num_items(entries: Sequence[int], per_item: Sequence[float], batch_size: int) -> int:
+    """How many items fill the reservoir.
+
+    Args:
+        entries: Number of entries of each codebook.
+        per_item: Number of vectors that an item gives each codebook.
+        batch_size: Items of the global batch.
+
+    Returns:
+        Enough for ``VECTORS_PER_ENTRY`` vectors per entry, but no more than ``MAX_VECTORS``; at
+        least ``MIN_BATCHES`` batches.
+    """
+    least = MIN_BATCHES * batch_size
+    pairs = [(k, v) for k, v in zip(entries, per_item, strict=True) if k and v]
+    if not pairs:
+        return least
+    wanted = max(math.ceil(VECTORS_PER_ENTRY * k / v) for k, v in pairs)
+    most = min(math.ceil(MAX_VECTORS / v) for _, v in pairs)
+    return max(least, min(wanted, most))
+
+
+def _batches(
+    examples: Examples, items: Sequence[int], size: int, config: TrainConfig, runtime: Runtime
+) -> list[Batch]:
+    """This rank's part of the items: the same part of each batch, as in training."""
+    rank, world = distributed.rank(), runtime.world_size
+    size = min(size, len(items))
+    first, end = size * rank // world, size * (rank + 1) // world
+    mine = [i for start in range(0, len(items), size) for i in items[start + first : start + end]]
+    batches = in_order(examples, end - first, indices=mine, num_workers=config.num_workers)
+    return [batch.to(runtime.device) for batch in batches]
+
+
+def _entries(task: Task) -> list[int]:
+    """Numbers of entries of the codebooks of ``usage_names``; 0 for one that is not learned."""
+    books = task.codebooks
+    return [len(books[name].entries) if name in books else 0 for name in task.usage_names]
+
+
+@torch.no_grad()
+def _vectors_per_item(task: Task, batch: Batch) -> list[float]:
+    """How many vectors an item gives each codebook, on average over a batch of all ranks."""
+    if not task.usage_names:
+        return []
+    task.eval()
+    sums = torch.stack([counts.sum() for counts in task(batch).usage])
+    joined = distributed.all_reduce(torch.cat([sums, sums.new_tensor([len(batch)])]))
+    return (joined[:-1].double() / joined[-1]).tolist()

@@ -1,0 +1,226 @@
+"""Devices, processes and precision, by accelerate: all that the loop knows of the machine."""
+
+import atexit
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from vqkit import distributed
+from vqkit.training.config import TrainConfig
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """One process of a training run.
+
+    Args:
+        accelerator: An ``accelerate.Accelerator`` of this run.
+        precision: Precision of the networks.
+    """
+
+    def __init__(self, accelerator: Any, precision: torch.dtype) -> None:
+        self.accelerator = accelerator
+        self.precision = precision
+        self.device: torch.device = accelerator.device
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return distributed.world_size()
+
+    def prepare(self, module: nn.Module) -> nn.Module:
+        """The module on the device, under autocast, its gradients averaged over processes."""
+        return self.accelerator.prepare_model(module)
+
+    def without_sync(self, module: nn.Module) -> AbstractContextManager[None]:
+        """A context in which gradients stay on their process: all micro-batches but the last."""
+        return self.accelerator.no_sync(module)
+
+    def track(self, values: dict[str, float], step: int) -> None:
+        """Sends numbers to the trackers, if there are any."""
+        if self.accelerator.trackers:
+            self.accelerator.log(values, step=step)
+
+
+@contextmanager
+def open_runtime(config: TrainConfig, folder: Path | None) -> Iterator[Runtime]:
+    """The machine as the config wants it; what is global is as before afterwards.
+
+    Under ``torchrun`` or ``accelerate launch`` this joins the other processes.
+
+    Args:
+        config: Of the run.
+        folder: Where trackers that need a folder write.
+
+    Raises:
+        ValueError: If a tracker is not known or not installed.
+    """
+    with accelerator_state(), deterministic(config.deterministic), kept_generator():
+        join_processes(cpu=config.device == "cpu")
+        precision = choose_precision(config)
+        runtime = Runtime(_accelerator(config, precision, folder), precision)
+        if config.trackers:
+            values = TypeAdapter(TrainConfig).dump_python(config, mode="json")
+            flat = {key: str(value) for key, value in values.items()}
+            runtime.accelerator.init_trackers("vqkit", config=flat)
+        try:
+            yield runtime
+        finally:
+            if config.trackers:
+                runtime.accelerator.end_training()
+
+
+def _accelerator(config: TrainConfig, precision: torch.dtype, folder: Path | None) -> Any:
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    try:
+        accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision="bf16" if precision == torch.bfloat16 else "no",
+            log_with=list(config.trackers) or None,
+            project_dir=None if folder is None else str(folder),
+            # Codebooks are equal on all ranks by their own all-reduce, before any broadcast.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+    except ValueError as error:
+        if config.trackers:
+            raise ValueError(f"trackers: {' '.join(str(error).split())}") from None
+        raise
+    found = {str(getattr(tracker, "value", tracker)) for tracker in accelerator.log_with}
+    for name in config.trackers:
+        if name not in found:
+            raise ValueError(f'trackers: {name} is not installed; pip install "{name}"')
+    return accelerator
+
+
+def choose_precision(config: TrainConfig) -> torch.dtype:
+    """The precision of the networks on this machine.
+
+    Raises:
+        ValueError: If bfloat16 is asked for on the CPU, where it is slower and no gain.
+    """
+    cuda = config.device == "auto" and torch.cuda.is_available()
+    if config.precision == "bfloat16" and not cuda:
+        raise ValueError("precision is bfloat16, which is for GPUs; take auto or float32 here")
+    fast = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    if config.precision == "bfloat16" or (config.precision == "auto" and fast):
+        return torch.bfloat16
+    return torch.float32
+
+
+def join_processes(*, cpu: bool = False) -> None:
+    """Joins the other processes of ``torchrun``; alone, or joined already, it does nothing.
+
+    Call it before work that only one process should do, such as the index pass.
+
+    Args:
+        cpu: Whether to stay off the GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        return
+    gpu = torch.cuda.is_available() and not cpu
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if gpu else "gloo")
+    atexit.register(leave_processes)
+
+
+def leave_processes() -> None:
+    """The opposite of ``join_processes``; done at exit by itself."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def accelerator_state() -> Iterator[None]:
+    """A fresh global state of accelerate: a run's device and precision must not outlive it."""
+    from accelerate.state import AcceleratorState, PartialState
+
+    shared = (AcceleratorState._shared_state, PartialState._shared_state)
+    before = [dict(state) for state in shared]
+    for state in shared:
+        state.clear()
+    try:
+        yield
+    finally:
+        for state, saved in zip(shared, before, strict=True):
+            state.clear()
+            state.update(saved)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Deterministic kernels inside, if wanted."""
+    if not wanted:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        cudnn.benchmark,
+        cudnn.deterministic,
+    )
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.benchmark, cudnn.deterministic = before[2:]
+
+
+@contextmanager
+def kept_generator() -> Iterator[None]:
+    """The global random state is as before afterwards: the loop seeds it at every step."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        yield
+
+
+def on_main(function: Callable[[], T]) -> T:
+    """What rank 0 gets from a function that talks to the world, on every rank, errors included.
+
+    Without it an error of rank 0, such as a full disk, would leave the others waiting for ever.
+
+    Args:
+        function: Called on rank 0 alone; its result must be picklable.
+    """
+    if not distributed.is_distributed():
+        return function()
+    result: Any = None
+    error: Exception | None = None
+    if distributed.is_main():
+        try:
+            result = function()
+        except Exception as caught:
+            error = caught
+    result, failed = distributed.broadcast_object((result, error))
+    if failed is not None:
+        raise error or failed
+    return result
+
+
+def share_state(module: nn.Module) -> None:
+    """Gives every rank the weights and buffers of rank 0."""
+    if distributed.is_distributed():
+        with torch.no_grad():
+            for tensor in module.state_dict().values():
+                _broadcast(tensor)
+
+
+def _broadcast(tensor: Tensor) -> None:
+    plain = tensor.contiguous()
+    dist.broadcast(plain, src=0)
+    if plain.data_ptr() != tensor.data_ptr():
+        tensor.copy_(plain)

@@ -1,0 +1,98 @@
+"""What the training engine trains: any module that turns a batch into means."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vqkit.data.batch import Batch
+from vqkit.means import Mean
+from vqkit.training.config import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What a task computes for one micro-batch.
+
+    Attributes:
+        objectives: By name, what is minimised: the sum of their values. Means with gradients.
+        logs: By name, what is logged beside the objectives. Means without gradients.
+        usage: How often each entry of each codebook was used, in the order of ``Task.usage_names``.
+            Each (K,) int64
+    """
+
+    objectives: dict[str, Mean]
+    logs: dict[str, Mean] = field(default_factory=dict)
+    usage: tuple[Tensor, ...] = ()
+
+
+class Task(nn.Module, ABC):
+    """One kind of training. A subclass says what a batch costs, the engine does the rest.
+
+    Args:
+        model: What is trained, saved and returned.
+    """
+
+    unit = "items"
+    """What an item is called in messages."""
+    measured: tuple[str, ...] = ()
+    """Names of logs that ``forward`` has only when asked to measure."""
+    usage_names: tuple[str, ...] = ()
+    """Names of the codebooks of ``StepOutput.usage``."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    @abstractmethod
+    def forward(self, batch: Batch, measure: bool = False) -> StepOutput:
+        """The objectives of a micro-batch.
+
+        Args:
+            batch: Examples, on the device of the model.
+            measure: Whether to compute what is only logged, too.
+        """
+
+    @abstractmethod
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The counts that the objectives of ``forward`` will have, without computing them. Each ()
+
+        The engine adds them over ranks and micro-batches before the first backward pass, so that
+        the gradient is that of the joined batch whatever the masks.
+        """
+
+    @property
+    def codebooks(self) -> dict[str, nn.Module]:
+        """The learned codebooks, by the names of ``usage_names``; each has ``entries`` (K, D)."""
+        return {}
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The modules that ``compile=True`` compiles."""
+        return ()
+
+    def initialize(self, batches: Sequence[Batch], seed: int) -> None:
+        """Sets what is taken from data before step 0; every rank gives its share of the batches."""
+
+    def commit(self) -> None:
+        """Moves what moves once per optimizer step, after it."""
+
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Fits after training what is fitted then; every rank gives its share of the batches."""
+
+    def describe(self) -> Any:
+        """What a resumed run must have in common with this one, as JSON values."""
+        return None
+
+    @contextmanager
+    def attached(self, config: TrainConfig) -> Iterator[None]:
+        """The time of training: what the engine takes over is given back afterwards."""
+        yield
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Writes the model where ``from_pretrained`` finds it."""
