@@ -1,6 +1,7 @@
 """The pass from the coarsest level of codes to the finest; a plain VQ-VAE has one."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import overload
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,10 @@ def channels_first(z_q: Tensor, dtype: torch.dtype) -> Tensor:
     return z_q.contiguous().movedim(-1, 1).to(dtype)
 
 
+@overload
+def level_mask(mask: Tensor, grid: Iterable[int]) -> Tensor: ...
+@overload
+def level_mask(mask: Tensor | None, grid: Iterable[int]) -> Tensor | None: ...
 def level_mask(mask: Tensor | None, grid: Iterable[int]) -> Tensor | None:
     """Which codes stand for anything real: those with any real input in their part of the item.
 

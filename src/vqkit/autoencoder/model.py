@@ -160,14 +160,12 @@ class VQVAE(nn.Module):
             By the names of ``Output.objectives``. Each () int64
         """
         names, grids = self._layout(x)
-        values = torch.tensor(x.numel(), device=x.device)
-        if mask is not None:
-            values = mask.sum() * x.shape[1]
-        found = dict.fromkeys(names, values)
+        if mask is None:
+            mask = torch.ones(x.shape[:1] + x.shape[2:], dtype=torch.bool, device=x.device)
+        found = dict.fromkeys(names, mask.sum() * x.shape[1])
         for level, grid in enumerate(grids):
             real = level_mask(mask, grid)
-            count = torch.tensor(len(x) * torch.Size(grid).numel(), device=x.device)
-            found[self._name("quantizer", level)] = count if real is None else real.sum()
+            found[self._name("quantizer", level)] = real.sum()
         return found
 
     @torch.no_grad()
@@ -257,7 +255,7 @@ class VQVAE(nn.Module):
 
     def _features(self, x: Tensor) -> Sequence[Tensor]:
         """What the encoder makes of normalised items, for each level. Each (B, D, *grid)"""
-        features = self.encoder(x.to(dtype_of(self.encoder)))
+        features = self.encoder(x.to(dtype_of(self.encoder)) if x.is_floating_point() else x)
         features = [features] if isinstance(features, Tensor) else features
         if len(features) != len(self.quantizers):
             have = f"the encoder gave {len(features)} levels, there are {len(self.quantizers)}"

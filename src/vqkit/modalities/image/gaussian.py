@@ -17,6 +17,7 @@ from vqkit.modalities.image.levels import (
     item_uniforms,
     nearest_level,
     normalize,
+    num_values,
     snap,
     to_level,
 )
@@ -139,11 +140,10 @@ class GaussianObjective(nn.Module):
             mask: True where x is real; None when all is. (B, *grid) bool
         """
         error = outputs.to(torch.promote_types(x.dtype, torch.float32)) - x
-        count = torch.tensor(x.numel(), device=x.device)
         if mask is not None:
             error = error.masked_fill(~mask.unsqueeze(1), 0)
-            count = mask.sum() * x.shape[1]
-        return {"reconstruction": Mean(error.square().sum() / self.variance, count)}
+        total = error.square().sum() / self.variance
+        return {"reconstruction": Mean(total, num_values(x, mask))}
 
     @torch.no_grad()
     def observe(self, batches: Iterable[Tensor]) -> None:

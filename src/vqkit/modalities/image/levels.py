@@ -63,3 +63,18 @@ def item_uniforms(seed: int, shape: tuple[int, ...], device: torch.device) -> Te
     items = torch.arange(shape[0], device=device).unsqueeze(1)
     elements = torch.arange(torch.Size(shape[1:]).numel(), device=device)
     return random.uniform(seed, items, elements).reshape(shape)
+
+
+def num_values(x: Tensor, mask: Tensor | None) -> Tensor:
+    """How many real values there are.
+
+    Args:
+        x: Images. (B, C, *grid)
+        mask: True where a pixel is real; None when all are. (B, *grid) bool
+
+    Returns:
+        () int64
+    """
+    if mask is None:
+        return torch.full((), x.numel(), dtype=torch.int64, device=x.device)
+    return mask.sum() * x.shape[1]

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass as config_dataclass
 from torch import Tensor, nn
 
 from vqkit.means import Mean
-from vqkit.modalities.image.levels import HALF_RANGE, item_uniforms, normalize, snap
+from vqkit.modalities.image.levels import HALF_RANGE, item_uniforms, normalize, num_values, snap
 from vqkit.schema import STRICT
 
 LOG_SCALES = (-7.0, 7.0)  # narrower than a tenth of a level, wider than all levels
@@ -185,10 +185,9 @@ class LogisticMixtureObjective(nn.Module):
             mask: True where a pixel is real; None when all are. (B, H, W) bool
         """
         nats = -self.distribution(outputs).pixel_log_prob(x)
-        if mask is None:
-            return {"reconstruction": Mean(nats.sum(), torch.tensor(x.numel(), device=x.device))}
-        count = mask.sum() * x.shape[1]
-        return {"reconstruction": Mean(nats.masked_fill(~mask, 0).sum(), count)}
+        if mask is not None:
+            nats = nats.masked_fill(~mask, 0)
+        return {"reconstruction": Mean(nats.sum(), num_values(x, mask))}
 
     def observe(self, batches: Iterable[Tensor]) -> None:
         """Does nothing: the likelihood needs no scale of the data."""
