@@ -1,8 +1,7 @@
 """The contract every prior keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -15,39 +14,14 @@ from vqkit.codes import Codes, LevelSpec
 from vqkit.means import Mean
 from vqkit.nn.dropout import no_dropout
 from vqkit.priors.conditioning import Conditioning
+from vqkit.priors.sampling import draw
+from vqkit.priors.slots import describe, slots_of
 
 if TYPE_CHECKING:
     from vqkit.priors import PriorConfig
 
 KIND = "prior"
 SPECS = TypeAdapter(tuple[LevelSpec, ...])
-
-
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """The slots of ``Codes.flat`` that hold the indices of one codebook.
-
-    Attributes:
-        where: Their places in the sequence.
-        size: Number of entries of the codebook.
-        offset: Number of entries of all codebooks before it.
-    """
-
-    where: slice
-    size: int
-    offset: int
-
-
-def slots_of(specs: Sequence[LevelSpec]) -> tuple[Slots, ...]:
-    """The slots of every codebook: levels coarsest first, then the Q axis."""
-    found, start, offset = [], 0, 0
-    for spec in specs:
-        num, stop = len(spec.codebook_sizes), start + spec.num_tokens
-        for q, size in enumerate(spec.codebook_sizes):
-            found.append(Slots(slice(start + q, stop, num), size, offset))
-            offset += size
-        start = stop
-    return tuple(found)
 
 
 class Prior(nn.Module, ABC):
@@ -101,6 +75,40 @@ class Prior(nn.Module, ABC):
         """
 
     @abstractmethod
+    def next_logits(
+        self, num: int, given: Conditioning | None = None
+    ) -> Callable[[int, Tensor], Tensor]:
+        """Begins to draw, integer by integer in the order of ``Codes.flat``.
+
+        Args:
+            num: Number of items B.
+            given: What the items shall be, one label per item.
+
+        Returns:
+            A function to be called with slot 0, 1, ... and the integers of the slot before it, at
+            slot 0 anything (B,) int64; it gives the logits of the slot, up to a constant (B, K).
+
+        Raises:
+            ValueError: If labels do not fit, or are missing that are needed.
+        """
+
+    def log_prob(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
+        """The log-probability of each item, without dropout whatever the mode.
+
+        Args:
+            codes: Of the levels of ``specs``. B items
+            given: What is known of the items.
+
+        Returns:
+            Nats. (B,) float64
+
+        Raises:
+            ValueError: If codes or labels do not fit.
+        """
+        with no_dropout():
+            return -self.nats(codes, given).double().sum(1)
+
+    @torch.no_grad()
     def sample(
         self,
         num: int,
@@ -129,22 +137,17 @@ class Prior(nn.Module, ABC):
         Raises:
             ValueError: If an argument is out of range, or labels are missing that are needed.
         """
-
-    def log_prob(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
-        """The log-probability of each item, without dropout whatever the mode.
-
-        Args:
-            codes: Of the levels of ``specs``. B items
-            given: What is known of the items.
-
-        Returns:
-            Nats. (B,) float64
-
-        Raises:
-            ValueError: If codes or labels do not fit.
-        """
-        with no_dropout():
-            return -self.nats(codes, given).double().sum(1)
+        if num < 0:
+            raise ValueError(f"num is {num}; give the number of items to draw")
+        return draw(
+            self.next_logits(num, given),
+            self.specs,
+            torch.arange(first, first + num, device=self.slot_sizes.device),
+            seed=seed,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+        )
 
     def loss(self, codes: Codes, given: Conditioning | None = None) -> dict[str, Mean]:
         """What training makes smaller: nats per integer, by name; arguments as ``log_prob``."""
@@ -201,16 +204,6 @@ class Prior(nn.Module, ABC):
             raise ValueError(f"labels are {found}; the classes are 0 to {self.num_classes - 1}")
         return labels.to(self.slot_sizes.device, torch.int64)
 
-    def items(self, num: int, first: int) -> Tensor:
-        """The numbers of the items to draw. (num,) int64
-
-        Raises:
-            ValueError: If there are fewer than 0.
-        """
-        if num < 0:
-            raise ValueError(f"num is {num}; give the number of items to draw")
-        return torch.arange(first, first + num, device=self.slot_sizes.device)
-
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes weights and config into a folder, made when missing."""
         from vqkit.priors import PriorConfig
@@ -241,19 +234,14 @@ class Prior(nn.Module, ABC):
         if stored.get("kind") != KIND:
             kind = stored.get("kind")
             raise ValueError(f"{folder} holds a model of kind {kind}; give the folder of a prior")
-        config = TypeAdapter(PriorConfig).validate_python(stored["prior"])
-        prior = config.build(SPECS.validate_python(stored["specs"]), stored["num_classes"])
+        try:
+            config = TypeAdapter(PriorConfig).validate_python(stored.get("prior"))
+            prior = config.build(SPECS.validate_python(stored.get("specs")), stored["num_classes"])
+        except (ValueError, TypeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{folder}: the config is damaged ({reason}); save it anew") from None
         if not isinstance(prior, cls):
             name = type(prior).__name__
             raise ValueError(f"{folder} holds a {name}, not a {cls.__name__}; open it as Prior")
         storage.load_weights(Path(folder), prior)
         return prior.to(device).eval()
-
-
-def describe(specs: Sequence[LevelSpec]) -> str:
-    """The levels in a few words for errors, such as ``7x7 of 512 + 14x14 of 512,512``."""
-    levels = []
-    for spec in specs:
-        grid = "x".join(map(str, spec.grid)) or "1"
-        levels.append(f"{grid} of {','.join(map(str, spec.codebook_sizes))} ({spec.structure})")
-    return " + ".join(levels)

@@ -1,6 +1,6 @@
 """The prior that knows how often each entry occurs in each place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -11,7 +11,6 @@ from vqkit.codes import Codes, LevelSpec
 from vqkit.distributed import all_reduce
 from vqkit.priors.base import Prior
 from vqkit.priors.conditioning import Conditioning
-from vqkit.priors.sampling import draw
 from vqkit.schema import STRICT
 
 
@@ -39,13 +38,18 @@ class HistogramPrior(Prior):
     """
 
     occurrences: Tensor
+    """How often each entry was counted at each slot, slot after slot. (sum of K) int64"""
+    num_counted: Tensor
+    """Number of integers counted at each slot. (L,) int64"""
     starts: Tensor
+    """Where each slot begins in ``occurrences``. (L,) int64"""
 
     def __init__(self, specs: Sequence[LevelSpec], num_classes: int | None = None) -> None:
         super().__init__(specs, num_classes)
         ends = self.slot_sizes.cumsum(0)
         self.register_buffer("starts", ends - self.slot_sizes, persistent=False)
         self.register_buffer("occurrences", torch.zeros(int(ends[-1]), dtype=torch.int64))
+        self.register_buffer("num_counted", torch.zeros_like(self.slot_sizes))
 
     @property
     def config(self) -> HistogramConfig:
@@ -67,6 +71,7 @@ class HistogramPrior(Prior):
         found = torch.zeros_like(self.occurrences)
         found.index_add_(0, (flat + self.starts).flatten(), real.flatten())
         self.occurrences += all_reduce(found)
+        self.num_counted += all_reduce(real.sum(0))
 
     def nats(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
         flat, mask = self.check_codes(codes), codes.flat_mask()
@@ -75,36 +80,9 @@ class HistogramPrior(Prior):
         nats = (self.num_counted + self.slot_sizes).double().log() - (seen + 1).double().log()
         return nats if mask is None else nats.masked_fill(~mask, 0)
 
-    @property
-    def num_counted(self) -> Tensor:
-        """Number of integers that were counted at each slot. (L,) int64"""
-        slots = torch.arange(len(self.slot_sizes), device=self.slot_sizes.device)
-        owner = slots.repeat_interleave(self.slot_sizes)
-        return torch.zeros_like(self.slot_sizes).index_add_(0, owner, self.occurrences)
-
-    def sample(
-        self,
-        num: int,
-        given: Conditioning | None = None,
-        *,
-        seed: int,
-        first: int = 0,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> Codes:
+    def next_logits(
+        self, num: int, given: Conditioning | None = None
+    ) -> Callable[[int, Tensor], Tensor]:
         self.check_labels(given, num)
-        rows = self.occurrences.split(self.slot_sizes.tolist())
-
-        def next_logits(slot: int, previous: Tensor) -> Tensor:
-            return (rows[slot] + 1).double().log().expand(len(previous), -1)
-
-        return draw(
-            next_logits,
-            self.specs,
-            self.items(num, first),
-            seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-        )
+        rows = (self.occurrences + 1).double().log().split(self.slot_sizes.tolist())
+        return lambda slot, previous: rows[slot].expand(num, -1)

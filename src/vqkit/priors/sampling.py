@@ -36,7 +36,8 @@ def probabilities(
     if top_k is None and top_p is None:
         return logits.softmax(-1)
     sorted_logits, order = logits.sort(dim=-1, descending=True, stable=True)
-    sorted_logits[..., top_k:] = -math.inf
+    if top_k is not None:
+        sorted_logits[..., top_k:] = -math.inf
     kept = sorted_logits.softmax(-1)
     if top_p is not None:
         before = kept.cumsum(-1) - kept
@@ -92,8 +93,7 @@ def draw(
     """Draws codes integer by integer, in the order of ``Codes.flat``.
 
     Args:
-        next_logits: From a slot and the integers drawn before it, zeros at the first slot (B,), to
-            the logits of the slot (B, K).
+        next_logits: As ``Prior.next_logits`` returns it.
         specs: The shapes of the levels.
         items: Number of each item; what it becomes depends on (seed, number) only. (B,) int64
         seed: Of all items.

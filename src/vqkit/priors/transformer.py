@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from vqkit.codes import Codes, LevelSpec
 from vqkit.nn.dropout import StatelessDropout
 from vqkit.nn.transformer import INIT_STD, Transformer
-from vqkit.priors.base import Prior, Slots
+from vqkit.priors.base import Prior
 from vqkit.priors.conditioning import Conditioning
-from vqkit.priors.sampling import draw
+from vqkit.priors.slots import Slots
 from vqkit.schema import STRICT
 
 
@@ -144,55 +144,18 @@ class TransformerPrior(Prior):
             logits[:, slots.where, : slots.size] = self._predict(hidden[:, slots.where], slots)
         return logits
 
-    @torch.no_grad()
-    def sample(
-        self,
-        num: int,
-        given: Conditioning | None = None,
-        *,
-        seed: int,
-        first: int = 0,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> Codes:
-        return draw(
-            self.next_logits(num, given),
-            self.specs,
-            self.items(num, first),
-            seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-        )
-
     def next_logits(
         self, num: int, given: Conditioning | None = None
     ) -> Callable[[int, Tensor], Tensor]:
-        """``logits`` slot after slot, with a cache: what ``draw`` asks for.
-
-        Args:
-            num: Number of items B.
-            given: What the items shall be.
-
-        Returns:
-            A function to be called with slot 0, 1, ... and the integers of the slot before it,
-            anything at slot 0 (B,) int64; it gives the logits of the slot (B, K).
-        """
         label = self._label_vectors(given, num)
         cache = self.transformer.cache(num, len(self.slot_sizes))
-        codebooks = sorted(
-            (slot, slots)
-            for slots in self.slots
-            for slot in range(*slots.where.indices(len(self.slot_sizes)))
-        )
+        codebooks = {place: slots for slots in self.slots for place in slots.places}
+        begin = torch.full((num,), self.table.num_embeddings - 1, device=label.device)
 
         def next_logits(slot: int, previous: Tensor) -> Tensor:
-            rows = previous + codebooks[slot - 1][1].offset
-            if slot == 0:
-                rows = torch.full_like(previous, self.table.num_embeddings - 1)
+            rows = begin if slot == 0 else previous + codebooks[slot - 1].offset
             x = self.table(rows) + self.positions.weight[slot] + label
-            return self._predict(self.transformer.step(x, cache), codebooks[slot][1])
+            return self._predict(self.transformer.step(x, cache), codebooks[slot])
 
         return next_logits
 

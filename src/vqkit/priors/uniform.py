@@ -1,6 +1,6 @@
 """The prior that knows nothing: every code is equally likely."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor
 from vqkit.codes import Codes, LevelSpec
 from vqkit.priors.base import Prior
 from vqkit.priors.conditioning import Conditioning
-from vqkit.priors.sampling import draw
 from vqkit.schema import STRICT
 
 
@@ -38,29 +37,9 @@ class UniformPrior(Prior):
         nats = self.slot_sizes.double().log().expand(flat.shape)
         return nats if mask is None else nats.masked_fill(~mask, 0)
 
-    def sample(
-        self,
-        num: int,
-        given: Conditioning | None = None,
-        *,
-        seed: int,
-        first: int = 0,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> Codes:
+    def next_logits(
+        self, num: int, given: Conditioning | None = None
+    ) -> Callable[[int, Tensor], Tensor]:
         self.check_labels(given, num)
-        sizes = self.slot_sizes.tolist()
-
-        def next_logits(slot: int, previous: Tensor) -> Tensor:
-            return torch.zeros(num, sizes[slot], device=previous.device)
-
-        return draw(
-            next_logits,
-            self.specs,
-            self.items(num, first),
-            seed=seed,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-        )
+        rows = [torch.zeros(size) for size in self.slot_sizes.tolist()]
+        return lambda slot, previous: rows[slot].to(previous.device).expand(num, -1)

@@ -1,0 +1,82 @@
+"""Small spaces of codes, and every prior over them with weights that make a difference."""
+
+import itertools
+import math
+
+import torch
+from torch import nn
+
+from vqkit.codes import Codes, LevelSpec
+from vqkit.priors import (
+    Conditioning,
+    HistogramConfig,
+    HistogramPrior,
+    Prior,
+    PriorConfig,
+    TransformerConfig,
+    UniformConfig,
+)
+
+CLASSES = 3
+PRIORS: dict[str, PriorConfig] = {
+    "uniform": UniformConfig(),
+    "histogram": HistogramConfig(),
+    "transformer": TransformerConfig(layers=2, width=16, heads=2, dropout=0.2),
+    "tied transformer": TransformerConfig(layers=1, width=16, heads=2, dropout=0.2, tied=True),
+}
+SPACES: dict[str, tuple[LevelSpec, ...]] = {
+    "one level": (LevelSpec((2, 2), (3,)),),
+    "no grid": (LevelSpec((), (7,)),),
+    "two codebooks": (LevelSpec((2,), (2, 4), "residual"),),
+    "two levels": (LevelSpec((1,), (3,)), LevelSpec((1, 2), (2, 3), "product")),
+}
+
+
+def make(config: PriorConfig, specs: tuple[LevelSpec, ...], num_classes: int | None) -> Prior:
+    """The prior with random weights or counts, far from uniform, in evaluation mode."""
+    torch.manual_seed(0)
+    prior = config.build(specs, num_classes)
+    for parameter in prior.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    if isinstance(prior, HistogramPrior):
+        prior.count(random_codes(specs, 20))
+    return prior.eval()
+
+
+def random_codes(specs: tuple[LevelSpec, ...], num: int, *, masked: bool = False) -> Codes:
+    """Codes of every entry; where ``masked``, padding holds what no codebook has."""
+    columns = [
+        torch.randint(0, size, (num,))
+        for spec in specs
+        for _ in range(math.prod(spec.grid))
+        for size in spec.codebook_sizes
+    ]
+    flat = torch.stack(columns, dim=1)
+    if not masked:
+        return Codes.from_flat(flat, specs)
+    mask = torch.cat(
+        [
+            (torch.rand(num, math.prod(spec.grid)) > 0.4).repeat_interleave(
+                len(spec.codebook_sizes), dim=1
+            )
+            for spec in specs
+        ],
+        dim=1,
+    )
+    return Codes.from_flat(flat.masked_fill(~mask, -99), specs, mask)
+
+
+def every_code(specs: tuple[LevelSpec, ...]) -> Codes:
+    """Each point of the space once."""
+    ranges = [
+        range(size)
+        for spec in specs
+        for _ in range(math.prod(spec.grid))
+        for size in spec.codebook_sizes
+    ]
+    return Codes.from_flat(torch.tensor(list(itertools.product(*ranges))), specs)
+
+
+def labels_of(num: int) -> Conditioning:
+    """Labels 0, 1, 2, 0, ..."""
+    return Conditioning(torch.arange(num) % CLASSES)
