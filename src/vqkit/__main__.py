@@ -1,0 +1,5 @@
+"""``python -m vqkit``."""
+
+from vqkit.cli import main
+
+main()

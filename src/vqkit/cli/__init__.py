@@ -1,0 +1,52 @@
+"""The command line, one file per command; nothing heavy is imported before a command runs."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from vqkit import __version__
+from vqkit.cli.config import config
+from vqkit.cli.failures import guarded
+from vqkit.cli.presets import presets
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _name, _command in {
+    "config": config,
+    "presets": presets,
+}.items():
+    app.command(_name)(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vqkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _vqkit(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Discrete codes for images, priors over them, and new images."""
+
+
+def run(words: Sequence[str]) -> int | None:
+    """Runs the words after ``vqkit``; raises whatever goes wrong."""
+    return app(list(words), prog_name="vqkit", standalone_mode=False)
+
+
+def main() -> None:
+    """The entry point ``vqkit``."""
+    sys.exit(guarded(run, sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""``vqkit train``: trains a tokenizer, or goes on with it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqkit.cli.options import Words
+from vqkit.cli.runs import CONFIG, begin, say_unreadable
+
+if TYPE_CHECKING:
+    from vqkit.config import RunConfig
+
+Source = Annotated[
+    str, typer.Argument(metavar="PRESET|CONFIG.yaml", help="What to train; see vqkit presets.")
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The run folder; runs/NAME when left out.")
+]
+
+
+def train(source: Source, words: Words = None, out: Out = None) -> None:
+    """Train a tokenizer. The same command again goes on where it was stopped.
+
+    Example: vqkit train photos-64 data.path=photos -o runs/photos
+    """
+    from vqkit.config import load_config
+    from vqkit.distributed import is_main
+
+    config = load_config(source, words or ())
+    folder = out or Path("runs") / Path(source).stem
+    train_tokenizer(config, folder)
+    if is_main():
+        print(f"trained: {folder}")
+        print(f"  vqkit evaluate {folder}              figures, pictures and a report")
+        print(f"  vqkit inspect {folder}               the health of its codebook")
+        print(f"  vqkit encode {folder} DATA TOKENS    a token data set, for a prior")
+
+
+def train_tokenizer(config: "RunConfig", folder: Path) -> None:
+    """Trains the tokenizer of a config in a run folder, or goes on with it."""
+    import torch
+
+    from vqkit.config import save_config
+    from vqkit.modalities.image.data import open_images
+    from vqkit.training import fit, join_processes
+    from vqkit.training.runtime import on_main
+
+    join_processes(cpu=config.train.device == "cpu")
+    on_main(lambda: begin(folder, config))
+    images = open_images(config.data, folder=folder)
+    say_unreadable(images.unreadable, folder)
+    torch.manual_seed(config.train.seed)
+    model = config.model.build()
+    model.encode(images.train.example(0).x.unsqueeze(0))  # a wrong size shows before anything else
+    on_main(lambda: save_config(config, folder / CONFIG))
+    fit(model, images.train, config.train, folder=folder, eval_examples=images.evaluation)

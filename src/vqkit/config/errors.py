@@ -1,0 +1,161 @@
+"""What pydantic found wrong, in one line that names the place, the key and the fix."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from vqkit.config.document import Document, Keys
+from vqkit.config.merge import choose, infos
+
+WORDS = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "none_required": "must be null",
+}
+UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+MAPPING = ("dataclass_type", "dataclass_exact_type", "model_attributes_type", "dict_type")
+
+
+def explain(error: ValidationError, kind: type, values: dict[str, Any], written: Document) -> str:
+    """The first fault in one line, and how many there are besides.
+
+    Args:
+        error: What pydantic raised.
+        kind: The config class.
+        values: What was validated.
+        written: Where the values were written.
+    """
+    faults: dict[Keys, str] = {}
+    for details in error.errors(include_url=False):
+        keys, text = _fault(details, kind, values, written)
+        # Each member of a plain union has its own complaint about one value.
+        faults[keys] = (
+            f"{faults[keys]}, or {text.removeprefix('must be ')}" if keys in faults else text
+        )
+    keys, text = next(iter(faults.items()))
+    place = written.place(keys)
+    known = place.text and not text.startswith("there is no such key")
+    you = f" (you wrote {place.text})" if known else ""
+    more = f"; {len(faults) - 1} more after this" if len(faults) > 1 else ""
+    dotted = ".".join(map(str, keys))
+    return f"{place.where}: {dotted + ': ' if dotted else ''}{text}{you}{more}"
+
+
+def wrong_text(error: ValidationError, values: dict[str, Any], written: Document) -> list[Keys]:
+    """The keys where text was wanted and something that looked like a number was written."""
+    return [
+        keys
+        for details in error.errors(include_url=False)
+        if details["type"] == "string_type" and written.place(keys := _keys(details, values)).text
+    ]
+
+
+def _fault(
+    details: ErrorDetails, kind: type, values: dict[str, Any], written: Document
+) -> tuple[Keys, str]:
+    """The keys that a fault is about, and what is wrong there."""
+    keys, code = _keys(details, values), details["type"]
+    context = details.get("ctx", {})
+    if code == "missing" and isinstance(keys[-1], int):
+        return keys[:-1], "must have more items"
+    if code == "missing":
+        return keys, "is missing; " + _example(keys)
+    if code in ("too_long", "too_short"):
+        wanted = context.get("max_length", context.get("min_length"))
+        return (
+            keys,
+            f"must have {'at most' if 'max_length' in context else 'at least'} {wanted} items",
+        )
+    if code in UNKNOWN:
+        return keys, "there is no such key; " + _neighbours(kind, keys, values)
+    if code == "union_tag_invalid":
+        return (*keys, "type"), f"must be one of {_plain(context['expected_tags'])}"
+    if code == "union_tag_not_found":
+        return (*keys, "type"), "is missing; say which one"
+    if code in MAPPING:
+        return keys, "must hold keys of its own"
+    if code == "value_error":
+        return keys, str(context.get("error", details["msg"]))
+    return keys, WORDS.get(code) or _reworded(details["msg"])
+
+
+def _keys(details: ErrorDetails, values: dict[str, Any]) -> Keys:
+    """The keys of a fault, without the names of types that pydantic puts among them."""
+    keys: list[str | int] = []
+    here: Any = values
+    for part in details["loc"]:
+        inside = isinstance(here, dict) and part in here
+        if inside or (isinstance(here, list) and isinstance(part, int) and part < len(here)):
+            here = here[part]
+            keys.append(part)
+    if details["type"] == "missing":
+        keys.append(details["loc"][-1])
+    return tuple(keys)
+
+
+def _example(keys: Keys) -> str:
+    dotted = ".".join(map(str, keys))
+    return f"add {dotted}={'FOLDER' if keys[-1] == 'path' else 'VALUE'}"
+
+
+def _plain(tags: str) -> str:
+    return tags.replace("'", "")
+
+
+def _reworded(message: str) -> str:
+    message = message.replace("Input should be ", "must be ")
+    message = message.replace("greater than or equal to", "at least")
+    return message.replace("less than or equal to", "at most")
+
+
+def _neighbours(kind: type, keys: Keys, values: dict[str, Any]) -> str:
+    """What an unknown key may have meant."""
+    here = _class_at(kind, keys[:-1], values)
+    above = ".".join(map(str, keys[:-1]))
+    names = list(infos(here))
+    near = get_close_matches(str(keys[-1]), names, n=2, cutoff=0.6)
+    dotted = [f"{above}.{name}" if above else name for name in near]
+    dotted += [name for name in paths(kind, values) if name.split(".")[-1] == keys[-1]]
+    if dotted:
+        return "did you mean " + " or ".join(dict.fromkeys(dotted)) + "?"
+    return f"{above or 'the top'} has " + ", ".join(names)
+
+
+def _class_at(kind: type, keys: Keys, values: Any) -> type:
+    """The innermost config class along the keys."""
+    for key in keys:
+        info = infos(kind).get(str(key))
+        values = values.get(key) if isinstance(values, dict) else None
+        inner = choose(info.annotation, values) if info else None
+        if inner is None:
+            return kind
+        kind = inner
+    return kind
+
+
+def paths(kind: type, values: Any) -> Iterator[str]:
+    """The dotted names of all keys, along the members that the values choose."""
+    for name, info in infos(kind).items():
+        inner = values.get(name) if isinstance(values, dict) else None
+        member = choose(info.annotation, inner)
+        yield name
+        if member:
+            yield from (f"{name}.{rest}" for rest in paths(member, inner))
+
+
+def did_you_mean(name: str, names: list[str]) -> str:
+    """The names nearest to one that is none of them, or all."""
+    near = get_close_matches(name, names, n=2, cutoff=0.4)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
