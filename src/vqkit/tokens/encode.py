@@ -1,7 +1,6 @@
 """Encodes a data set, shard by shard, on any number of processes."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,9 @@ from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Examples
 from vqkit.data.loader import in_order
 from vqkit.distributed import barrier, is_main, rank, world_size
-from vqkit.tokens.rows import Row, extent, rows
+from vqkit.tokens.rows import Row, rows
 from vqkit.tokens.shards import PATTERN, Header, read_header, write_shard
+from vqkit.tokens.sizes import by_size
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
@@ -142,36 +142,17 @@ def differing(found: Header, wanted: Header) -> str | None:
 
 
 def encode_batch(model: "VQVAE", examples: Examples, batch: Batch, batch_size: int) -> list[Row]:
-    """The items of one batch in order, those of one size together, without any padding."""
+    """The items of one batch in order, each without padding."""
     found: dict[int, Row] = {}
-    labels = [None] * len(batch) if batch.labels is None else batch.labels.tolist()
-    for places, x, mask in by_size(batch):
-        mask = None if mask is None else fill(mask, batch_size).to(device_of(model))
-        codes = model.encode(fill(x, batch_size).to(device_of(model)), mask)
-        ids = [id_of(examples, int(batch.positions[place])) for place in places]
-        same = rows(codes[: len(places)], ids, [labels[place] for place in places])
-        found |= zip(places, same, strict=True)
-    return [found[place] for place in range(len(batch))]
-
-
-def by_size(batch: Batch) -> Iterator[tuple[list[int], Tensor, Tensor | None]]:
-    """The items of a batch by the size that they have without padding.
-
-    An item encoded in a larger frame would see the frame at its border, and its codes would
-    depend on the other items of the batch.
-
-    Returns:
-        Places in the batch, values (b, ...) and mask (b, ...) of each size.
-    """
-    if batch.mask is None:
-        yield list(range(len(batch))), batch.x, None
-        return
-    sizes = [extent(mask) for mask in batch.mask]
-    for size in dict.fromkeys(sizes):
-        places = [place for place, other in enumerate(sizes) if other == size]
-        box = tuple(slice(length) for length in size)
-        mask = batch.mask[(places, *box)]
-        yield places, batch.x[(places, ..., *box)], None if mask.all() else mask
+    device = device_of(model)
+    for part in by_size(batch):
+        mask = None if part.mask is None else fill(part.mask, batch_size).to(device)
+        codes = model.encode(fill(part.x, batch_size).to(device), mask)[: len(part)]
+        numbers = part.positions.tolist()
+        labels = [None] * len(part) if part.labels is None else part.labels.tolist()
+        same = rows(codes, [id_of(examples, number) for number in numbers], labels)
+        found |= zip(numbers, same, strict=True)
+    return [found[number] for number in batch.positions.tolist()]
 
 
 def fill(x: Tensor, size: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vqkit.codes import Codes, Level, LevelSpec
+from vqkit.tokens.sizes import extent
 
 Shape = tuple[tuple[int, ...], ...]
 
@@ -68,16 +69,6 @@ def trim(codes: Codes) -> Codes:
             Level(level.indices[box], level.codebook_sizes, level.structure, level.mask[box])
         )
     return Codes(tuple(levels))
-
-
-def extent(mask: Tensor) -> tuple[int, ...]:
-    """Lengths of the smallest box from the origin that holds all that is real, at least 1 each.
-
-    Args:
-        mask: True where a position is real. (*grid) bool
-    """
-    places = mask.nonzero()
-    return tuple((places.amax(0) + 1).tolist()) if len(places) else (1,) * mask.dim()
 
 
 def pad(codes: Codes, specs: Sequence[LevelSpec]) -> Codes:

@@ -1,0 +1,164 @@
+"""Evaluates a model on a whole split."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.progress import Progress
+
+from vqkit.autoencoder import VQVAE
+from vqkit.codes import LevelSpec
+from vqkit.data import Batch, Examples, collate, in_order
+from vqkit.distributed import is_main, rank, world_size
+from vqkit.evaluation.codebook import CodebookStats, CodeCounter
+from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
+from vqkit.evaluation.likelihood import Likelihood
+from vqkit.modalities.image.metrics import ImageMetrics
+from vqkit.nn.evaluating import evaluating
+from vqkit.priors import Conditioning, Prior
+from vqkit.tokens.sizes import by_size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What was found over a whole split.
+
+    Attributes:
+        metrics: All figures by name, as JSON values; docs/evaluation.md says what each means.
+        stats: Use of each codebook of each level, coarsest level first.
+        specs: Shapes of the levels of one item.
+        shown: Some items with reconstructions and codes; None if they are no pictures.
+        atlases: Entries decoded alone, one for each codebook.
+    """
+
+    metrics: dict[str, Any]
+    stats: tuple[tuple[CodebookStats, ...], ...]
+    specs: tuple[LevelSpec, ...]
+    shown: Shown | None
+    atlases: tuple[Atlas, ...]
+
+
+@torch.no_grad()
+def evaluate(
+    model: VQVAE,
+    examples: Examples,
+    *,
+    prior: Prior | None = None,
+    batch_size: int = 64,
+    device: torch.device | str | None = None,
+    num_workers: int = 0,
+    num_shown: int = 16,
+    num_entries: int = 256,
+    progress: bool = False,
+) -> Evaluation:
+    """Measures a tokenizer on every item of a split; ranks share the items.
+
+    The figures are totals over counts: they depend neither on the batch size nor on the ranks.
+
+    Args:
+        model: The tokenizer.
+        examples: The split, without augmentation.
+        prior: What the codes are measured by besides the uniform prior.
+        batch_size: Items at once.
+        device: Where to compute; model and prior are moved there. None: where the model is.
+        num_workers: Processes that read ahead; 0 reads in this one.
+        num_shown: Most items that are kept to be shown.
+        num_entries: Most entries of each codebook that are kept to be shown.
+        progress: Whether to show a bar.
+
+    Raises:
+        ValueError: If there are no examples, or the prior is for other codes or for labels that
+            the examples do not have.
+    """
+    if not len(examples):
+        raise ValueError("the split has 0 items; there is nothing to evaluate")
+    place = next(model.parameters()).device if device is None else torch.device(device)
+    model.to(place)
+    if prior is not None:
+        prior.to(place)
+    totals = Totals(model, prior, place)
+    first, last = (len(examples) * r // world_size() for r in (rank(), rank() + 1))
+    batches = in_order(examples, batch_size, indices=range(first, last), num_workers=num_workers)
+    with evaluating(model), Progress(disable=not (progress and is_main())) as bar:
+        task = bar.add_task("evaluating", total=last - first)
+        for batch in batches:
+            for part in by_size(batch):
+                totals.add(part.to(place))
+            bar.advance(task, len(batch))
+        return totals.evaluation(examples, num_shown, num_entries)
+
+
+class Totals:
+    """Everything that is added up over a split.
+
+    Args:
+        model: The tokenizer, in evaluation mode when batches are added.
+        prior: What the codes are measured by besides the uniform prior.
+        device: Where both are.
+    """
+
+    def __init__(self, model: VQVAE, prior: Prior | None, device: torch.device) -> None:
+        self.model, self.prior, self.device = model, prior, device
+        sizes = [quantizer.codebook_sizes for quantizer in model.quantizers]
+        self.codes = CodeCounter(sizes, device=device)
+        self.images = ImageMetrics(device=device)
+        self.likelihood = Likelihood(device=device)
+
+    def add(self, batch: Batch) -> None:
+        """Counts a batch in, given on the device; it has a mask only where items have holes."""
+        out = self.model(batch.x, batch.mask)
+        self.codes.add(out.codes)
+        self.images.add(batch.x, out.reconstruction, batch.mask)
+        objective = self.model.objective
+        decoder = None
+        if objective.claims_likelihood and batch.mask is None:
+            decoder = out.distribution.log_prob(objective.normalize(batch.x))
+        dims = batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
+        if batch.mask is not None:
+            dims = batch.mask.flatten(1).sum(1) * batch.x.shape[1]
+        prior = None
+        if self.prior is not None:
+            labels = None if self.prior.num_classes is None else batch.labels
+            prior = self.prior.log_prob(out.codes, Conditioning(labels))
+        self.likelihood.add(out.codes, dims, decoder=decoder, prior=prior)
+
+    def evaluation(self, examples: Examples, num_shown: int, num_entries: int) -> Evaluation:
+        """All that was found, on every rank; every rank must call it."""
+        one = collate([examples.example(0)], [0]).to(self.device)
+        specs = self.model.encode(one.x, one.mask).specs
+        stats = self.codes.stats()
+        shown = show_items(self.model, examples, num_shown, self.device) if num_shown else None
+        atlases: list[Atlas] = []
+        if shown is not None and num_entries:
+            atlases = [
+                draw_atlas(
+                    self.model,
+                    specs,
+                    stats,
+                    level=level,
+                    codebook=codebook,
+                    num=num_entries,
+                    device=self.device,
+                )
+                for level, spec in enumerate(specs)
+                for codebook in range(len(spec.codebook_sizes))
+            ]
+        levels = [
+            {
+                "grid": list(spec.grid),
+                "structure": spec.structure,
+                "codebooks": [book.summary() for book in books],
+            }
+            for spec, books in zip(specs, stats, strict=True)
+        ]
+        metrics = {
+            "num_items": len(examples),
+            "item_shape": list(one.x.shape[1:]),
+            "tokens_per_item": sum(spec.num_tokens for spec in specs),
+            **self.images.results(),
+            **self.likelihood.results(),
+            "levels": levels,
+            "tokenizer": self.model.fingerprint(),
+            "data": getattr(examples, "fingerprint", None),
+        }
+        return Evaluation(metrics, stats, specs, shown, tuple(atlases))

@@ -1,0 +1,124 @@
+"""What a report shows of a model: some items with their codes, and what each entry looks like."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vqkit.autoencoder import VQVAE
+from vqkit.codes import Codes, Level, LevelSpec
+from vqkit.data import Examples, in_order
+from vqkit.evaluation.codebook import CodebookStats
+from vqkit.modalities.image.pictures import to_uint8
+
+PICTURE_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """Some items of a split, evenly spread over it.
+
+    Attributes:
+        indices: Their numbers in the split. N
+        labels: Names of their classes; None without labels. N
+        originals: Images. (N, C, H, W) uint8
+        reconstructions: What the model makes of them. (N, C, H, W) uint8
+        codes: Their codes. N items
+    """
+
+    indices: tuple[int, ...]
+    labels: tuple[str | None, ...]
+    originals: Tensor
+    reconstructions: Tensor
+    codes: Codes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Atlas:
+    """What the entries of one codebook look like, the most used first.
+
+    Attributes:
+        level: Number of the level, from 0, coarsest first.
+        codebook: Number of the codebook in its level, from 0.
+        entries: Which entries. N
+        counts: How often each was used in the split. N
+        images: What the decoder makes of each alone, at every position. (N, C, h, w) uint8
+    """
+
+    level: int
+    codebook: int
+    entries: tuple[int, ...]
+    counts: tuple[int, ...]
+    images: Tensor
+
+
+@torch.no_grad()
+def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device) -> Shown | None:
+    """Reconstructs some items, evenly spread over the split; None if they are no pictures.
+
+    Args:
+        model: In evaluation mode.
+        examples: The split, of images of one size.
+        num: How many items, at most.
+        device: Where the model is.
+    """
+    num = min(num, len(examples))
+    indices = [i * len(examples) // num for i in range(num)]
+    (batch,) = in_order(examples, num, indices=indices)
+    if batch.mask is not None or batch.x.dim() != 4 or batch.x.shape[1] not in PICTURE_CHANNELS:
+        return None
+    out = model(batch.x.to(device))
+    names: Sequence[str] = getattr(examples, "labels", ())
+    numbers = [] if batch.labels is None or not names else batch.labels.tolist()
+    labels = [names[number] for number in numbers] or [None] * num
+    return Shown(
+        tuple(indices),
+        tuple(labels),
+        to_uint8(batch.x),
+        to_uint8(out.reconstruction.cpu()),
+        out.codes.to("cpu"),
+    )
+
+
+@torch.no_grad()
+def draw_atlas(
+    model: VQVAE,
+    specs: Sequence[LevelSpec],
+    stats: Sequence[Sequence[CodebookStats]],
+    *,
+    level: int,
+    codebook: int,
+    num: int,
+    device: torch.device,
+) -> Atlas:
+    """Decodes each of the most used entries alone, everything else held at its most used entry.
+
+    Args:
+        model: In evaluation mode.
+        specs: Shapes of the levels of one item.
+        stats: Use of each codebook of each level.
+        level: Which level.
+        codebook: Which codebook of it.
+        num: How many entries, at most.
+        device: Where the model is.
+    """
+    counts = stats[level][codebook].counts
+    entries = counts.argsort(descending=True, stable=True)[:num]
+    images = []
+    for chosen in entries.split(64):
+        levels = []
+        for number, spec in enumerate(specs):
+            usual = torch.tensor([int(book.counts.argmax()) for book in stats[number]])
+            indices = usual.expand(len(chosen), *spec.grid, -1).clone()
+            if number == level:
+                indices[..., codebook] = chosen.view(-1, *[1] * len(spec.grid))
+            levels.append(Level(indices, spec.codebook_sizes, spec.structure))
+        images.append(to_uint8(model.decode(Codes(tuple(levels)).to(device)).cpu()))
+    return Atlas(
+        level,
+        codebook,
+        tuple(entries.tolist()),
+        tuple(counts[entries].tolist()),
+        torch.cat(images),
+    )

@@ -1,0 +1,110 @@
+"""Bits per dimension: what an item costs given its codes, and what its codes cost."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vqkit.codes import Codes
+from vqkit.distributed import all_reduce
+
+PARTS = ("decoder", "uniform", "prior")
+
+
+class Likelihood:
+    """Adds up code lengths over a split, in nats.
+
+    An item x with codes z costs -log p(x | z) - log p(z): a lossless code would be that long.
+
+    Args:
+        device: Where the codes are.
+    """
+
+    def __init__(self, *, device: torch.device | str = "cpu") -> None:
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        self.nats: dict[str, Tensor] = dict.fromkeys(PARTS, zero)
+        self.counts = {
+            name: zero.long() for name in ("items", "dims", "tokens", "decoder_dims", "prior_items")
+        }
+
+    @torch.no_grad()
+    def add(
+        self,
+        codes: Codes,
+        dims: Tensor,
+        *,
+        decoder: Tensor | None = None,
+        prior: Tensor | None = None,
+    ) -> None:
+        """Counts a batch in.
+
+        Args:
+            codes: Of B items.
+            dims: Number of real values of each item. (B,) int64
+            decoder: log p(x | z) of each item in nats; None when no likelihood is claimed. (B,)
+            prior: log p(z) of each item in nats; None without a prior. (B,)
+        """
+        mask = codes.flat_mask()
+        flat = codes.flat()
+        self._count("items", torch.tensor(len(codes)))
+        self._count("dims", dims.sum())
+        self._count("tokens", torch.tensor(flat.numel()) if mask is None else mask.sum())
+        self._add("uniform", -uniform_log_prob(codes))
+        if decoder is not None:
+            self._add("decoder", -decoder)
+            self._count("decoder_dims", dims.sum())
+        if prior is not None:
+            self._add("prior", -prior)
+            self._count("prior_items", torch.tensor(len(codes)))
+
+    def _add(self, part: str, nats: Tensor) -> None:
+        self.nats[part] = self.nats[part] + nats.double().sum()
+
+    def _count(self, name: str, count: Tensor) -> None:
+        self.counts[name] = self.counts[name] + count.to(self.counts[name].device)
+
+    def results(self) -> dict[str, float]:
+        """The figures over all batches of all ranks; every rank must call it.
+
+        Returns:
+            ``code_bits_uniform`` and ``code_bits_prior``, bits of the codes of one item, mean;
+            ``nats_per_token_uniform`` and ``nats_per_token_prior``; ``decoder_bits_per_dim``,
+            ``code_bits_per_dim_uniform`` and ``..._prior``, and their sums ``bits_per_dim_uniform``
+            and ``bits_per_dim_prior``. What was not measured is left out.
+        """
+        nats = {part: float(all_reduce(value.clone())) for part, value in self.nats.items()}
+        counts = {name: int(all_reduce(count.clone())) for name, count in self.counts.items()}
+        if not counts["items"]:
+            return {}
+        found: dict[str, float] = {}
+        whole = counts["decoder_dims"] == counts["dims"]
+        if whole:
+            found["decoder_bits_per_dim"] = bits(nats["decoder"], counts["dims"])
+        for part in ("uniform", "prior") if counts["prior_items"] else ("uniform",):
+            found[f"code_bits_{part}"] = bits(nats[part], counts["items"])
+            found[f"nats_per_token_{part}"] = nats[part] / max(counts["tokens"], 1)
+            found[f"code_bits_per_dim_{part}"] = bits(nats[part], counts["dims"])
+            if whole:
+                total = nats["decoder"] + nats[part]
+                found[f"bits_per_dim_{part}"] = bits(total, counts["dims"])
+        return found
+
+
+def bits(nats: float, count: int) -> float:
+    """Nats in all as bits for each of ``count``."""
+    return nats / math.log(2) / max(count, 1)
+
+
+def uniform_log_prob(codes: Codes) -> Tensor:
+    """The log-probability of each item when all entries are equally likely, in nats. (B,) float64
+
+    Masked positions cost nothing.
+    """
+    total = torch.zeros(len(codes), dtype=torch.float64, device=codes.levels[0].indices.device)
+    for level in codes.levels:
+        if level.mask is None:
+            positions = torch.tensor(math.prod(level.indices.shape[1:-1]), device=total.device)
+        else:
+            positions = level.mask.flatten(1).sum(1)
+        total -= positions.double() * sum(math.log(size) for size in level.codebook_sizes)
+    return total
