@@ -76,6 +76,7 @@ class Objective(Protocol):
         """Fits what turns outputs into a likelihood, after training; every rank must call it.
 
         Args:
-            pairs: Outputs (B, O, *grid) and the normalised items they stand for.
+            pairs: Outputs (B, O, *grid) and the normalised items they stand for, or (N, O) and
+                (N, C) of the real values if masked.
         """
         ...

@@ -1,59 +1,149 @@
 """The pass from the coarsest level of codes to the finest; a plain VQ-VAE has one."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqkit.codes import Codes
-from vqkit.quantizers.base import Quantizer
+from vqkit.codes import Codes, Level
+from vqkit.quantizers.base import Quantized, Quantizer
 
 POOLS = {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}
 
 
-def descend(
-    features: Sequence[Tensor],
-    top_down: Sequence[nn.Module] | nn.ModuleList,
-    quantize: Callable[[int, Tensor], Tensor],
-) -> list[Tensor]:
+@dataclass(frozen=True, slots=True)
+class LevelOutput:
+    """What one level gives in a forward pass.
+
+    Attributes:
+        z_e: What was quantized. (B, *grid, D)
+        mask: True where a code is real; None when all are. (B, *grid) bool
+        quantized: What the quantizer returned.
+    """
+
+    z_e: Tensor
+    mask: Tensor | None
+    quantized: Quantized
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
     """Quantizes each level, those below the coarsest given what the levels above became.
 
     Generating Diverse High-Fidelity Images with VQ-VAE-2, algorithm 1,
     https://arxiv.org/abs/1906.00446
 
-    Args:
-        features: What the encoder gave for each level, coarsest first. Each (B, D, *grid)
-        top_down: One module for each level but the coarsest, from its features and the quantized
-            vectors of all coarser levels to what is quantized; none to quantize the features.
-        quantize: From a level's number and its vectors (B, *grid, D) to quantized ones
-            (B, D, *grid).
-
-    Returns:
-        Quantized vectors of each level. Each (B, D, *grid)
-    """
-    z_q: list[Tensor] = []
-    for level, feature in enumerate(features):
-        if level > 0 and len(top_down) > 0:
-            feature = top_down[level - 1](feature, *z_q)
-        z_q.append(quantize(level, feature.movedim(1, -1)))
-    return z_q
-
-
-def channels_first(z_q: Tensor, dtype: torch.dtype) -> Tensor:
-    """Quantized vectors as convolutions read them.
-
-    Always in one layout: convolutions of another layout differ in the last bits.
-
-    Args:
-        z_q: Vectors. (B, *grid, D)
+    Attributes:
+        quantizers: One for each level, coarsest first.
+        top_down: One for each level but the coarsest: from its features and the quantized vectors
+            of all coarser levels, (B, D, *grid) each, to what is quantized. None to quantize the
+            features as they are.
         dtype: What the decoder computes in.
-
-    Returns:
-        Vectors. (B, D, *grid)
     """
-    return z_q.contiguous().movedim(-1, 1).to(dtype)
+
+    quantizers: Sequence[Quantizer]
+    top_down: Sequence[nn.Module]
+    dtype: torch.dtype
+
+    def forward(
+        self, features: Sequence[Tensor], mask: Tensor | None
+    ) -> tuple[list[LevelOutput], list[Tensor]]:
+        """Everything that training needs.
+
+        Args:
+            features: What the encoder gave for each level, coarsest first. Each (B, D, *grid)
+            mask: True where the items are real; None when all are. (B, *input grid) bool
+
+        Returns:
+            What each level gives, and its quantized vectors. Each of these (B, D, *grid)
+        """
+        levels: list[LevelOutput] = []
+
+        def quantize(level: int, z_e: Tensor) -> Tensor:
+            real = level_mask(mask, z_e.shape[1:-1])
+            levels.append(LevelOutput(z_e, real, self.quantizers[level](z_e, real)))
+            return levels[level].quantized.z_q
+
+        return levels, self._descend(features, quantize)
+
+    def encode(self, features: Sequence[Tensor], mask: Tensor | None) -> Codes:
+        """The codes alone; arguments as for ``forward``."""
+        indices: list[Tensor] = []
+        masks: list[Tensor | None] = []
+
+        def quantize(level: int, z_e: Tensor) -> Tensor:
+            masks.append(level_mask(mask, z_e.shape[1:-1]))
+            indices.append(self.quantizers[level].encode(z_e, masks[level]))
+            return self.quantizers[level].decode(indices[level])
+
+        self._descend(features, quantize)
+        return self.codes(indices, masks)
+
+    def decode(self, codes: Codes) -> list[Tensor]:
+        """The quantized vectors of each level. Each (B, D, *grid)
+
+        Raises:
+            ValueError: If the codes are another tokenizer's, or out of range.
+        """
+        self.check(codes)
+        pairs = zip(self.quantizers, codes.levels, strict=True)
+        return [self._channels_first(layer.decode(level.indices)) for layer, level in pairs]
+
+    def vectors(self, features: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+        """The real vectors of the last of these features' levels. (N, D), float32 or float64"""
+        kept: list[Tensor] = []
+
+        def quantize(level: int, z_e: Tensor) -> Tensor:
+            real = level_mask(mask, z_e.shape[1:-1])
+            kept.append(z_e.flatten(0, -2) if real is None else z_e[real])
+            return self.quantizers[level].decode(self.quantizers[level].encode(z_e, real))
+
+        self._descend(features, quantize)
+        return kept[-1].to(torch.promote_types(kept[-1].dtype, torch.float32))
+
+    def codes(self, indices: Iterable[Tensor], masks: Iterable[Tensor | None]) -> Codes:
+        """Indices (B, *grid, Q) and masks (B, *grid) of the levels as codes."""
+        levels = zip(self.quantizers, indices, masks, strict=True)
+        return Codes(tuple(Level(i, q.codebook_sizes, q.structure, m) for q, i, m in levels))
+
+    def check(self, codes: Codes) -> None:
+        """Raises ValueError unless the codes are of these levels, and in range."""
+        own = [(layer.codebook_sizes, layer.structure) for layer in self.quantizers]
+        given = [(level.codebook_sizes, level.structure) for level in codes.levels]
+        if own != given:
+            raise ValueError(
+                f"the codes are of another tokenizer: their levels are {given}, the model's {own} "
+                "(codebook sizes, structure); decode them with the model that made them"
+            )
+        for number, level in enumerate(codes.levels):
+            sizes = torch.tensor(level.codebook_sizes, device=level.indices.device)
+            if ((level.indices < 0) | (level.indices >= sizes)).any():
+                low, high = level.indices.min().item(), level.indices.max().item()
+                raise ValueError(
+                    f"indices of level {number} go from {low} to {high}, but its codebook sizes "
+                    f"are {level.codebook_sizes}; give integers from 0 to below them"
+                )
+
+    def _descend(
+        self, features: Sequence[Tensor], quantize: Callable[[int, Tensor], Tensor]
+    ) -> list[Tensor]:
+        """The pass itself; ``quantize`` goes from a level and its z_e to z_q (B, *grid, D)."""
+        z_q: list[Tensor] = []
+        for level, feature in enumerate(features):
+            if level > 0 and len(self.top_down) > 0:
+                feature = self.top_down[level - 1](feature, *z_q)
+            z_q.append(self._channels_first(quantize(level, feature.movedim(1, -1))))
+        return z_q
+
+    def _channels_first(self, z_q: Tensor) -> Tensor:
+        """Vectors (B, *grid, D) as convolutions read them, (B, D, *grid).
+
+        Always in one layout: convolutions of another layout differ in the last bits.
+        """
+        return z_q.contiguous().movedim(-1, 1).to(self.dtype)
 
 
 @overload
@@ -77,22 +167,3 @@ def level_mask(mask: Tensor | None, grid: Iterable[int]) -> Tensor | None:
         real = mask.flatten(1).any(1)  # no part of the item belongs to one code
         return real.reshape(-1, *[1] * len(grid)).expand(-1, *grid)
     return POOLS[len(grid)](mask.unsqueeze(1).float(), grid).squeeze(1) > 0
-
-
-def check_codes(codes: Codes, quantizers: Sequence[Quantizer]) -> None:
-    """Raises ValueError unless the codes are of these quantizers' levels, and in range."""
-    own = [(quantizer.codebook_sizes, quantizer.structure) for quantizer in quantizers]
-    given = [(level.codebook_sizes, level.structure) for level in codes.levels]
-    if own != given:
-        raise ValueError(
-            f"the codes are of another tokenizer: their levels are {given} and the model's {own} "
-            "(codebook sizes, structure); decode them with the model that made them"
-        )
-    for number, level in enumerate(codes.levels):
-        sizes = torch.tensor(level.codebook_sizes, device=level.indices.device)
-        if ((level.indices < 0) | (level.indices >= sizes)).any():
-            low, high = level.indices.min().item(), level.indices.max().item()
-            raise ValueError(
-                f"indices of level {number} go from {low} to {high}, but its codebook sizes are "
-                f"{level.codebook_sizes}; give integers from 0 to below them"
-            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from vqkit import random
 from vqkit.autoencoder import hub, saving
 from vqkit.autoencoder.distribution import Distribution, Objective
-from vqkit.autoencoder.hierarchy import channels_first, check_codes, descend, level_mask
+from vqkit.autoencoder.hierarchy import Hierarchy, level_mask
 from vqkit.autoencoder.output import Output
 from vqkit.autoencoder.start import check_enough, joined_vectors, real_values
-from vqkit.codes import Codes, Level
+from vqkit.codes import Codes
 from vqkit.means import Mean
 from vqkit.nn.evaluating import evaluating
-from vqkit.quantizers.base import Quantized, Quantizer
+from vqkit.quantizers.base import Quantizer
 from vqkit.quantizers.codebook import Codebook
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class VQVAE(nn.Module):
         decoder: From the quantized vectors of each level, (B, D, *grid) each, to what the
             objective reads, (B, O, *grid).
         objective: What the decoder is trained for, a module.
-        top_down: For several levels, see ``hierarchy.descend``.
+        top_down: For several levels, see ``Hierarchy``.
         config: What built the parts, saved with the weights; None if something else built them.
 
     Raises:
@@ -81,23 +81,18 @@ class VQVAE(nn.Module):
             ValueError: If x or the mask has a shape or values that do not fit.
         """
         x = self._normalized(x, mask)
-        z_e: list[Tensor] = []
-        masks: list[Tensor | None] = []
-        found: list[Quantized] = []
-
-        def quantize(level: int, vectors: Tensor) -> Tensor:
-            z_e.append(vectors)
-            masks.append(level_mask(mask, vectors.shape[1:-1]))
-            found.append(self.quantizers[level](vectors, masks[level]))
-            return channels_first(found[level].z_q, dtype_of(self.decoder))
-
-        outputs = self.decoder(*descend(self._features(x), self.top_down, quantize))
+        levels, z_q = self._hierarchy.forward(self._features(x), mask)
+        outputs = self.decoder(*z_q)
         objectives, terms = dict(self.objective.loss(outputs, x, mask)), dict[str, Mean]()
-        for level, result in enumerate(found):
-            objectives[self._name("quantizer", level)] = result.objective
-            terms |= {self._name(name, level): mean for name, mean in result.terms.items()}
-        codes = self._codes([result.indices for result in found], masks)
-        return Output(self.objective.distribution(outputs), codes, objectives, terms, tuple(z_e))
+        for number, level in enumerate(levels):
+            objectives[self._name("quantizer", number)] = level.quantized.objective
+            for name, mean in level.quantized.terms.items():
+                terms[self._name(name, number)] = mean
+        codes = self._hierarchy.codes(
+            (level.quantized.indices for level in levels), (level.mask for level in levels)
+        )
+        z_e = tuple(level.z_e for level in levels)
+        return Output(self.objective.distribution(outputs), codes, objectives, terms, z_e)
 
     @torch.no_grad()
     def encode(self, x: Tensor, mask: Tensor | None = None) -> Codes:
@@ -110,19 +105,8 @@ class VQVAE(nn.Module):
         Raises:
             ValueError: If x or the mask has a shape or values that do not fit.
         """
-        x = self._normalized(x, mask)
-        indices: list[Tensor] = []
-        masks: list[Tensor | None] = []
-
-        def quantize(level: int, vectors: Tensor) -> Tensor:
-            masks.append(level_mask(mask, vectors.shape[1:-1]))
-            indices.append(self.quantizers[level].encode(vectors, masks[level]))
-            z_q = self.quantizers[level].decode(indices[level])
-            return channels_first(z_q, dtype_of(self.decoder))
-
         with evaluating(self):
-            descend(self._features(x), self.top_down, quantize)
-        return self._codes(indices, masks)
+            return self._hierarchy.encode(self._features(self._normalized(x, mask)), mask)
 
     def decode(self, codes: Codes) -> Tensor:
         """The most probable items that have these codes. (B, C, *grid)
@@ -139,14 +123,7 @@ class VQVAE(nn.Module):
         Raises:
             ValueError: If the codes are another tokenizer's, or out of range.
         """
-        check_codes(codes, self.quantizers)
-        vectors = [
-            quantizer.decode(level.indices)
-            for quantizer, level in zip(self.quantizers, codes.levels, strict=True)
-        ]
-        with evaluating(self):
-            outputs = self.decoder(*(channels_first(z, dtype_of(self.decoder)) for z in vectors))
-        return self.objective.distribution(outputs)
+        return self.objective.distribution(self._outputs(codes))
 
     @torch.no_grad()
     def counts(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
@@ -188,11 +165,31 @@ class VQVAE(nn.Module):
         self.objective.observe(real_values(self._normalized(x, mask), mask) for x, mask in pairs)
         for level, quantizer in enumerate(self.quantizers):
             with evaluating(self):
-                vectors = joined_vectors(
-                    (self._vectors(x, mask, level) for x, mask in pairs), len(pairs), seed
+                found = (
+                    self._hierarchy.vectors(
+                        self._features(self._normalized(x, mask))[: level + 1], mask
+                    )
+                    for x, mask in pairs
                 )
+                vectors = joined_vectors(found, len(pairs), seed)
             check_enough(quantizer, len(vectors))
             quantizer.initialize(vectors, seed=random.hash_int(seed, level))
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Tensor | tuple[Tensor, Tensor | None]]) -> None:
+        """Fits after training what makes a likelihood of reconstructions; every rank must call it.
+
+        Args:
+            batches: Items as the data give them, (B, C, *grid), alone or with their masks.
+        """
+        pairs = (batch if isinstance(batch, tuple) else (batch, None) for batch in batches)
+        self.objective.calibrate(
+            (
+                real_values(self._outputs(self.encode(x, mask)), mask),
+                real_values(self._normalized(x, mask), mask),
+            )
+            for x, mask in pairs
+        )
 
     def commit(self) -> None:
         """Moves the codebooks by all that the forwards since the last commit collected."""
@@ -242,6 +239,11 @@ class VQVAE(nn.Module):
         """Saves the model on the hub under ``owner/name``."""
         hub.upload(self.save_pretrained, repo_id, private=private)
 
+    @property
+    def _hierarchy(self) -> Hierarchy:
+        modules = cast(Sequence[nn.Module], self.top_down)
+        return Hierarchy(self.quantizers, modules, dtype_of(self.decoder))
+
     def _normalized(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Items as the encoder reads them, 0 wherever nothing is real. (B, C, *grid)"""
         if mask is None:
@@ -262,25 +264,10 @@ class VQVAE(nn.Module):
             raise ValueError(f"{have} quantizers; give one quantizer for each")
         return features
 
-    def _vectors(self, x: Tensor, mask: Tensor | None, last: int) -> Tensor:
-        """The real vectors that a level is to quantize, in at least float32. (N, D)"""
-        kept: list[Tensor] = []
-
-        def quantize(level: int, vectors: Tensor) -> Tensor:
-            quantizer = self.quantizers[level]
-            real = level_mask(mask, vectors.shape[1:-1])
-            if level == last:
-                kept.append(vectors.flatten(0, -2) if real is None else vectors[real])
-            z_q = quantizer.decode(quantizer.encode(vectors, real))
-            return channels_first(z_q, dtype_of(self.decoder))
-
-        features = self._features(self._normalized(x, mask))
-        descend(features[: last + 1], self.top_down, quantize)
-        return kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))
-
-    def _codes(self, indices: Sequence[Tensor], masks: Sequence[Tensor | None]) -> Codes:
-        levels = zip(self.quantizers, indices, masks, strict=True)
-        return Codes(tuple(Level(i, q.codebook_sizes, q.structure, m) for q, i, m in levels))
+    def _outputs(self, codes: Codes) -> Tensor:
+        """What the decoder makes of codes in evaluation. (B, O, *grid)"""
+        with evaluating(self):
+            return self.decoder(*self._hierarchy.decode(codes))
 
     def _layout(self, x: Tensor) -> tuple[list[str], list[tuple[int, ...]]]:
         """The objective's names and the grids of the levels, for items of the shape of x's."""
