@@ -1,12 +1,14 @@
-"""Data: sources with random access, an index of them, splits, the sampler and batches."""
+"""Data: sources with random access, the index of a run, splits, the sampler and batches."""
 
 from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Example, Examples, TensorExamples
-from vqkit.data.index import Index, build_index
+from vqkit.data.index import Index
 from vqkit.data.loader import Loader, in_order
+from vqkit.data.record import Record, Source
 from vqkit.data.sampler import Draw, StatelessSampler
-from vqkit.data.source import Record, Source, open_source, open_splits
+from vqkit.data.source import open_source, open_splits
 from vqkit.data.split import Subset, split
+from vqkit.data.survey import build_index, open_index
 
 __all__ = [
     "Batch",
@@ -23,6 +25,7 @@ __all__ = [
     "build_index",
     "collate",
     "in_order",
+    "open_index",
     "open_source",
     "open_splits",
     "split",

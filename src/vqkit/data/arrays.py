@@ -1,5 +1,8 @@
 """Arrays whose first axis is items: npy, npz, idx and the digits."""
 
+import hashlib
+import zipfile
+import zlib
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -7,21 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from vqkit.data.digits import read_digits
+from vqkit.data.digits import read_digit_classes, read_digits
 from vqkit.data.fingerprint import fingerprint_files
 from vqkit.data.idx import labels_beside, read_idx
 from vqkit.data.labels import number_classes
-from vqkit.data.record import Record
+from vqkit.data.record import Record, numbered_id
 
 
 class ArraySource:
     """The rows of an array.
 
     Args:
-        where: The file, or what stands for it in messages.
-        read: Reads the array (N, ...); called once in every process that needs it.
+        where: The file, or what stands for it, for messages.
+        read: Reads the array (N, ...), in each process that is not forked from one that has.
         classes: The class of each row, numbers or text; None without labels. (N,)
-        files: What the fingerprint is made of.
+        files: What the fingerprint is made of; without files, the values.
+        facts: What else decides the data, such as the array's name.
 
     Raises:
         ValueError: If there are no rows, or not one label for each.
@@ -34,31 +38,31 @@ class ArraySource:
         *,
         classes: np.ndarray | None = None,
         files: tuple[Path, ...] = (),
+        facts: tuple[str, ...] = (),
     ) -> None:
-        self._where, self._read, self._files = where, read, files
-        shape = self._array.shape
-        if len(shape) < 2 or not shape[0]:
-            raise ValueError(f"{where} has shape {shape}; give an array of one or more items")
-        self._shape = shape
+        self._where, self._read, self._files, self._facts = where, read, files, facts
+        self._shape = self._array.shape
+        if len(self._shape) < 2 or not self._shape[0]:
+            raise ValueError(f"{where} has shape {self._shape}; give an array of one or more items")
         self.labels: tuple[str, ...] = ()
         self._classes: list[int] | None = None
         if classes is not None:
-            self.labels, self._classes = number_classes(_plain(where, classes, shape[0]))
+            self.labels, self._classes = number_classes(_plain(where, classes, len(self)))
 
     @cached_property
     def _array(self) -> np.ndarray:
         return self._read()
 
-    @cached_property
-    def fingerprint(self) -> str:
-        if not self._files:
-            return fingerprint_files({}, self._where, str(self._shape))
-        return fingerprint_files({path.name: path for path in self._files}, self._where_inside)
-
     @property
-    def _where_inside(self) -> str:
-        """What of the file is read, without the folder that it lies in."""
-        return self._where.removeprefix(str(self._files[0].parent))
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        if self._files:
+            return fingerprint_files({path.name: path for path in self._files}, *self._facts)
+        values = hashlib.sha256(np.ascontiguousarray(self._array).tobytes()).hexdigest()
+        return fingerprint_files({}, values, str(self._shape), str(self._classes))
 
     @property
     def item_shape(self) -> tuple[int, ...]:
@@ -68,29 +72,29 @@ class ArraySource:
         return self._shape[0]
 
     def __getitem__(self, index: int) -> Record:
-        label = None if self._classes is None else self._classes[index]
-        return Record(f"{index:0{len(str(len(self) - 1))}d}", self._array[index], label)
+        return Record(self.id(index), self._array[index], self.label(index))
+
+    def id(self, index: int) -> str:
+        return numbered_id(index, len(self))
+
+    def label(self, index: int) -> int | None:
+        return None if self._classes is None else self._classes[index]
 
     def describe(self, index: int) -> str:
         return f"{self._where} row {index}"
 
     def __getstate__(self) -> dict[str, Any]:
-        # A process that is not forked reads the array again: cheaper than a pipe, and memory maps
-        # stay maps.
+        # Reading again is cheaper than sending the array, and a memory map stays one.
         return {name: value for name, value in vars(self).items() if name != "_array"}
 
 
 def open_digits() -> ArraySource:
-    """scikit-learn's digits, 8 x 8 in grey."""
-    return ArraySource("digits", _digit_images, classes=read_digits()[1])
-
-
-def _digit_images() -> np.ndarray:
-    return read_digits()[0]
+    """The digits of scikit-learn, 8 x 8 in grey."""
+    return ArraySource("digits", read_digits, classes=read_digit_classes())
 
 
 def open_idx(path: Path) -> ArraySource:
-    """An idx file of images, with the labels file that lies beside it, if any."""
+    """An idx file of images, with the file of labels that lies beside it, if any."""
     beside = labels_beside(path)
     classes = None if beside is None else read_idx(beside)
     files = (path,) if beside is None else (path, beside)
@@ -107,49 +111,55 @@ def open_npz(path: Path, column: str | None, label_column: str | None) -> ArrayS
 
     Args:
         path: The file.
-        column: Name of the array; may be left out where only one has more than one axis.
+        column: Name of the array; may be left out where there is only one beside the labels.
         label_column: Name of the labels' array; None without labels.
+
+    Raises:
+        ValueError: If the file cannot be read, or has no such arrays.
     """
     with _open_npz(path) as arrays:
-        names = arrays.files
-        if column is None:
-            fits = [name for name in names if name != label_column]
-            if len(fits) != 1:
-                raise ValueError(f"{path} has the arrays {', '.join(names)}; name one as column")
-            column = fits[0]
-        for key, name in (("column", column), ("label_column", label_column)):
-            if name is not None and name not in names:
-                raise ValueError(f"{key} is {name!r}, but {path} has {', '.join(names)}")
-    classes = None if label_column is None else _read_npz(path, label_column)
-    where = f"{path}[{column}]"
-    return ArraySource(where, partial(_read_npz, path, column), classes=classes, files=(path,))
+        names: list[str] = arrays.files
+    found = f"{path} has the arrays {', '.join(names)}"
+    fits = [name for name in names if name != label_column]
+    if column is None and len(fits) != 1:
+        raise ValueError(f"{found}; name one of them as column")
+    column = column or fits[0]
+    for key, name in (("column", column), ("label_column", label_column)):
+        if name is not None and name not in names:
+            raise ValueError(f"{key} is {name!r}, but {found}")
+    return ArraySource(
+        f"{path}[{column}]",
+        partial(_read_npz, path, column),
+        classes=None if label_column is None else _read_npz(path, label_column),
+        files=(path,),
+        facts=(column, label_column or ""),
+    )
 
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a readable npy file ({error}); write it again") from None
+        raise ValueError(f"{path} is no npy file, or is cut ({_line(error)})") from None
 
 
 def _open_npz(path: Path) -> Any:
-    import zipfile
-
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a readable npz file ({error}); write it again") from None
+        raise ValueError(f"{path} is no npz file, or is cut ({_line(error)})") from None
 
 
 def _read_npz(path: Path, name: str) -> np.ndarray:
-    import zipfile
-    import zlib
-
     with _open_npz(path) as arrays:
         try:
             return arrays[name]
         except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: the array {name} cannot be read ({error})") from None
+            raise ValueError(f"{path}[{name}] cannot be read ({_line(error)})") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _plain(where: str, classes: np.ndarray, count: int) -> list[int] | list[str]:
@@ -157,9 +167,8 @@ def _plain(where: str, classes: np.ndarray, count: int) -> list[int] | list[str]
     if classes.ndim == 2 and classes.shape[1] == 1:
         classes = classes[:, 0]
     if classes.shape != (count,):
-        raise ValueError(
-            f"{where} has {count} rows, its labels shape {classes.shape}; give one each"
-        )
+        shape = classes.shape
+        raise ValueError(f"{where} has {count} rows, its labels shape {shape}; give one per row")
     if classes.dtype.kind not in "iubU":
         raise ValueError(f"{where}: the labels are {classes.dtype}; give integers or text")
     return classes.tolist()

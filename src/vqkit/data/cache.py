@@ -1,12 +1,13 @@
 """Decoded items in memory, filled when first read and shared with forked workers."""
 
 import mmap
-import multiprocessing
 from collections.abc import Sequence
 from itertools import accumulate
 from math import prod
 
 import numpy as np
+
+from vqkit.data.workers import CONTEXT
 
 
 class SharedCache:
@@ -25,7 +26,7 @@ class SharedCache:
         self._bytes = np.frombuffer(mmap.mmap(-1, self._starts[-1] + len(shapes)), np.uint8)
         self._filled = self._bytes[self._starts[-1] :]
         # A flag must not be seen before the bytes that it speaks of: the lock orders them.
-        self._lock = multiprocessing.Lock()
+        self._lock = CONTEXT.Lock()
 
     def get(self, index: int) -> np.ndarray | None:
         """The array of an item, not to be written to; None when it was never put."""
@@ -34,7 +35,9 @@ class SharedCache:
         return self._place(index) if filled else None
 
     def put(self, index: int, array: np.ndarray) -> None:
-        """Keeps the array of an item."""
+        """Keeps the array of an item, unless it has another shape than was said."""
+        if array.shape != self._shapes[index]:
+            return
         self._place(index)[...] = array
         with self._lock:
             self._filled[index] = 1

@@ -3,13 +3,15 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Item = Tensor | np.ndarray | tuple[Tensor | np.ndarray, int | None]
+from vqkit.data.record import numbered_id
+
+Values = Tensor | np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,8 @@ class Example:
 class Examples(Protocol):
     """A number of examples with random access.
 
-    Implementations may also have ``labels`` (names of the classes), ``fingerprint``, ``id(index)``
-    and ``describe(index)``, which names an item in messages.
+    They may also have ``labels`` (names of the classes), ``fingerprint`` (changes when the data
+    do), ``id(index)`` (a name) and ``describe(index)`` (where an item is, for messages).
     """
 
     def __len__(self) -> int: ...
@@ -56,22 +58,25 @@ class TensorExamples:
         labels: Names of the classes; their numbers as text when left out.
 
     Raises:
-        ValueError: If there are no items, or only some have labels.
+        TypeError: If an item is neither a tensor nor an array.
+        ValueError: If there are no items, only some have labels, or there are too few names.
     """
 
     def __init__(
-        self, items: Tensor | np.ndarray | Sequence[Item], *, labels: Sequence[str] | None = None
+        self,
+        items: Values | Sequence[Values] | Sequence[tuple[Values, int]],
+        *,
+        labels: Sequence[str] | None = None,
     ) -> None:
-        self._items = [_pair(item) for item in cast(Sequence[Item], items)]
-        if not self._items:
+        if not len(items):
             raise ValueError("items is empty; give at least one tensor")
-        numbers = {label for _, label in self._items}
-        if None in numbers and len(numbers) > 1:
-            raise ValueError("some items have a label and some have none; label all or none")
-        found = sorted(number for number in numbers if number is not None)
-        if found and found[0] < 0:
-            raise ValueError(f"a label is {found[0]}; labels are 0 or more, None is no label")
-        count = found[-1] + 1 if found else 0
+        self._classes: list[int] | None = None
+        self._items: Values | list[Values]
+        if isinstance(items, Tensor | np.ndarray):
+            self._items = items
+        else:
+            self._items, self._classes = _unzip(items)
+        count = 1 + max(self._classes, default=-1) if self._classes else 0
         self.labels = tuple(labels or map(str, range(count)))
         if len(self.labels) < count:
             raise ValueError(f"labels has {len(self.labels)} names, the items {count} classes")
@@ -81,26 +86,42 @@ class TensorExamples:
 
     def example(self, index: int, seed: int | None = None) -> Example:
         """The item at ``index``, never augmented."""
-        x, label = self._items[index]
-        return Example(x, label)
+        x = self._items[index]
+        if isinstance(x, np.ndarray | np.generic):
+            x = torch.from_numpy(np.array(x))
+        return Example(x, self._classes[index] if self._classes else None)
 
     def id(self, index: int) -> str:
         """The number of the item, as text."""
-        return f"{index:0{len(str(len(self) - 1))}d}"
+        return numbered_id(index, len(self))
 
     @property
     def fingerprint(self) -> str:
         """Hexadecimal hash of all shapes, types, values and labels."""
         digest = hashlib.sha256()
-        for x, label in self._items:
-            digest.update(f"{tuple(x.shape)} {x.dtype} {label}\n".encode())
-            digest.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        for index in range(len(self)):
+            item = self.example(index)
+            x = item.x.detach().cpu().contiguous()
+            digest.update(f"{tuple(x.shape)} {x.dtype} {item.label}\n".encode())
+            digest.update(x.flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
-def _pair(item: Item) -> tuple[Tensor, int | None]:
-    """An item as a tensor and its label."""
-    x, label = item if isinstance(item, tuple) else (item, None)
-    if not isinstance(x, Tensor | np.ndarray):
-        raise TypeError(f"an item is {type(x).__name__}; give tensors or (tensor, label) pairs")
-    return torch.as_tensor(x), None if label is None else int(label)
+def _unzip(
+    items: Sequence[Values] | Sequence[tuple[Values, int]],
+) -> tuple[list[Values], list[int] | None]:
+    """The values of all items, and their labels if all have one."""
+    values: list[Values] = []
+    labels: list[int] = []
+    for item in items:
+        x, *label = item if isinstance(item, tuple) else (item,)
+        if not isinstance(x, Tensor | np.ndarray) or len(label) > 1:
+            kind = type(x).__name__
+            raise TypeError(f"an item is {kind}; give tensors, or pairs of a tensor and a label")
+        values.append(x)
+        labels += [int(number) for number in label if number is not None]
+    if labels and len(labels) < len(values):
+        raise ValueError("some items have a label and some have none; label all or none")
+    if labels and min(labels) < 0:
+        raise ValueError(f"a label is {min(labels)}; give 0 or more, or pairs without labels")
+    return values, labels or None

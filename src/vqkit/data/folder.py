@@ -1,4 +1,4 @@
-"""A folder of files whose sub-folders are labels."""
+"""A folder of images whose sub-folders are labels."""
 
 import os
 from collections import Counter
@@ -18,31 +18,35 @@ class FolderSource:
     """The image files below a folder, in the order of their relative paths.
 
     The first folder of a relative path is the label; where some file lies in none, there are no
-    labels. Files and folders whose names begin with a dot are skipped; links are followed, but
-    never back into a folder that they lie in.
+    labels. What begins with a dot is skipped; links are followed, but never back into a folder
+    that they lie in.
 
     Args:
         path: The folder.
         names: What ``list_files`` gave, where that was called already.
 
     Raises:
-        ValueError: If no file has such an ending.
+        ValueError: If there are no images.
     """
 
     def __init__(self, path: Path, names: Sequence[str] | None = None) -> None:
         self.path = path
         found = list_files(path) if names is None else names
-        self._names = sorted(name for name in found if _suffix(name) in IMAGE_SUFFIXES)
+        self._names = sorted(name for name in found if is_image(name))
         if not self._names:
             raise ValueError(f"{path} has no images: {_what_is_there(found)}")
         tops = [name.partition("/")[0] for name in self._names if "/" in name]
         self.labels: tuple[str, ...] = ()
         self._classes: list[int] | None = None
         if len(tops) == len(self._names):
-            self.labels, self._classes = number_classes(tops)
+            self.labels, self._classes = number_classes([_readable(top) for top in tops])
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
 
     @cached_property
-    def fingerprint(self) -> str:
+    def _fingerprint(self) -> str:
         return fingerprint_files({name: self.path / name for name in self._names}, "folder")
 
     @property
@@ -53,12 +57,17 @@ class FolderSource:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Record:
-        name = self._names[index]
-        label = None if self._classes is None else self._classes[index]
-        return Record(name, (self.path / name).read_bytes(), label)
+        data = (self.path / self._names[index]).read_bytes()
+        return Record(self.id(index), data, self.label(index))
+
+    def id(self, index: int) -> str:
+        return _readable(self._names[index])
+
+    def label(self, index: int) -> int | None:
+        return None if self._classes is None else self._classes[index]
 
     def describe(self, index: int) -> str:
-        return str(self.path / self._names[index])
+        return f"{self.path}/{self.id(index)}"
 
 
 def list_files(folder: Path) -> list[str]:
@@ -66,8 +75,9 @@ def list_files(folder: Path) -> list[str]:
     return list(_files(folder, ""))
 
 
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
+def is_image(name: str) -> bool:
+    """Whether a file's name ends like that of an image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _files(folder: Path, prefix: str, above: tuple[str, ...] = ()) -> Iterator[str]:
@@ -82,12 +92,17 @@ def _files(folder: Path, prefix: str, above: tuple[str, ...] = ()) -> Iterator[s
                 yield from _files(Path(entry.path), f"{prefix}{entry.name}/", above)
 
 
+def _readable(name: str) -> str:
+    """A file's name as text that can be written anywhere, whatever its bytes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace").replace("\n", "\\n")
+
+
 def _what_is_there(names: Sequence[str]) -> str:
     """What a folder without images holds, and what to do about it."""
     if not names:
         return "it holds no files; put images into it, or name another folder"
-    kinds = Counter(_suffix(name) or "without an ending" for name in names).most_common(5)
-    text = ", ".join(f"{count} {kind}" for kind, count in kinds)
+    kinds = Counter(os.path.splitext(name)[1] or "without an ending" for name in names)
+    text = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
     return (
         f"it holds {len(names)} other files ({text}); image files end in {KNOWN}; "
         "name a folder of images, or the file itself"

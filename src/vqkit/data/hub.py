@@ -4,46 +4,57 @@ import hashlib
 from functools import cached_property
 from typing import Any
 
-from vqkit.data.record import Record
+from vqkit.data.record import Record, numbered_id
 
 
 class HubSource:
     """One split of a data set of the hub.
 
     Args:
-        name: ``owner/name``.
-        split: Name of the split.
+        path: ``hub:owner/name:split``; the split is ``train`` when left out.
         column: Column of images; may be left out where there is only one.
         label_column: Column of classes; when left out, ``label`` or ``labels`` where it is there.
+
+    Raises:
+        ValueError: If ``datasets`` is not installed, or there is no such data set or column.
     """
 
     def __init__(
-        self, name: str, split: str, column: str | None = None, label_column: str | None = None
+        self, path: str, column: str | None = None, label_column: str | None = None
     ) -> None:
+        name, _, split = path.removeprefix("hub:").partition(":")
         datasets = _datasets()
-        self._where = f"hub:{name}:{split}"
-        data = _load(name, split)
-        images = [n for n, f in data.features.items() if isinstance(f, datasets.Image)]
-        if column is None and len(images) == 1:
-            column = images[0]
-        if column not in data.features:
-            names = ", ".join(data.features)
-            raise ValueError(f"column is {column!r}, but {self._where} has the columns {names}")
-        if column in images:
-            data = data.cast_column(column, datasets.Image(decode=False))
-        self._column = column
-        self._label_column = _label_column(data, label_column, self._where)
-        self._data = data
-        feature = data.features[self._label_column] if self._label_column else None
-        self.labels = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else ()
-        if not self.labels:
-            self._label_column = None
+        data = _ask(path, datasets.load_dataset, name, split=split or "train")
+        columns = f"{path} has the columns {', '.join(data.features)}"
+        images = [n for n, kind in data.features.items() if isinstance(kind, datasets.Image)]
+        if column is None and len(images) != 1:
+            raise ValueError(
+                f"{columns} (images: {', '.join(images) or 'none'}); name one as column"
+            )
+        self._column = column or images[0]
+        for key, wanted in (("column", column), ("label_column", label_column)):
+            if wanted is not None and wanted not in data.features:
+                raise ValueError(f"{key} is {wanted!r}, but {columns}")
+        if self._column in images:
+            data = data.cast_column(self._column, datasets.Image(decode=False))
+        self._path, self._data = path, data
+        usual = next((name for name in ("label", "labels") if name in data.features), None)
+        self._label_column = label_column or usual
+        kind = data.features[self._label_column] if self._label_column else None
+        self.labels: tuple[str, ...] = tuple(getattr(kind, "names", None) or ())
+        if label_column and not self.labels:
+            raise ValueError(f"label_column {label_column!r} of {path} has no names of classes")
+        self._classes = data[self._label_column][:] if self.labels else None
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
 
     @cached_property
-    def fingerprint(self) -> str:
-        facts = (self._where, self._column, self._label_column, len(self), self._data.features)
+    def _fingerprint(self) -> str:
+        facts = (self._path, self._column, self._label_column, len(self), self._data.features)
         digest = hashlib.sha256(repr(facts).encode())
-        for index in {0, len(self) // 2, len(self) - 1}:
+        for index in sorted({0, len(self) // 2, len(self) - 1}):
             digest.update(repr(self[index]).encode())
         return digest.hexdigest()
 
@@ -55,50 +66,34 @@ class HubSource:
         return len(self._data)
 
     def __getitem__(self, index: int) -> Record:
-        row = self._data[index]
-        value = row[self._column]
+        value = self._data[index][self._column]
         if isinstance(value, dict):
             value = value.get("bytes")
-        label = None if self._label_column is None else row[self._label_column]
-        return Record(f"{index:0{len(str(len(self) - 1))}d}", value, label)
+        return Record(self.id(index), value, self.label(index))
+
+    def id(self, index: int) -> str:
+        return numbered_id(index, len(self))
+
+    def label(self, index: int) -> int | None:
+        return None if self._classes is None else int(self._classes[index])
 
     def describe(self, index: int) -> str:
-        return f"{self._where} row {index}"
-
-
-def split_of(path: str) -> tuple[str, str]:
-    """The name and the split of ``hub:owner/name:split``."""
-    name, _, split = path.removeprefix("hub:").partition(":")
-    return name, split or "train"
+        return f"{self._path} row {index}"
 
 
 def hub_splits(name: str) -> list[str]:
     """Names of the splits of a data set of the hub."""
+    return _ask(f"hub:{name}", _datasets().get_dataset_split_names, name)
+
+
+def _ask(path: str, function: Any, *arguments: Any, **options: Any) -> Any:
     try:
-        return _datasets().get_dataset_split_names(name)
-    except Exception as error:  # the hub's errors have no common base
-        raise ValueError(_cannot_open(name, error)) from None
-
-
-def _load(name: str, split: str) -> Any:
-    try:
-        return _datasets().load_dataset(name, split=split)
-    except Exception as error:
-        raise ValueError(_cannot_open(f"{name}:{split}", error)) from None
-
-
-def _cannot_open(name: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
-    return f"hub:{name} cannot be opened ({reason}); check the name, the split and the network"
-
-
-def _label_column(data: Any, wanted: str | None, where: str) -> str | None:
-    if wanted is None:
-        return next((name for name in ("label", "labels") if name in data.features), None)
-    if wanted not in data.features:
-        names = ", ".join(data.features)
-        raise ValueError(f"label_column is {wanted!r}, but {where} has the columns {names}")
-    return wanted
+        return function(*arguments, **options)
+    except Exception as error:  # what the hub and the network raise has no common base
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path} cannot be opened ({reason}); check the name, the split and the network"
+        ) from None
 
 
 def _datasets() -> Any:

@@ -20,29 +20,42 @@ class Record:
 
 
 class Source(Protocol):
-    """Items with random access; nothing is read before it is asked for, and a copy can be pickled.
-
-    Attributes:
-        labels: Names of the classes; empty when the items have none.
-        fingerprint: Hexadecimal; differs once names, sizes or contents of the data do, and is the
-            same for a copy.
-        item_shape: Shape of every item where that is known without reading; None where the items
-            must be decoded to know.
-    """
+    """Items with random access. It may be pickled, and read by several threads and processes."""
 
     @property
-    def labels(self) -> tuple[str, ...]: ...
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; empty when the items have none."""
+        ...
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Hexadecimal; other names, sizes or contents have another, a copy has the same."""
+        ...
 
     @property
-    def item_shape(self) -> tuple[int, ...] | None: ...
+    def item_shape(self) -> tuple[int, ...] | None:
+        """The shape of all items, where they are arrays; None where they must be decoded."""
+        ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Record: ...
+    def __getitem__(self, index: int) -> Record:
+        """Reads an item; ValueError or OSError says why it cannot."""
+        ...
+
+    def id(self, index: int) -> str:
+        """The name of an item, without reading it."""
+        ...
+
+    def label(self, index: int) -> int | None:
+        """The class of an item, without reading it; None without labels."""
+        ...
 
     def describe(self, index: int) -> str:
         """Where an item is, for messages: a path, or ``file.parquet row 17``."""
         ...
+
+
+def numbered_id(index: int, count: int) -> str:
+    """The number of an item as text, all of one length: their order as text is their order."""
+    return f"{index:0{len(str(count - 1))}d}"

@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from vqkit.random import generator, hash_int
+from vqkit.random import generator, hash_tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +92,25 @@ class StatelessSampler:
         size = self.batch_size // self.num_micro_batches
         share = size // self.world_size
         first = k * size + self.rank * share
-        return [self._draw(step, position) for position in range(first, first + share)]
+        positions = torch.arange(first, first + share)
+        seeds = hash_tensor(self.seed, step, positions).tolist()
+        start = step * self.batch_size + first
+        indices = self._sequence(start, start + share)
+        return list(map(Draw, indices, seeds, positions.tolist()))
 
-    def _draw(self, step: int, position: int) -> Draw:
-        epoch, place = divmod(step * self.batch_size + position, self.num_examples)
-        index = int(permutation(self.num_examples, self.seed, epoch)[place])
-        return Draw(index, hash_int(self.seed, step, position), position)
+    def _sequence(self, start: int, end: int) -> list[int]:
+        """Draws ``start`` to ``end`` of the endless sequence of permutations."""
+        found: list[int] = []
+        while start < end:
+            epoch, place = divmod(start, self.num_examples)
+            order = permutation(self.num_examples, self.seed, epoch)
+            part = order[place : place + end - start].tolist()
+            found += part
+            start += len(part)
+        return found
 
 
-@lru_cache(maxsize=4)  # a batch reaches into two epochs, evaluation may go on beside it
+@lru_cache(maxsize=4)  # a batch reaches into two epochs, another sampler may be used beside it
 def permutation(num_examples: int, seed: int, epoch: int) -> Tensor:
     """The order of one epoch. (num_examples,) int64"""
     return torch.randperm(num_examples, generator=generator(seed, epoch))

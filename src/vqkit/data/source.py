@@ -4,14 +4,16 @@ import glob
 from pathlib import Path
 
 from vqkit.data.arrays import open_digits, open_idx, open_npy, open_npz
-from vqkit.data.folder import IMAGE_SUFFIXES, FolderSource, list_files
-from vqkit.data.hub import HubSource, split_of
+from vqkit.data.folder import FolderSource, is_image, list_files
+from vqkit.data.hub import HubSource
 from vqkit.data.labels import Relabelled, join_classes
 from vqkit.data.parquet import ParquetSource
 from vqkit.data.record import Record, Source
-from vqkit.data.splits import splits_of
+from vqkit.data.split import is_image_idx, splits_of
 
 __all__ = ["Record", "Source", "open_source", "open_splits"]
+
+KINDS = "a folder of images, or a .parquet, .npy, .npz, -idx3-ubyte or -idx3-ubyte.gz file"
 
 
 def open_source(path: str, *, column: str | None = None, label_column: str | None = None) -> Source:
@@ -28,12 +30,8 @@ def open_source(path: str, *, column: str | None = None, label_column: str | Non
         FileNotFoundError: If nothing is there.
         ValueError: If it cannot be read as data, or holds several splits.
     """
-    found = splits_of(path)
-    if found:
-        names = " and ".join(found)
-        raise ValueError(
-            f"{path} holds the splits {names}; name one of {', '.join(found.values())}"
-        )
+    if found := splits_of(path):
+        raise ValueError(f"{path} holds several splits; name {' or '.join(found.values())}")
     return _open(path, column, label_column)
 
 
@@ -59,15 +57,15 @@ def open_splits(
         items are for evaluation.
     """
     found = splits_of(path)
-    train = _open(found["train"] if found else path, column, label_column)
-    if eval_path is None and not found:
-        return train, None
-    if eval_path is None:
+    train = _open(found.get("train", path), column, label_column)
+    if eval_path is not None:
+        evaluation = open_source(eval_path, column=column, label_column=label_column)
+    elif found:
         evaluation = _open(found["evaluation"], column, label_column)
     else:
-        evaluation = open_source(eval_path, column=column, label_column=label_column)
-    labels = join_classes(train.labels, evaluation.labels)
+        return train, None
     if train.labels and evaluation.labels:
+        labels = join_classes(train.labels, evaluation.labels)
         return _numbered(train, labels), _numbered(evaluation, labels)
     return train, evaluation
 
@@ -79,9 +77,10 @@ def _numbered(source: Source, labels: tuple[str, ...]) -> Source:
 def _open(path: str, column: str | None, label_column: str | None) -> Source:
     """Opens one split."""
     if path == "digits":
-        return _without_columns(open_digits(), path, column, label_column)
+        _refuse_columns(path, column, label_column)
+        return open_digits()
     if path.startswith("hub:"):
-        return HubSource(*split_of(path), column, label_column)
+        return HubSource(path, column, label_column)
     place = Path(path).expanduser()
     if place.is_dir():
         return _open_folder(place, column, label_column)
@@ -90,25 +89,24 @@ def _open(path: str, column: str | None, label_column: str | None) -> Source:
     files = sorted(Path(name) for name in glob.glob(str(place), recursive=True))
     files = [file for file in files if file.suffix == ".parquet" and file.is_file()]
     if not files:
-        raise FileNotFoundError(f"{path} is not there; name a folder, a file or a glob of Parquet")
+        raise FileNotFoundError(f"{path} is not there; name {KINDS}")
     root = next(parent for parent in files[0].parents if all(parent in f.parents for f in files))
     return ParquetSource(root, files, column, label_column)
 
 
 def _open_folder(folder: Path, column: str | None, label_column: str | None) -> Source:
     names = list_files(folder)
-    tables = [name for name in names if name.endswith(".parquet")]
-    arrays = [name for name in names if "images" in name and "idx3" in name]
-    images = any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
+    tables = [folder / name for name in sorted(names) if name.endswith(".parquet")]
+    arrays = [folder / name for name in names if is_image_idx(name)]
+    images = any(is_image(name) for name in names)
     if tables and images:
-        raise ValueError(
-            f"{folder} holds images and Parquet files; name one kind, such as {folder}/*.parquet"
-        )
+        raise ValueError(f"{folder} holds images and Parquet files; name one kind: {tables[0]}")
     if tables:
-        return ParquetSource(folder, [folder / n for n in sorted(tables)], column, label_column)
+        return ParquetSource(folder, tables, column, label_column)
     if len(arrays) == 1 and not images:
-        return _open_file(folder / arrays[0], column, label_column)
-    return _without_columns(FolderSource(folder, names), str(folder), column, label_column)
+        return _open_file(arrays[0], column, label_column)
+    _refuse_columns(str(folder), column, label_column)
+    return FolderSource(folder, names)
 
 
 def _open_file(file: Path, column: str | None, label_column: str | None) -> Source:
@@ -116,21 +114,15 @@ def _open_file(file: Path, column: str | None, label_column: str | None) -> Sour
         return ParquetSource(file.parent, [file], column, label_column)
     if file.suffix == ".npz":
         return open_npz(file, column, label_column)
+    _refuse_columns(str(file), column, label_column)
     if file.suffix == ".npy":
-        return _without_columns(open_npy(file), str(file), column, label_column)
-    if ".idx" in file.name or "-idx" in file.name:
-        return _without_columns(open_idx(file), str(file), column, label_column)
-    raise ValueError(
-        f"{file} is no kind of data that can be read; name a folder of images, or a .parquet, "
-        ".npy, .npz, -idx3-ubyte or -idx3-ubyte.gz file"
-    )
+        return open_npy(file)
+    if "idx" in file.name:
+        return open_idx(file)
+    raise ValueError(f"{file} is no data that can be read; name {KINDS}")
 
 
-def _without_columns(
-    source: Source, path: str, column: str | None, label_column: str | None
-) -> Source:
-    """The source, which has no columns to choose."""
+def _refuse_columns(path: str, column: str | None, label_column: str | None) -> None:
     for key, value in (("column", column), ("label_column", label_column)):
         if value is not None:
             raise ValueError(f"{key} is {value!r}, but {path} has no columns; leave {key} out")
-    return source

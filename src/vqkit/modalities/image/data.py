@@ -1,19 +1,19 @@
-"""Images: decoding, size, augmentation, and the splits of a data set."""
+"""Images: their config, augmentation, and the splits of a data set."""
 
-from collections.abc import Collection, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from vqkit.data import Example, Index, Source, Subset, build_index, open_splits, split
-from vqkit.data.cache import SharedCache
-from vqkit.distributed import broadcast_object, is_main
-from vqkit.modalities.image.pixels import Resize, canvas_size, decode_image, fit, image_size
+from vqkit.data import Example, Source, open_index, open_source, open_splits, split
+from vqkit.modalities.image.canvas import Canvases
+from vqkit.modalities.image.fit import Framing, Resize
 from vqkit.random import hash_int
 from vqkit.schema import STRICT
 
@@ -29,23 +29,23 @@ class ImageDataConfig:
     path: str
     """Folder of images (sub-folders: labels), Parquet, idx, npy, npz, digits, or hub:owner/name."""
     eval_path: str | None = None
-    """Images for evaluation; left out: a test or val split inside path, or else eval_fraction."""
+    """Images for evaluation; left out: a val or test split inside path, or else eval_fraction."""
     eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the images kept for evaluation where no other are named."""
+    """Share of the images kept for evaluation where no others are named."""
     split_seed: int = 0
     """Chooses the images kept for evaluation."""
     column: str | None = None
     """Column of the images, for Parquet, npz and the hub; needed where several could be meant."""
     label_column: str | None = None
-    """Column of the labels, for Parquet, npz and the hub."""
+    """Column of the labels, for Parquet, npz and the hub; left out: label or labels, if there."""
     size: Side | tuple[Side, Side] | None = None
     """Height and width in pixels, one number for both; left out: as they are, all the same."""
     resize: Resize = "crop"
-    """How images get that size: crop the excess, stretch, pad with black, or cut without scaling."""
+    """How images get that size: crop the excess, stretch, pad with black, or cut unscaled: none."""
     crop: Literal["center", "random"] = "center"
-    """Where the excess is cut off in training; evaluation uses the centre."""
+    """Where training cuts the excess off; evaluation keeps the centre."""
     flip: bool = False
-    """Whether training mirrors every second image at random."""
+    """Whether training mirrors every second image, by chance."""
     channels: Literal[1, 3] = 3
     """1 for grey, 3 for RGB; images are converted."""
     strict: bool = False
@@ -54,9 +54,11 @@ class ImageDataConfig:
     """Decoded images are kept in memory where all fit into so many MiB."""
 
     @property
-    def window(self) -> tuple[int, int] | None:
-        """Height and width; None: as they are."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
+    def framing(self) -> Framing:
+        """What is made of an image before anything random."""
+        window = (self.size, self.size) if isinstance(self.size, int) else self.size
+        slack = self.crop == "random" and window is not None
+        return Framing(window, self.resize, slack, self.channels)
 
 
 class ImageExamples:
@@ -65,13 +67,12 @@ class ImageExamples:
     Args:
         source: What is read.
         config: Size, channels and augmentation.
-        excluded: Numbers of items of the source that are left out, the unreadable ones.
-        shapes: Height and width of every item of the source, from the index. Without them only
-            images that are scaled to one size are kept in memory.
+        numbers: The items of the source that count, in order; all when None.
         augment: Whether a seed changes the example, by random crops and flips.
+        canvases: Images that are decoded already; made when None.
 
     Raises:
-        ValueError: If nothing is left, or the images differ in size and the config names none.
+        ValueError: If there are no images, or the first cannot be read and its size is needed.
     """
 
     def __init__(
@@ -79,116 +80,63 @@ class ImageExamples:
         source: Source,
         config: ImageDataConfig,
         *,
-        excluded: Collection[int] = (),
-        shapes: Sequence[tuple[int, ...]] | None = None,
+        numbers: Sequence[int] | None = None,
         augment: bool = False,
+        canvases: Canvases | None = None,
     ) -> None:
-        if excluded:
-            kept = [index for index in range(len(source)) if index not in excluded]
-            source = Subset(source, kept)
-            shapes = None if shapes is None else [shapes[index] for index in kept]
-        if not len(source):
-            raise ValueError("no image is left; name data with at least one readable image")
         self.source = source
         self.config = config
         self.augment = augment
         self.labels = source.labels
-        self._slack = config.crop == "random" and config.window is not None
-        self._canvases = self._plan(shapes)
-        self._cache = self._make_cache()
-        height, width = config.window or self._first_size()
+        self.numbers = range(len(source)) if numbers is None else tuple(numbers)
+        if not self.numbers:
+            raise ValueError("there are no images; give at least one")
+        self.canvases = canvases or Canvases(source, config.framing, config.cache_mb)
+        self._framing = config.framing
+        height, width = self._framing.window or self.canvases.read(self.numbers[0]).shape[1:]
         self.shape = (config.channels, height, width)
-
-    def _plan(self, shapes: Sequence[tuple[int, ...]] | None) -> list[tuple[int, int]] | None:
-        """Height and width of each decoded and scaled image, where they are known."""
-        config, count = self.config, len(self.source)
-        if shapes is None and self.source.item_shape is not None:
-            shapes = [image_size(self.source.item_shape)] * count
-        if config.window is None and shapes is not None:
-            _check_one_size(self.source, shapes)
-        if config.window is not None and not self._slack:
-            return [config.window] * count
-        if shapes is None:
-            return None
-        sizes = {
-            (h, w): canvas_size(h, w, config.window, config.resize, self._slack)
-            for h, w in set(shapes)
-        }
-        return [sizes[h, w] for h, w in shapes]
-
-    def _make_cache(self) -> SharedCache | None:
-        if self._canvases is None:
-            return None
-        channels = self.config.channels
-        total = sum(channels * height * width for height, width in self._canvases)
-        if total > self.config.cache_mb * 2**20:
-            return None
-        return SharedCache([(channels, height, width) for height, width in self._canvases])
-
-    def _first_size(self) -> tuple[int, int]:
-        if self._canvases is not None:
-            return self._canvases[0]
-        height, width = self._canvas(0).shape[1:]
-        return height, width
 
     @property
     def fingerprint(self) -> str:
-        """Hexadecimal; changes when the data do."""
-        return self.source.fingerprint
+        """Hexadecimal; changes when the data, their choice or their size do."""
+        digest = hashlib.sha256(self.source.fingerprint.encode())
+        digest.update(repr(self._framing).encode())
+        digest.update(np.asarray(self.numbers, dtype=np.int64).tobytes())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.numbers)
 
     def id(self, index: int) -> str:
         """The name of an image, different from all others: its path below the folder."""
-        return self.source[index].id
+        return self.source.id(self.numbers[index])
 
     def describe(self, index: int) -> str:
         """Where an image is, for messages."""
-        return self.source.describe(index)
+        return self.source.describe(self.numbers[index])
 
     def example(self, index: int, seed: int | None = None) -> Example:
-        """An image, cut and flipped as the seed says.
+        """An image; cut and mirrored as the seed says if this is for training.
 
         Raises:
             ValueError: If it cannot be decoded, or has not the size of the others.
+            OSError: If its file cannot be read.
         """
-        canvas = self._canvas(index)
-        top = (canvas.shape[1] - self.shape[1]) // 2
-        left = (canvas.shape[2] - self.shape[2]) // 2
-        if min(top, left) < 0 or (self.config.window is None and (top or left)):
+        number = self.numbers[index]
+        canvas = self.canvases.read(number)
+        _, height, width = self.shape
+        spare = canvas.shape[1] - height, canvas.shape[2] - width
+        if self._framing.window is None and spare != (0, 0):
             found = f"{canvas.shape[1]} x {canvas.shape[2]}"
-            raise ValueError(f"is {found}, the first {self.shape[1]} x {self.shape[2]}; set size")
-        random = self.augment and seed is not None
-        if random and self._slack:
-            top = hash_int(seed, 0) % (canvas.shape[1] - self.shape[1] + 1)
-            left = hash_int(seed, 1) % (canvas.shape[2] - self.shape[2] + 1)
-        window = canvas[:, top : top + self.shape[1], left : left + self.shape[2]]
-        if random and self.config.flip and hash_int(seed, 2) % 2:
-            window = window[:, :, ::-1]
-        return Example(torch.from_numpy(window.copy()), self._label(index))
-
-    def _canvas(self, index: int) -> np.ndarray:
-        """The decoded and scaled image, out of the cache where it is there. (C, h, w) uint8"""
-        cached = None if self._cache is None else self._cache.get(index)
-        if cached is not None:
-            return cached
-        pixels = decode_image(self.source[index].value, self.config.channels)
-        canvas = fit(pixels, self.config.window, self.config.resize, self._slack)
-        if self._cache is not None:
-            self._cache.put(index, canvas)
-        return canvas
-
-    def _label(self, index: int) -> int | None:
-        return self.source[index].label if self.labels else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A process that is not forked cannot share the cache, and fills its own.
-        return vars(self) | {"_cache": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._cache = self._make_cache()
+            raise ValueError(f"is {found}, the first image {height} x {width}; set data.size")
+        top, left = spare[0] // 2, spare[1] // 2
+        if self.augment and seed is not None:
+            if self._framing.slack:
+                top, left = hash_int(seed, 0) % (spare[0] + 1), hash_int(seed, 1) % (spare[1] + 1)
+            if self.config.flip and hash_int(seed, 2) % 2:
+                canvas, left = canvas[:, :, ::-1], spare[1] - left
+        window = canvas[:, top : top + height, left : left + width]
+        return Example(torch.from_numpy(window.copy()), self.source.label(number))
 
 
 @plain_dataclass(frozen=True, slots=True)
@@ -197,7 +145,7 @@ class ImageSplits:
 
     Attributes:
         train: For training, augmented where a seed is given.
-        evaluation: For evaluation.
+        evaluation: For evaluation, never augmented.
         unreadable: One line for each image that was left out: where it is, and why.
     """
 
@@ -218,81 +166,81 @@ def open_images(config: ImageDataConfig, *, folder: Path | None = None) -> Image
         FileNotFoundError: If the data are not there.
         ValueError: If they cannot be used, or changed since the run began.
     """
-    options = {"column": config.column, "label_column": config.label_column}
-    train, evaluation = open_splits(config.path, config.eval_path, **options)
-    index = _indexed(train, config, folder and folder / INDEX)
-    lines = _lines(train, index)
-    if evaluation is None:
-        chosen = split(len(index.readable), config.eval_fraction, config.split_seed)
-        parts = [[index.readable[number] for number in part] for part in chosen]
-        examples = [
-            _chosen(train, config, index, part, augment)
-            for part, augment in zip(parts, (True, False), strict=True)
-        ]
-        return ImageSplits(*examples, tuple(lines))
-    eval_index = _indexed(evaluation, config, folder and folder / EVAL_INDEX)
-    lines += _lines(evaluation, eval_index)
-    return ImageSplits(
-        _chosen(train, config, index, index.readable, True),
-        _chosen(evaluation, config, eval_index, eval_index.readable, False),
-        tuple(lines),
+    train, evaluation = open_splits(
+        config.path, config.eval_path, column=config.column, label_column=config.label_column
     )
-
-
-def _chosen(
-    source: Source, config: ImageDataConfig, index: Index, numbers: list[int], augment: bool
-) -> ImageExamples:
-    shapes = [image_size(index.shapes[number]) for number in numbers]
-    return ImageExamples(Subset(source, numbers), config, shapes=shapes, augment=augment)
-
-
-def _lines(source: Source, index: Index) -> list[str]:
-    return [f"{source.describe(number)} {reason}" for number, reason in index.unreadable.items()]
-
-
-def _check_one_size(source: Source, shapes: Sequence[tuple[int, ...]]) -> None:
-    other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
-    if other is not None:
-        first, second = (f"{h} x {w}" for h, w in (shapes[0], shapes[other]))
-        raise ValueError(
-            f"images differ in size ({source.describe(0)} is {first}, {source.describe(other)} "
-            f"{second}); set data.size"
-        )
-
-
-def _indexed(source: Source, config: ImageDataConfig, file: Path | None) -> Index:
-    """The index of a source: the one that was kept, or a new one. Rank 0 reads, all get it."""
-    found: Index | str | None = None
-    if is_main():
-        try:
-            found = _read_or_build(source, config, file)
-        except (ValueError, OSError) as error:
-            found = str(error)
-    found = broadcast_object(found)
-    if not isinstance(found, Index):
-        raise ValueError(found)
-    return found
-
-
-def _read_or_build(source: Source, config: ImageDataConfig, file: Path | None) -> Index:
-    if file is not None and file.exists():
-        index = Index.load(file)
-        index.verify(source, config.path)
+    images, lines = _readable(train, config, folder and folder / INDEX)
+    if evaluation is None:
+        for_training, held_out = split(len(images), config.eval_fraction, config.split_seed)
+        others = _part(images, held_out, augment=False)
     else:
-        index = build_index(source, lambda value: decode_image(value).shape[:2])
-        _check_readable(source, config, index)
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            index.save(file)
-    return index
+        for_training = range(len(images))
+        others, more = _readable(evaluation, config, folder and folder / EVAL_INDEX)
+        lines += more
+        if others.shape != images.shape:
+            raise ValueError(
+                f"images for training are {images.shape}, for evaluation {others.shape} "
+                "(channels, height, width); set data.size"
+            )
+    return ImageSplits(_part(images, for_training, augment=True), others, tuple(lines))
 
 
-def _check_readable(source: Source, config: ImageDataConfig, index: Index) -> None:
-    lines = _lines(source, index)
-    if not lines:
-        return
-    counted = f"{len(lines)} of {index.num_items} images cannot be read"
-    if len(lines) == index.num_items:
-        raise ValueError(f"{counted}; the first: {lines[0]}")
-    if config.strict:
-        raise ValueError(f"{counted}, and data.strict is true; the first: {lines[0]}")
+def open_all_images(config: ImageDataConfig) -> tuple[ImageExamples, tuple[str, ...]]:
+    """Opens all readable images of ``config.path`` as one, without split and augmentation.
+
+    Returns:
+        The images, and one line for each that was left out.
+
+    Raises:
+        FileNotFoundError: If the data are not there.
+        ValueError: If they cannot be used.
+    """
+    source = open_source(config.path, column=config.column, label_column=config.label_column)
+    images, lines = _readable(source, config, None)
+    return images, tuple(lines)
+
+
+def _readable(
+    source: Source, config: ImageDataConfig, file: Path | None
+) -> tuple[ImageExamples, list[str]]:
+    """The readable images of a source, and a line for each of the others."""
+    canvases = Canvases(source, config.framing, config.cache_mb, _expected(source, config))
+    index = open_index(source, canvases.measure, file=file, where=config.path, strict=config.strict)
+    numbers = index.readable()
+    if config.framing.window is None:
+        _check_one_size(source, index.shapes, numbers)
+    if not canvases.planned:
+        canvases = Canvases(source, config.framing, config.cache_mb, index.shapes)
+    images = ImageExamples(source, config, numbers=numbers, canvases=canvases)
+    return images, index.lines(source)
+
+
+def _expected(source: Source, config: ImageDataConfig) -> list[tuple[int, int]] | None:
+    """The size of all images where one size is asked for but not named: that of the first."""
+    if config.framing.window is not None or source.item_shape is not None:
+        return None
+    try:
+        return [Canvases(source, config.framing, 0).measure(0)] * len(source)
+    except (ValueError, OSError):  # the index will say so
+        return None
+
+
+def _check_one_size(
+    source: Source, shapes: Sequence[tuple[int, ...]], numbers: Sequence[int]
+) -> None:
+    first = numbers[0]
+    other = next((number for number in numbers if shapes[number] != shapes[first]), None)
+    if other is not None:
+        a, b = (f"{source.describe(n)} is {shapes[n][0]} x {shapes[n][1]}" for n in (first, other))
+        raise ValueError(f"images differ in size ({a}, {b}); set data.size")
+
+
+def _part(images: ImageExamples, chosen: Sequence[int], *, augment: bool) -> ImageExamples:
+    """Some of the images, which stay in memory together."""
+    return ImageExamples(
+        images.source,
+        images.config,
+        numbers=[images.numbers[index] for index in chosen],
+        augment=augment,
+        canvases=images.canvases,
+    )
