@@ -8,8 +8,13 @@ import typer
 
 from vqkit import __version__
 from vqkit.cli.config import config
+from vqkit.cli.decode import decode
+from vqkit.cli.encode import encode
 from vqkit.cli.failures import guarded
 from vqkit.cli.presets import presets
+from vqkit.cli.sample import sample
+from vqkit.cli.train import train
+from vqkit.cli.train_prior import train_prior
 
 __all__ = ["app", "main"]
 
@@ -20,6 +25,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _name, _command in {
+    "train": train,
+    "encode": encode,
+    "decode": decode,
+    "train-prior": train_prior,
+    "sample": sample,
     "config": config,
     "presets": presets,
 }.items():

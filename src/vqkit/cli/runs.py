@@ -1,5 +1,7 @@
 """Run folders, as the commands begin and open them."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
     from vqkit.config import PriorRunConfig, RunConfig
-    from vqkit.modalities.image import ImageExamples
+    from vqkit.modalities.image.data import ImageExamples
 
 CONFIG = "config.yaml"
 BEFORE = (CONFIG, "index.json", "index-evaluation.json")
 OWN = (*BEFORE, "checkpoints", "metrics.jsonl", ".lock", "tokenizer")
+MOST_LINES = 10
 
 
 def begin(folder: Path, config: "RunConfig | PriorRunConfig") -> bool:
@@ -50,10 +53,9 @@ def begun(folder: Path) -> bool:
 
 
 def check_same(path: Path, config: "RunConfig | PriorRunConfig") -> None:
-    """Raises ValueError unless the run that was begun had the same config, as far as it matters."""
-    from vqkit.config import load_config, load_prior_config, plain
-    from vqkit.config import RunConfig
-    from vqkit.training import CHANGEABLE
+    """Raises ValueError unless the run had the same config, but for keys that do not matter."""
+    from vqkit.config import RunConfig, load_config, load_prior_config, plain
+    from vqkit.training.resume import CHANGEABLE
 
     if not path.is_file():
         raise ValueError(f"{path.parent} has no {CONFIG}; choose another folder with -o")
@@ -76,40 +78,76 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return {key: value for part in items for key, value in part.items()}
 
 
-def config_of(folder: Path) -> "RunConfig":
+def config_of(folder: Path, words: Sequence[str] = ()) -> "RunConfig":
     """The config of a tokenizer's run.
+
+    Args:
+        folder: The run folder.
+        words: Settings of its data that count more than the run's.
 
     Raises:
         FileNotFoundError: If the folder is no run of the command line.
+        ValueError: If a word is about anything but data.
     """
     from vqkit.config import load_config
 
+    for word in words:
+        if not word.startswith("data."):
+            raise ValueError(f"{word}: the run is trained; only keys of data may be set here")
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no run folder; give what `vqkit train` was given -o")
+        raise FileNotFoundError(f"{folder}: there is no such run folder; vqkit train makes them")
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(f"{folder} has no {CONFIG}; give the folder of a run")
-    return load_config(folder / CONFIG)
+    return load_config(folder / CONFIG, words)
 
 
 def open_tokenizer(folder: Path, device: str) -> "VQVAE":
     """The trained tokenizer of a run."""
     from vqkit.autoencoder import VQVAE
 
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no run folder; give what `vqkit train` was given -o")
-    if begun(folder) and not (folder / "model.safetensors").is_file():
-        raise FileNotFoundError(f"{folder} is not trained to its end; run its `vqkit train` again")
+    check_trained(folder, "vqkit train")
     return VQVAE.from_pretrained(folder, device=choose_device(device))
 
 
-def held_out(folder: Path, data: str | None) -> "ImageExamples":
-    """The images a run is judged by: those it held out, or all of a data set that is named."""
-    config = config_of(folder).data
-    if data is not None:
-        return all_images(config, data)
-    from vqkit.modalities.image import open_images
+def check_trained(folder: Path, command: str) -> None:
+    """Raises FileNotFoundError unless the folder holds a model that is trained to its end."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such run folder; {command} makes them")
+    if begun(folder) and not (folder / "model.safetensors").is_file():
+        raise FileNotFoundError(f"{folder} is not trained to its end; run its {command} again")
 
-    return open_images(config, folder=folder).evaluation
+
+def images_of(folder: Path, data: str | None, words: Sequence[str] = ()) -> "ImageExamples":
+    """Images prepared as in a run, not augmented.
+
+    Args:
+        folder: The run folder.
+        data: All images of this data set; None: those that the run held out.
+        words: Settings of the data that count more than the run's.
+    """
+    from vqkit.modalities.image.data import open_all_images, open_images
+
+    config = config_of(folder, words).data
+    if data is None:
+        kept = None if words else folder  # the index of the run is of its own data
+        images = open_images(config, folder=kept)
+        return images.evaluation
+    examples, unreadable = open_all_images(replace(config, path=data, eval_path=None))
+    say_unreadable(unreadable)
+    return examples
+
+
+def say_unreadable(lines: Sequence[str]) -> None:
+    """Says on standard error which images were left out."""
+    from vqkit.distributed import is_main
+
+    if not lines or not is_main():
+        return
+    print(f"{len(lines)} images cannot be read and are left out:", file=sys.stderr)
+    for line in lines[:MOST_LINES]:
+        print(f"  {line}", file=sys.stderr)
+    if len(lines) > MOST_LINES:
+        print(f"  and {len(lines) - MOST_LINES} more", file=sys.stderr)
 
 
 def choose_device(name: str) -> str:

@@ -49,7 +49,7 @@ def train_tokenizer(config: "RunConfig", folder: Path) -> None:
     join_processes(cpu=config.train.device == "cpu")
     on_main(lambda: begin(folder, config))
     images = open_images(config.data, folder=folder)
-    say_unreadable(images.unreadable, folder)
+    say_unreadable(images.unreadable)
     torch.manual_seed(config.train.seed)
     model = config.model.build()
     model.encode(images.train.example(0).x.unsqueeze(0))  # a wrong size shows before anything else

@@ -2,6 +2,7 @@
 
 from vqkit.config.describe import Key, keys
 from vqkit.config.document import ConfigError
+from vqkit.config.merge import plain
 from vqkit.config.presets import preset_names, preset_path, preset_summary
 from vqkit.config.run import (
     PriorRunConfig,
@@ -27,6 +28,7 @@ __all__ = [
     "keys",
     "load_config",
     "load_prior_config",
+    "plain",
     "preset_names",
     "preset_path",
     "preset_summary",

@@ -50,12 +50,9 @@ def keys(kind: type, values: dict[str, Any], name: str = "") -> Iterator[Key]:
                 yield _type_key(f"{dotted}.type", info, value, base.get(key), member)
             yield from keys(member, value, dotted)
         elif key != "type" or not tag(kind):
-            yield Key(
-                dotted,
-                type_text(info.annotation, info.metadata),
-                *(_text(source, key) for source in (values, base)),
-                _line(info.description),
-            )
+            kind_text = type_text(info.annotation, info.metadata)
+            text, default = _text(values, key), _text(base, key)
+            yield Key(dotted, kind_text, text, default, _line(info.description))
 
 
 def _type_key(name: str, info: FieldInfo, value: Any, base: Any, member: type) -> Key:

@@ -1,7 +1,7 @@
 """YAML as plain values, each with the place it was written at."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import yaml
 
 Keys = tuple[str | int, ...]
+Where = Callable[[yaml.Node], str]
 
 TAG = "tag:yaml.org,2002:"
 # YAML 1.2's words: 1e-3 is a number, and no, on and 2026-01-01 are text.
@@ -30,13 +31,13 @@ class ConfigError(ValueError):
 class _Reader(yaml.SafeLoader):
     """Composes nodes and resolves their scalars by ``PATTERNS``."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore
 
 
 class _Writer(yaml.SafeDumper):
     """Quotes exactly what ``_Reader`` would not read as text."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # pyright: ignore
 
     def ignore_aliases(self, data: Any) -> bool:
         """Equal values are written out each time."""
@@ -167,7 +168,7 @@ def _compose(text: str, name: str) -> yaml.Node | None:
         raise ConfigError(f"{name}: is not YAML: {error.reason}") from None
 
 
-def _value(node: yaml.Node, keys: Keys, places: dict[Keys, Place], where: Any) -> Any:
+def _value(node: yaml.Node, keys: Keys, places: dict[Keys, Place], where: Where) -> Any:
     """The plain value of a node; notes the places of all that is in it."""
     places[keys] = Place(where(node), node.value if isinstance(node, yaml.ScalarNode) else "")
     if isinstance(node, yaml.ScalarNode):
@@ -177,7 +178,9 @@ def _value(node: yaml.Node, keys: Keys, places: dict[Keys, Place], where: Any) -
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*keys, i), places, where) for i, item in enumerate(node.value)]
     values = {}
-    for key, value in _pairs(node):
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{where(key)}: a key must be one word")
         path = (*keys, key.value)
         if key.value in values:
             dotted = ".".join(map(str, path))
@@ -186,13 +189,6 @@ def _value(node: yaml.Node, keys: Keys, places: dict[Keys, Place], where: Any) -
         values[key.value] = _value(value, path, places, where)
         places[path] = Place(where(key), places[path].text)
     return values
-
-
-def _pairs(node: yaml.Node) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-    for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise ConfigError(f"line {key.start_mark.line + 1}: a key must be one word")
-        yield key, value
 
 
 def _scalar(node: yaml.ScalarNode, where: str) -> Any:

@@ -95,9 +95,11 @@ def _keys(details: ErrorDetails, values: dict[str, Any]) -> Keys:
     """The keys of a fault, without the names of types that pydantic puts among them."""
     keys: list[str | int] = []
     here: Any = values
+    part: Any
     for part in details["loc"]:
         inside = isinstance(here, dict) and part in here
-        if inside or (isinstance(here, list) and isinstance(part, int) and part < len(here)):
+        listed = isinstance(here, list) and isinstance(part, int) and part < len(here)
+        if inside or listed:
             here = here[part]
             keys.append(part)
     if details["type"] == "missing":

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from vqkit.autoencoder import VQVAEConfig
 from vqkit.config.document import ConfigError, Document, Keys, read, read_file, read_words, write
-from vqkit.config.errors import explain, did_you_mean, wrong_text
+from vqkit.config.errors import did_you_mean, explain, wrong_text
 from vqkit.config.merge import defaults, merged, plain
 from vqkit.config.presets import preset_names, preset_path
 from vqkit.modalities.image.data import ImageDataConfig
@@ -31,6 +31,18 @@ class RunConfig:
     """The autoencoder."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        data, model, size = self.data, self.model, self.data.size
+        if data.channels != model.channels:
+            both = f"data.channels is {data.channels}, model.channels {model.channels}"
+            raise ValueError(f"{both}; make them equal")
+        side, lengths = model.network.downsampling, [size] if isinstance(size, int) else size or []
+        if any(length % side for length in lengths):
+            code = f"one code stands for {side} x {side} pixels"
+            raise ValueError(f"data.size is {size}, but {code}; make it multiples of {side}")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -69,12 +81,18 @@ def load_config(source: str | Path, words: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: If something is wrong; it names the place, the key and the fix.
     """
-    return build(RunConfig, written(source, words))
+    documents = written(source, words)
+    if is_prior(documents):
+        raise ConfigError(f"{source} is for a prior; use it with vqkit train-prior")
+    return build(RunConfig, documents)
 
 
 def load_prior_config(source: str | Path | None, words: Sequence[str] = ()) -> PriorRunConfig:
     """The run of a prior, as ``load_config``; without a source from the defaults alone."""
-    return build(PriorRunConfig, written(source, words))
+    documents = written(source, words)
+    if any({"data", "model"} & document.values.keys() for document in documents[:-1]):
+        raise ConfigError(f"{source} is for a tokenizer; use it with vqkit train")
+    return build(PriorRunConfig, documents)
 
 
 def save_config(config: RunConfig | PriorRunConfig, path: Path) -> None:
@@ -88,8 +106,9 @@ def written(source: str | Path | None, words: Sequence[str] = ()) -> Sequence[Do
 
 
 def is_prior(documents: Sequence[Document]) -> bool:
-    """Whether the documents write the run of a prior."""
-    return any({"prior", "tokens"} & document.values.keys() for document in documents)
+    """Whether the documents write the run of a prior, and not that of a tokenizer."""
+    keys = {key for document in documents for key in document.values}
+    return bool(keys & {"prior", "tokens"}) and not keys & {"data", "model"}
 
 
 def resolve(kind: type, documents: Sequence[Document]) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""``vqkit sample``: new images out of a prior."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vqkit.cli.drawing import RECORD, SHEET, Sampling, draw, write_samples
+from vqkit.cli.options import BatchSize, Device
+from vqkit.cli.runs import check_trained, choose_device, open_tokenizer
+from vqkit.cli.train_prior import CLASSES, HISTOGRAM, TOKENIZER
+
+PriorRun = Annotated[
+    Path, typer.Argument(metavar="PRIOR", help="The run folder of vqkit train-prior.")
+]
+Num = Annotated[int, typer.Option("--num", "-n", min=1, help="Number of images.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The folder of the images, a new one.")]
+Class = Annotated[
+    str | None,
+    typer.Option("--class", "-c", help="Name or number of the class; all in turn when left out."),
+]
+Compare = Annotated[
+    bool, typer.Option("--compare", help="Also uniform and histogram codes, side by side.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the samples that are there.")]
+
+
+def sample(
+    prior: PriorRun,
+    out: Out,
+    num: Num = 64,
+    class_: Class = None,
+    seed: Annotated[int, typer.Option("--seed", help="Sample i depends on it and i.")] = 0,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Below 1 more typical, above 1 more varied.")
+    ] = 1.0,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, help="Draw from the k most probable codes.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", help="Draw from the codes that hold p of the mass.")
+    ] = None,
+    compare: Compare = False,
+    force: Force = False,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+) -> None:
+    """Draw new images from a prior: PNG files and a contact sheet.
+
+    Example: vqkit sample runs/prior -n 100 -o samples --temperature 0.9
+    """
+    from vqkit.priors import Prior, UniformPrior
+    from vqkit.priors.sampling import check_sampling
+
+    check_trained(prior, "vqkit train-prior")
+    check_free(out, force)
+    check_sampling(temperature, top_k, top_p)
+    place = choose_device(device)
+    learned = Prior.from_pretrained(prior, device=place)
+    tokenizer = open_tokenizer(prior / TOKENIZER, place)
+    classes = class_names(prior, learned.num_classes)
+    how = Sampling(
+        num=num,
+        label=None if class_ is None else class_number(class_, classes),
+        seed=seed,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        batch_size=batch_size,
+    )
+    priors = {"learned": learned}
+    if compare:
+        uniform = UniformPrior(learned.specs, learned.num_classes).to(place)
+        histogram = Prior.from_pretrained(prior / HISTOGRAM, device=place)
+        priors = {"uniform": uniform, "histogram": histogram, **priors}
+    images = {name: draw(p, tokenizer, how, progress=True) for name, p in priors.items()}
+    if out.exists():  # empty, or samples that may be replaced
+        shutil.rmtree(out)
+    write_samples(out, images, how, classes)
+    print(f"{num} images: {out}")
+    print(f"contact sheet: {out / SHEET}")
+
+
+def check_free(out: Path, force: bool) -> None:
+    """Raises ValueError if samples may not be written to a folder."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir() or not (out / RECORD).is_file():
+        raise ValueError(f"{out} exists and holds no samples; choose another folder with -o")
+    if not force:
+        raise ValueError(f"{out} holds samples; choose another folder with -o, or add --force")
+
+
+def class_names(prior: Path, num_classes: int | None) -> list[str]:
+    """The names of a prior's classes; empty without classes."""
+    from vqkit.storage import read_json
+
+    if num_classes is None:
+        return []
+    path = prior / CLASSES
+    return read_json(path) if path.is_file() else [str(i) for i in range(num_classes)]
+
+
+def class_number(name: str, names: list[str]) -> int:
+    """The number of a class, by its name or its number.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    if not names:
+        raise ValueError(f"--class {name}: the prior was trained without classes; leave it out")
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and int(name) < len(names):
+        return int(name)
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    raise ValueError(f"--class {name}: there is no such class; there are {shown}")

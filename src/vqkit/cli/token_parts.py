@@ -1,0 +1,80 @@
+"""The tokens that a prior learns from, those kept from it, and how well priors predict them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vqkit.config import TokenDataConfig
+    from vqkit.data import Example
+    from vqkit.priors import Prior
+    from vqkit.tokens import TokenSet
+
+
+class TokenPart:
+    """Some items of a token set as examples.
+
+    Args:
+        tokens: All items.
+        indices: Numbers of the chosen ones.
+    """
+
+    def __init__(self, tokens: "TokenSet", indices: Sequence[int]) -> None:
+        self.tokens = tokens
+        self.indices = indices
+        self.labels = tokens.labels
+        self.fingerprint = tokens.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def example(self, index: int, seed: int | None = None) -> "Example":
+        """The codes of one item in a row, as ``TokenSet.example``."""
+        return self.tokens.example(self.indices[index], seed)
+
+    def describe(self, index: int) -> str:
+        """Where an item is, for messages."""
+        return self.tokens.describe(self.indices[index])
+
+
+def open_tokens(config: "TokenDataConfig") -> tuple["TokenSet", TokenPart, TokenPart]:
+    """The token set of a run, its part for training, and what is held out for evaluation.
+
+    Raises:
+        ValueError: If the tokens for evaluation are of another tokenizer or other labels.
+    """
+    from vqkit.data import split
+    from vqkit.tokens import TokenSet
+
+    tokens = TokenSet.open(config.path)
+    if config.eval_path is None:
+        train, held_out = split(len(tokens), config.eval_fraction, config.split_seed)
+        return tokens, TokenPart(tokens, train), TokenPart(tokens, held_out)
+    others = TokenSet.open(config.eval_path)
+    for name in ("tokenizer", "specs", "labels"):
+        if getattr(others, name) != getattr(tokens, name):
+            raise ValueError(
+                f"{config.path} and {config.eval_path} have different {name}; encode both data "
+                "sets with one tokenizer"
+            )
+    whole = TokenPart(tokens, range(len(tokens)))
+    return tokens, whole, TokenPart(others, range(len(others)))
+
+
+def nats_per_token(prior: "Prior", examples: TokenPart, batch_size: int) -> float:
+    """What an integer costs on average, in nats, over all items and positions."""
+    import torch
+
+    from vqkit.codes import Codes
+    from vqkit.data import in_order
+    from vqkit.priors import Conditioning
+
+    device = prior.slot_sizes.device
+    nats, count = 0.0, 0
+    with torch.no_grad():
+        for batch in in_order(examples, batch_size):
+            moved = batch.to(device)
+            codes = Codes.from_flat(moved.x, prior.specs, moved.mask)
+            labels = None if prior.num_classes is None else moved.labels
+            nats -= float(prior.log_prob(codes, Conditioning(labels)).sum())
+            count += moved.x.numel() if moved.mask is None else int(moved.mask.sum())
+    return nats / count

@@ -1,0 +1,145 @@
+"""``vqkit train-prior``: learns which codes are likely."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqkit.cli.runs import CONFIG, begin, open_tokenizer
+from vqkit.cli.token_parts import nats_per_token, open_tokens
+
+if TYPE_CHECKING:
+    from vqkit.cli.token_parts import TokenPart
+    from vqkit.config import PriorRunConfig
+    from vqkit.priors import Prior
+    from vqkit.tokens import TokenSet
+
+TOKENIZER, HISTOGRAM, CLASSES, METRICS = "tokenizer", "histogram", "classes.json", "metrics.json"
+
+Tokens = Annotated[Path, typer.Argument(metavar="TOKENS", help="What vqkit encode wrote.")]
+PriorWords = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PRESET|CONFIG.yaml] [KEY=VALUE]...",
+        help="What to start from, and settings that count more.",
+    ),
+]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", "-t", metavar="RUN", help="The run that made the tokens."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="The run folder; runs/prior-NAME when left out."),
+]
+
+
+def train_prior(
+    tokens: Tokens, words: PriorWords = None, tokenizer: Tokenizer = None, out: Out = None
+) -> None:
+    """Train a prior on a token data set. The same command again goes on where it was stopped.
+
+    Example: vqkit train-prior tokens/photos --tokenizer runs/photos -o runs/prior
+    """
+    from vqkit.config import load_prior_config
+    from vqkit.distributed import is_main
+
+    words = list(words or ())
+    source = words.pop(0) if words and "=" not in words[0] else None
+    folder = out or Path("runs") / f"prior-{tokens.name}"
+    config = load_prior_config(source, [*words, f"tokens.path={json.dumps(str(tokens))}"])
+    nats = train_prior_run(config, folder, tokenizer)
+    if is_main():
+        print_nats(nats)
+        print(f"trained: {folder}")
+        print(f"  vqkit sample {folder} -n 64 -o samples    draws new images")
+
+
+def print_nats(nats: dict[str, float]) -> None:
+    """Shows what an integer costs under each prior."""
+    print("nats per token, over tokens that were held out:")
+    for name, value in nats.items():
+        print(f"  {name:<12} {value:.4f}")
+
+
+def train_prior_run(
+    config: "PriorRunConfig", folder: Path, tokenizer: Path | None
+) -> dict[str, float]:
+    """Trains the prior of a config in a run folder, or goes on with it.
+
+    Returns:
+        Nats per token over what was held out, by the name of the prior: the baselines and it.
+    """
+    import torch
+
+    from vqkit.config import save_config
+    from vqkit.storage import write_json
+    from vqkit.training import fit, join_processes
+    from vqkit.training.runtime import on_main
+
+    join_processes(cpu=config.train.device == "cpu")
+    on_main(lambda: begin(folder, config))
+    tokens, train, held_out = open_tokens(config.tokens)
+    torch.manual_seed(config.train.seed)
+    prior = config.prior.build(tokens.specs, tokens.num_classes)
+
+    def keep() -> None:
+        keep_tokenizer(folder, tokenizer, tokens)
+        write_json(folder / CLASSES, list(tokens.labels))
+        save_config(config, folder / CONFIG)
+
+    on_main(keep)
+    fit(prior, train, config.train, folder=folder, eval_examples=held_out)
+    return compare(prior, train, held_out, config, folder)
+
+
+def compare(
+    prior: "Prior",
+    train: "TokenPart",
+    held_out: "TokenPart",
+    config: "PriorRunConfig",
+    folder: Path,
+) -> dict[str, float]:
+    """Measures a prior beside the baselines, and keeps them and the figures in its folder."""
+    from vqkit.priors import HistogramPrior, UniformPrior
+    from vqkit.storage import write_json
+    from vqkit.training import fit
+    from vqkit.training.runtime import on_main
+
+    quiet = replace(config.train, progress="none", trackers=())
+    histogram = fit(HistogramPrior(prior.specs, prior.num_classes), train, quiet)
+    uniform = UniformPrior(prior.specs, prior.num_classes)
+    priors = {"uniform": uniform, "histogram": histogram, config.prior.type: prior}
+    nats = {name: nats_per_token(p, held_out, quiet.batch_size) for name, p in priors.items()}
+
+    def keep() -> None:
+        histogram.save_pretrained(folder / HISTOGRAM)
+        write_json(folder / METRICS, {"num_items": len(held_out), "nats_per_token": nats})
+
+    on_main(keep)
+    return nats
+
+
+def keep_tokenizer(folder: Path, tokenizer: Path | None, tokens: "TokenSet") -> None:
+    """Makes the run folder carry a copy of the tokenizer that made the tokens.
+
+    Raises:
+        ValueError: If it is another one, or none is given.
+    """
+    from vqkit.storage import atomic_folder
+
+    kept = folder / TOKENIZER
+    if kept.is_dir():
+        tokens.check_tokenizer(open_tokenizer(kept, "cpu"))
+        return
+    if tokenizer is None:
+        raise ValueError("--tokenizer is missing; give the run folder that made the tokens")
+    model = open_tokenizer(tokenizer, "cpu")
+    tokens.check_tokenizer(model)
+    with atomic_folder(kept) as part:
+        model.save_pretrained(part)
+        if (tokenizer / CONFIG).is_file():
+            shutil.copy(tokenizer / CONFIG, part / CONFIG)
