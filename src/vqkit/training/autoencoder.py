@@ -1,19 +1,19 @@
 """Training of an autoencoder."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from vqkit.autoencoder import VQVAE, Output
+from vqkit.autoencoder import VQVAE, Output, VQVAEConfig
 from vqkit.codes import Level
 from vqkit.data.batch import Batch
 from vqkit.means import Mean
-from vqkit.quantizers import Quantizer
+from vqkit.quantizers import Codebook, Quantizer
 from vqkit.training.config import TrainConfig
 from vqkit.training.task import StepOutput, Task
 
@@ -29,15 +29,10 @@ class AutoencoderTask(Task):
 
     def __init__(self, model: VQVAE) -> None:
         super().__init__(model)
-        self.levels = [cast(Quantizer, layer) for layer in model.quantizers]
-        self.level_names = [
-            "codebook" if len(self.levels) == 1 else f"level {number}"
-            for number in range(len(self.levels))
-        ]
-        pairs = zip(self.level_names, self.levels, strict=True)
-        self.books = {name: codebook_names(name, layer) for name, layer in pairs}
-        self.usage_names = tuple(name for names in self.books.values() for name in names)
-        self.measured = ("mse", *(f"z_e_norm/{name}" for name in self.level_names))
+        num = len(model.quantizers)
+        levels = ["codebook"] if num == 1 else [f"level {number}" for number in range(num)]
+        self.layers = dict(zip(levels, model.quantizers, strict=True))
+        self.names = {level: codebook_names(level, layer) for level, layer in self.layers.items()}
         self.channels_last = False
 
     def forward(self, batch: Batch, measure: bool = False) -> StepOutput:
@@ -45,37 +40,37 @@ class AutoencoderTask(Task):
         if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         out = self.model(x, batch.mask)
-        logs = {name: Mean(mean.total.detach(), mean.count) for name, mean in out.terms.items()}
-        if measure:
-            logs |= self._measure(out, x, batch.mask)
-        usage = tuple(counts for level in out.codes.levels for counts in usage_of(level))
-        return StepOutput(out.objectives, logs, usage)
+        terms = {name: Mean(mean.total.detach(), mean.count) for name, mean in out.terms.items()}
+        usage: dict[str, Tensor] = {}
+        for names, level in zip(self.names.values(), out.codes.levels, strict=True):
+            usage |= dict(zip(names, usage_of(level), strict=True))
+        measures = self._measure(out, x, batch.mask) if measure else {}
+        return StepOutput(out.objectives, terms, usage, measures)
 
     @torch.no_grad()
     def _measure(self, out: Output, x: Tensor, mask: Tensor | None) -> dict[str, Mean]:
         error = (out.reconstruction - self.model.objective.normalize(x)).square()
-        logs = {"mse": Mean.over(error, None if mask is None else spread(mask, error))}
-        for name, z_e, level in zip(self.level_names, out.z_e, out.codes.levels, strict=True):
-            logs[f"z_e_norm/{name}"] = Mean.over(z_e.detach().float().norm(dim=-1), level.mask)
-        return logs
+        real = None if mask is None else mask.unsqueeze(1).expand_as(error)
+        measures = {"mse": Mean.over(error, real)}
+        for name, z_e, level in zip(self.names, out.z_e, out.codes.levels, strict=True):
+            norms = z_e.detach().to(torch.promote_types(z_e.dtype, torch.float32)).norm(dim=-1)
+            measures[f"z_e_norm/{name}"] = Mean.over(norms, level.mask)
+        return measures
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
+        self.unit = "images" if batch.x.dim() == 4 else "items"
         return self.model.counts(batch.x, batch.mask)
 
     @property
-    def codebooks(self) -> dict[str, nn.Module]:
+    def codebooks(self) -> dict[str, Codebook]:
         return {
             name: book
-            for names, layer in zip(self.books.values(), self.levels, strict=True)
-            for name, book in zip(names, layer.codebooks(), strict=False)
+            for level, layer in self.layers.items()
+            for name, book in zip(self.names[level], layer.codebooks(), strict=False)
         }
 
-    @property
-    def networks(self) -> Sequence[nn.Module]:
-        return (self.model.encoder, *self.model.top_down, self.model.decoder)
-
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:
-        books = [book for layer in self.levels for book in layer.codebooks()]
+        books = self.codebooks.values()
         if books and all(book.is_initialized for book in books):
             return  # a trained model is trained further
         self.model.initialize([(batch.x, batch.mask) for batch in batches], seed=seed)
@@ -84,47 +79,75 @@ class AutoencoderTask(Task):
         self.model.commit()
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        self.model.objective.calibrate(self._outputs(batches))
-
-    def _outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the decoder gives, and what it should; (B, ..., *grid) each, or (N, ...) if masked.
-
-        A hook reads the decoder's outputs, which leave the model only as a distribution.
-        """
-        seen: list[Tensor] = []
-        hook = self.model.decoder.register_forward_hook(lambda module, args, out: seen.append(out))
-        try:
-            for batch in batches:
-                self(batch)
-                x = self.model.objective.normalize(batch.x)
-                outputs = seen.pop().to(torch.promote_types(x.dtype, torch.float32))
-                yield real_values(outputs, batch.mask), real_values(x, batch.mask)
-        finally:
-            hook.remove()
+        self.model.calibrate([(batch.x, batch.mask) for batch in batches])
 
     def describe(self) -> Any:
         if self.model.config is None:
             return None
-        return TypeAdapter(type(self.model.config)).dump_python(self.model.config, mode="json")
-
-    @contextmanager
-    def attached(self, config: TrainConfig) -> Iterator[None]:
-        before = [layer.commit_in_forward for layer in self.levels]
-        for layer in self.levels:
-            layer.commit_in_forward = False
-        if config.channels_last:
-            self.channels_last = True
-            self.model.to(memory_format=torch.channels_last)
-        try:
-            yield
-        finally:
-            for layer, committed in zip(self.levels, before, strict=True):
-                layer.commit_in_forward = committed
-            if config.channels_last:
-                self.model.to(memory_format=torch.contiguous_format)
+        return TypeAdapter(VQVAEConfig).dump_python(self.model.config, mode="json")
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
+
+    @contextmanager
+    def attached(self, config: TrainConfig) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(committed_by_engine(list(self.layers.values())))
+            if config.channels_last:
+                stack.enter_context(laid_out_channels_last(self.model))
+            if config.compile:
+                networks = (self.model.encoder, *self.model.top_down, self.model.decoder)
+                stack.enter_context(compiled(networks))
+            self.channels_last = config.channels_last
+            yield
+
+
+@contextmanager
+def committed_by_engine(layers: Sequence[Quantizer]) -> Iterator[None]:
+    """Inside, a forward pass moves no codebook: the engine does, once per optimizer step."""
+    before = [layer.commit_in_forward for layer in layers]
+    for layer in layers:
+        layer.commit_in_forward = False
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            layer.commit_in_forward = own
+
+
+@contextmanager
+def laid_out_channels_last(model: nn.Module) -> Iterator[None]:
+    """Convolution weights with channels last in memory; as they were afterwards.
+
+    The layout decides over the last bits, and a model that was trained must give the same codes
+    as the same model opened from its folder.
+    """
+    lay_out(model, torch.channels_last)
+    try:
+        yield
+    finally:
+        lay_out(model, torch.contiguous_format)
+
+
+@torch.no_grad()
+def lay_out(model: nn.Module, memory_format: torch.memory_format) -> None:
+    """Changes the order in memory, not the values, of all parameters that have four axes."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=memory_format)
+
+
+@contextmanager
+def compiled(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Modules that run by torch.compile inside, and by themselves afterwards."""
+    modules = list(networks)
+    for module in modules:
+        module.compile()
+    try:
+        yield
+    finally:
+        for module in modules:
+            module._compiled_call_impl = None
 
 
 def codebook_names(level: str, layer: Quantizer) -> tuple[str, ...]:
@@ -146,13 +169,3 @@ def usage_of(level: Level) -> list[Tensor]:
         real.new_zeros(size).index_add_(0, indices.flatten(), real.flatten())
         for size, indices in zip(level.codebook_sizes, level.indices.unbind(-1), strict=True)
     ]
-
-
-def real_values(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Items (B, C, *grid) as they are, or their real positions (N, C) alone."""
-    return x if mask is None else x.movedim(1, -1)[mask]
-
-
-def spread(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask (B, *grid) for every value of x (B, C, *grid). (B, C, *grid) bool"""
-    return mask.unsqueeze(1).expand_as(x) if mask.dim() < x.dim() else mask

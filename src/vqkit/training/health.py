@@ -9,17 +9,19 @@ from torch import Tensor
 from vqkit.evaluation.codebook import CodebookStats
 
 HITS_PER_ENTRY = 8
-"""A window of this many vectors per entry: under even use, one entry in 3,000 is missed by it."""
-LOW_USAGE = 0.5
-LOW_PERPLEXITY = 0.1
-MANY_DEAD = 0.02
-GROWTH = 4.0
-NUM_REFERENCES = 3
+"""A window has as many vectors per entry: even use misses one entry in 3,000 by chance."""
+PATIENCE = 3
+"""A trouble is named when it was found as many times running."""
+FIRST_STEP = 500
+"""Nothing is judged before: untrained networks change fast, and dead entries are still revived."""
+LOW_USAGE, LOW_PERPLEXITY, MANY_DEAD = 0.5, 0.1, 0.02
+DOUBLING = 1.5
+"""Growth of a norm between half of the time and now, from which on it is not settling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Norms:
-    """Mean lengths of the vectors of one level.
+    """Mean norms of the vectors of one level.
 
     Attributes:
         z_e: Of the encoder's outputs.
@@ -43,79 +45,106 @@ class Health:
     ) -> None:
         state = state or {}
         self.said: set[str] = set(state.get("said", ()))
-        self.norms: dict[str, list[float]] = {k: list(v) for k, v in state.get("norms", {}).items()}
+        self.streaks: dict[str, int] = dict(state.get("streaks", {}))
+        self.norms: dict[str, list[tuple[int, float]]] = {
+            name: [(step, norm) for step, norm in history]
+            for name, history in state.get("norms", {}).items()
+        }
         self.windows: dict[str, Tensor] = dict(windows or {})
 
     def state(self) -> dict[str, Any]:
         """All but the windows, as JSON values."""
-        return {"said": sorted(self.said), "norms": self.norms}
+        norms = {name: [list(pair) for pair in history] for name, history in self.norms.items()}
+        return {"said": sorted(self.said), "streaks": self.streaks, "norms": norms}
 
-    def follow(self, stats: Mapping[str, CodebookStats], norms: Mapping[str, Norms]) -> list[str]:
+    def follow(
+        self, step: int, stats: Mapping[str, CodebookStats], norms: Mapping[str, Norms]
+    ) -> list[str]:
         """Takes in an interval of training.
 
         Args:
+            step: Number of steps taken.
             stats: Use of each codebook in the interval, by name.
             norms: Of each level, by name.
 
         Returns:
             What there is to say now and was not said before, one line each.
         """
-        found: dict[str, str] = {}
+        judged: dict[str, str | None] = {}
         for name, new in stats.items():
-            window = self.windows.get(name)
-            counts = new.counts if window is None else window + new.counts
-            self.windows[name] = counts
-            total = CodebookStats(new.size, counts)
-            if total.num_vectors >= HITS_PER_ENTRY * new.size:
-                found |= judge_usage(name, total)
-                del self.windows[name]
+            window = self._window(name, new)
+            if window is not None:
+                judged |= judge_usage(name, window)
         for name, norm in norms.items():
-            history = self.norms.setdefault(name, [])
-            history.append(norm.z_e)
-            found |= judge_norms(name, history, norm.entries)
-            # The first ones are the reference, the last ones show the direction.
-            self.norms[name] = history[:NUM_REFERENCES] + history[NUM_REFERENCES:][-NUM_REFERENCES:]
-        new_ones = [key for key in found if key not in self.said]
-        self.said |= set(new_ones)
-        return [found[key] for key in new_ones]
+            history = thinned([*self.norms.get(name, []), (step, norm.z_e)])
+            self.norms[name] = history
+            judged[f"growth/{name}"] = judge_growth(name, history, norm.entries)
+        return self._news(step, judged)
+
+    def _window(self, name: str, new: CodebookStats) -> CodebookStats | None:
+        """The window of a codebook, if it is full now."""
+        counts = new.counts + self.windows.pop(name, 0)
+        total = CodebookStats(new.size, counts)
+        if total.num_vectors >= HITS_PER_ENTRY * new.size:
+            return total
+        self.windows[name] = counts
+        return None
+
+    def _news(self, step: int, judged: Mapping[str, str | None]) -> list[str]:
+        """The troubles that have just lasted for long enough."""
+        lines = []
+        for key, line in judged.items():
+            bad = line is not None and step >= FIRST_STEP
+            self.streaks[key] = self.streaks.get(key, 0) + 1 if bad else 0
+            if line is not None and self.streaks[key] >= PATIENCE and key not in self.said:
+                self.said.add(key)
+                lines.append(line)
+        return lines
 
 
-def judge_usage(name: str, stats: CodebookStats) -> dict[str, str]:
-    """What is wrong with the use of a codebook, by kind: at most one line."""
+def judge_usage(name: str, stats: CodebookStats) -> dict[str, str | None]:
+    """What is wrong with the use of a codebook over a window, by kind of trouble."""
     over = f"over {stats.num_vectors:,} training vectors"
+    collapse = dead = None
     if stats.usage < LOW_USAGE or stats.perplexity < LOW_PERPLEXITY * stats.size:
-        return {
-            f"collapse/{name}": f"{name} collapses: {stats.num_used} of {stats.size} entries are "
-            f"used, perplexity {stats.perplexity:.1f} (KL to uniform "
-            f"{stats.kl_to_uniform_nats:.2f} nats) {over}. Try revive=true, quantizer.type=ema, "
-            "a lower learning_rate, a smaller codebook_size or dim, or normalised encoder outputs "
-            "(quantizer.type=normalized)"
-        }
-    if stats.dead > MANY_DEAD * stats.size:
-        return {
-            f"dead/{name}": f"{name} has {stats.dead} dead entries of {stats.size} {over}. Try "
-            "revive=true, a smaller codebook_size, or more data"
-        }
-    return {}
+        collapse = (
+            f"{name} collapses: {stats.num_used} of {stats.size} entries are used, perplexity "
+            f"{stats.perplexity:.1f}, KL to uniform {stats.kl_to_uniform_nats:.2f} nats {over}. "
+            "Try revive=true, quantizer.type=ema, a lower learning_rate, a smaller codebook_size, "
+            "or normalised encoder outputs (quantizer.type=normalized)"
+        )
+    elif stats.dead > MANY_DEAD * stats.size:
+        dead = (
+            f"{name} has {stats.dead} dead entries of {stats.size} {over}. Try revive=true, a "
+            "smaller codebook_size, or more data"
+        )
+    return {f"collapse/{name}": collapse, f"dead/{name}": dead}
 
 
-def judge_norms(name: str, history: list[float], entries: float | None) -> dict[str, str]:
-    """What is wrong with the lengths of the encoder's outputs, by kind: at most one line.
+def judge_growth(name: str, history: list[tuple[int, float]], entries: float | None) -> str | None:
+    """What is wrong with the norm of the encoder's outputs.
+
+    Training makes norms grow, and commitment makes them settle: what tells the two apart is whether
+    the norm still grows by half while the time doubles, and did so in the doubling before.
 
     Args:
         name: Of the level.
-        history: Mean lengths, the first ones and the last ones, in order.
-        entries: Mean length of the entries.
+        history: Steps and mean norms.
+        entries: Mean norm of the entries.
     """
-    last = history[-NUM_REFERENCES:]
-    if len(history) < 2 * NUM_REFERENCES or last != sorted(last):
-        return {}
-    start = sum(history[:NUM_REFERENCES]) / NUM_REFERENCES
-    if last[-1] < GROWTH * max(start, 1e-12):
-        return {}
+    step, now = history[-1]
+    half, quarter = (min(history, key=lambda p, t=step / n: abs(p[0] - t))[1] for n in (2, 4))
+    if now < DOUBLING * half or half < DOUBLING * quarter:
+        return None
     beside = "" if entries is None else f", that of the entries is {entries:.3g}"
-    return {
-        f"growth/{name}": f"{name}: the norm of the encoder's outputs grows without bound: it was "
-        f"{start:.3g} and is {last[-1]:.3g}{beside}. Try a larger commitment (0.25 is usual), "
-        "normalised encoder outputs (quantizer.type=normalized), or a lower learning_rate"
-    }
+    return (
+        f"{name}: the norm of the encoder's outputs grows without bound: {quarter:.3g}, {half:.3g} "
+        f"and {now:.3g} at a quarter, a half and all of the {step} steps{beside}. Try a larger "
+        "commitment (0.25 is usual), normalised encoder outputs (quantizer.type=normalized), or a "
+        "lower learning_rate"
+    )
+
+
+def thinned(history: list[tuple[int, float]], most: int = 64) -> list[tuple[int, float]]:
+    """A history, with every other element of its older part left out when it is too long."""
+    return history[:-1:2] + history[-1:] if len(history) > most else history

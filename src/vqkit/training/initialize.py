@@ -36,20 +36,20 @@ def initialize(task: Task, examples: Examples, config: TrainConfig, runtime: Run
     """
     order = torch.randperm(len(examples), generator=generator(config.seed, PURPOSE)).tolist()
     size = config.batch_size // config.micro_batches
-    first = _batches(examples, order[:size], size, config, runtime)
-    wanted = num_items(_entries(task), _vectors_per_item(task, first[0]), config.batch_size)
+    seen = _vectors_per_item(task, _batches(examples, order[:size], size, config, runtime)[0])
+    needs = [(len(book.entries), seen[name]) for name, book in task.codebooks.items()]
+    wanted = num_items(needs, config.batch_size)
     num_batches = max(1, min(wanted, len(order)) // size)
     batches = _batches(examples, order[: num_batches * size], size, config, runtime)
     task.train()
     task.initialize(batches, hash_int(config.seed, PURPOSE))
 
 
-def num_items(entries: Sequence[int], per_item: Sequence[float], batch_size: int) -> int:
+def num_items(needs: Sequence[tuple[int, float]], batch_size: int) -> int:
     """How many items fill the reservoir.
 
     Args:
-        entries: Number of entries of each codebook.
-        per_item: Number of vectors that an item gives each codebook.
+        needs: For each codebook its number of entries, and how many vectors an item gives it.
         batch_size: Items of the global batch.
 
     Returns:
@@ -57,12 +57,11 @@ def num_items(entries: Sequence[int], per_item: Sequence[float], batch_size: int
         least ``MIN_BATCHES`` batches.
     """
     least = MIN_BATCHES * batch_size
-    pairs = [(k, v) for k, v in zip(entries, per_item, strict=True) if k and v]
-    if not pairs:
+    needs = [(entries, vectors) for entries, vectors in needs if vectors > 0]
+    if not needs:
         return least
-    wanted = max(math.ceil(VECTORS_PER_ENTRY * k / v) for k, v in pairs)
-    most = min(math.ceil(MAX_VECTORS / v) for _, v in pairs)
-    return max(least, min(wanted, most))
+    wanted = max(math.ceil(VECTORS_PER_ENTRY * entries / vectors) for entries, vectors in needs)
+    return max(least, min(wanted, *(math.ceil(MAX_VECTORS / vectors) for _, vectors in needs)))
 
 
 def _batches(
@@ -77,18 +76,12 @@ def _batches(
     return [batch.to(runtime.device) for batch in batches]
 
 
-def _entries(task: Task) -> list[int]:
-    """Numbers of entries of the codebooks of ``usage_names``; 0 for one that is not learned."""
-    books = task.codebooks
-    return [len(books[name].entries) if name in books else 0 for name in task.usage_names]
-
-
 @torch.no_grad()
-def _vectors_per_item(task: Task, batch: Batch) -> list[float]:
+def _vectors_per_item(task: Task, batch: Batch) -> dict[str, float]:
     """How many vectors an item gives each codebook, on average over a batch of all ranks."""
-    if not task.usage_names:
-        return []
     task.eval()
-    sums = torch.stack([counts.sum() for counts in task(batch).usage])
-    joined = distributed.all_reduce(torch.cat([sums, sums.new_tensor([len(batch)])]))
-    return (joined[:-1].double() / joined[-1]).tolist()
+    usage = task(batch).usage
+    sums = [counts.sum() for counts in usage.values()]
+    num = torch.tensor(len(batch), device=batch.x.device)
+    *sums, num = distributed.all_reduce(torch.stack([*sums, num])).tolist()
+    return {name: total / num for name, total in zip(usage, sums, strict=True)}

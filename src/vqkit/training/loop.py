@@ -12,7 +12,7 @@ from vqkit.means import Mean
 from vqkit.nn.dropout import noise
 from vqkit.random import hash_int
 from vqkit.training.config import TrainConfig
-from vqkit.training.log import Meters
+from vqkit.training.meters import MEASURE, Meters
 from vqkit.training.optimizer import (
     WeightAverage,
     clip_,
@@ -24,8 +24,10 @@ from vqkit.training.runtime import Runtime
 from vqkit.training.stop import GRADIENT, NotFiniteError, StopSignal, Watch
 from vqkit.training.task import StepOutput, Task
 
-STEPS_PER_CHECK = 10  # on a GPU, where each look at a number waits for it
+STEPS_PER_CHECK = 10
+"""On a GPU, where whoever reads a number waits for it; on a CPU every step is checked."""
 STEPS_PER_MEASURE = 10
+"""What is only logged is measured at the first step of a log interval and every so many."""
 
 
 class Trainer:
@@ -47,8 +49,7 @@ class Trainer:
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("the model has no trainable parameters; unfreeze some")
-        books = task.codebooks.values()
-        groups = parameter_groups(task.model, config.weight_decay, books)
+        groups = parameter_groups(task.model, config.weight_decay)
         self.optimizer = make_optimizer(groups, config)
         self.average: WeightAverage | None = None
         if config.ema_decay is not None:
@@ -57,6 +58,7 @@ class Trainer:
         self.meters = Meters()
         self.watch = Watch(runtime.device)
         self.stop = StopSignal()
+        self.checked_counts = False
         self.last_good = "nothing was saved yet"
 
     def step(self, step: int, batches: Sequence[Batch]) -> int:
@@ -70,20 +72,23 @@ class Trainer:
             The number of the signal that asks to stop after this step, or 0.
 
         Raises:
-            NotFiniteError: If the loss or the gradient is not finite; no weight has moved then on a
-                CPU, and on a GPU nothing was saved since.
+            NotFiniteError: If the loss or the gradient is not finite. On a CPU no weight has moved
+                then, and on a GPU nothing was saved since.
         """
-        config, device = self.config, self.runtime.device
+        config = self.config
         torch.manual_seed(hash_int(config.seed, step, distributed.rank()))
-        batches = [batch.to(device, non_blocking=True) for batch in batches]
-        sums = self._joined_counts(batches)
-        in_interval = step % config.log_every
+        batches = [self.runtime.fetch(batch) for batch in batches]
+        parts = [self.task.counts(batch) for batch in batches]
+        counts = joined(parts)
+        measure = step % config.log_every % STEPS_PER_MEASURE == 0
         outputs = []
         for k, batch in enumerate(batches):
-            measure = in_interval % STEPS_PER_MEASURE == 0
             last = k == len(batches) - 1
             with nullcontext() if last else self.runtime.without_sync(self.module):
-                outputs.append(self._backward(step, batch, sums, measure))
+                outputs.append(self._backward(step, batch, counts, measure))
+        if not self.checked_counts:
+            check_counts(parts, outputs)
+            self.checked_counts = True
         norm = clip_(self.parameters, config.clip_norm)
         stop = self._check(step, outputs, norm)
         for group in self.optimizer.param_groups:
@@ -93,37 +98,24 @@ class Trainer:
         self.task.commit()
         if self.average is not None:
             self.average.update(self.task.model, step)
-        self.meters.add({"grad_norm": Mean(norm, torch.ones_like(norm, dtype=torch.int64))})
+        self._record(outputs, norm)
         return stop
 
-    def _joined_counts(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """The counts of the objectives over all ranks and micro-batches of the step. Each ()"""
-        parts = [self.task.counts(batch) for batch in batches]
-        joined = torch.stack([torch.stack(list(part.values())) for part in parts]).sum(0)
-        return dict(zip(parts[0], distributed.all_reduce(joined), strict=True))
-
     def _backward(
-        self, step: int, batch: Batch, sums: dict[str, Tensor], measure: bool
+        self, step: int, batch: Batch, counts: dict[str, Tensor], measure: bool
     ) -> StepOutput:
         """Adds the gradient of one micro-batch: its share of that of the whole step."""
         with noise(self.config.seed, step, batch.positions):
             out: StepOutput = self.module(batch, measure)
-            if out.objectives.keys() != sums.keys():
-                names = f"{sorted(out.objectives)}, counts has {sorted(sums)}"
+            if out.objectives.keys() != counts.keys():
+                names = f"{sorted(out.objectives)}, its counts has {sorted(counts)}"
                 raise ValueError(f"the task's forward has objectives {names}; make them equal")
-            parts = [m.total / sums[name].clamp(min=1) for name, m in out.objectives.items()]
-            # DDP averages gradients over ranks, but the counts are sums over ranks.
+            parts = [m.total / counts[name].clamp(min=1) for name, m in out.objectives.items()]
+            # DDP averages gradients over ranks, and the counts are sums over ranks already.
             loss = torch.stack(parts).sum() * self.runtime.world_size
             loss.backward()
         objectives = {name: Mean(m.total.detach(), m.count) for name, m in out.objectives.items()}
-        out = StepOutput(objectives, out.logs, out.usage)
-        measured = {name: m for name, m in out.logs.items() if name in self.task.measured}
-        logs = {name: m for name, m in out.logs.items() if name not in measured}
-        self.meters.add({f"objective/{name}": m for name, m in objectives.items()})
-        self.meters.add(logs)
-        self.meters.add(measured)
-        self.meters.count(dict(zip(self.task.usage_names, out.usage, strict=True)))
-        return out
+        return StepOutput(objectives, out.terms, out.usage, out.measures)
 
     def _check(self, step: int, outputs: Sequence[StepOutput], norm: Tensor) -> int:
         """Raises when something was not finite; returns the signal that asks to stop, or 0."""
@@ -133,14 +125,39 @@ class Trainer:
         }
         self.watch.see(step, {**values, GRADIENT: norm})
         on_cpu = self.runtime.device.type == "cpu"
-        if on_cpu or (step + 1) % STEPS_PER_CHECK == 0 or self._at_boundary(step + 1):
+        if on_cpu or (step + 1) % STEPS_PER_CHECK == 0 or self._is_read(step + 1):
             number, bad_step, terms = self.watch.agree(self.stop)
             if bad_step is not None:
                 raise NotFiniteError(bad_step + 1, terms, self.last_good)
             return number
         return 0
 
-    def _at_boundary(self, step: int) -> bool:
+    def _is_read(self, step: int) -> bool:
+        """Whether something is logged, evaluated or saved after so many steps."""
         config = self.config
-        everies = (config.log_every, config.checkpoint_every, config.eval_every or step + 1)
-        return step == config.steps or any(step % every == 0 for every in everies)
+        everies = [config.log_every, config.checkpoint_every, config.eval_every]
+        due = any(step % every == 0 for every in everies if every is not None)
+        return due or step == config.steps
+
+    def _record(self, outputs: Sequence[StepOutput], norm: Tensor) -> None:
+        for out in outputs:
+            self.meters.add(out)
+        one = torch.ones((), dtype=torch.int64, device=norm.device)
+        self.meters.add_means({f"{MEASURE}/grad_norm": Mean(norm, one)})
+
+
+def joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The counts of the objectives over all micro-batches of all ranks. Each ()"""
+    table = torch.stack([torch.stack(list(part.values())) for part in parts])
+    return dict(zip(parts[0], distributed.all_reduce(table.sum(0)), strict=True))
+
+
+def check_counts(parts: Sequence[dict[str, Tensor]], outputs: Sequence[StepOutput]) -> None:
+    """Raises ValueError unless the counts that a task foretold are those that came."""
+    for part, out in zip(parts, outputs, strict=True):
+        for name, mean in out.objectives.items():
+            if int(part[name]) != int(mean.count):
+                raise ValueError(
+                    f"the task's counts says {int(part[name])} for {name}, and its forward counted "
+                    f"{int(mean.count)}; make them equal, or the gradient is wrong"
+                )

@@ -1,37 +1,43 @@
 """The optimizer, its learning rate, and the moving average of weights."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from vqkit.quantizers import Codebook
 from vqkit.training.config import TrainConfig
 
-NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, nn.Embedding)
+SPARED = (
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.GroupNorm,
+    nn.modules.batchnorm._NormBase,
+    nn.Embedding,
+    Codebook,
+)
 
 
-def parameter_groups(
-    model: nn.Module, weight_decay: float, codebooks: Iterable[nn.Module] = ()
-) -> list[dict]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """The trainable parameters: weight matrices, which decay, and all others, which never do.
 
     Args:
         model: Whose parameters are trained.
-        weight_decay: Decay of the weight matrices.
-        codebooks: Modules whose parameters do not decay.
+        weight_decay: Decay of the weight matrices; none of biases, norms, embeddings, codebooks.
     """
-    spared = [m for m in model.modules() if isinstance(m, NORMS)] + list(codebooks)
-    kept = {id(p) for module in spared for p in module.parameters()}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    decays = [p for p in trained if p.dim() >= 2 and id(p) not in kept]
-    decaying = {id(p) for p in decays}
-    others = [p for p in trained if id(p) not in decaying]
+    spared = {
+        id(p) for part in model.modules() if isinstance(part, SPARED) for p in part.parameters()
+    }
     groups = [
-        {"params": decays, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [], "weight_decay": weight_decay},
+        {"params": [], "weight_decay": 0.0},
     ]
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            decays = parameter.dim() >= 2 and id(parameter) not in spared
+            groups[0 if decays else 1]["params"].append(parameter)
     return [group for group in groups if group["params"]]
 
 
@@ -127,9 +133,8 @@ class WeightAverage:
         """Adds the weights after a step, counted from 0."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         current = _averaged(model)
-        torch._foreach_lerp_(
-            list(self.tensors.values()), [current[name] for name in self.tensors], weight
-        )
+        for name, average in self.tensors.items():
+            average.lerp_(current[name], weight)
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:

@@ -8,11 +8,11 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from vqkit import distributed
-from vqkit.codes import Codes
+from vqkit.codes import Codes, LevelSpec
 from vqkit.data.batch import Batch
 from vqkit.data.example import Examples
 from vqkit.data.loader import in_order
-from vqkit.priors import Conditioning, HistogramPrior, Prior
+from vqkit.priors import Conditioning, HistogramPrior, Prior, PriorConfig
 from vqkit.training.runtime import Runtime
 from vqkit.training.task import StepOutput, Task
 
@@ -36,14 +36,13 @@ class PriorTask(Task):
         return codes_of(self.model, batch)
 
     def _given(self, batch: Batch) -> Conditioning | None:
-        if self.model.num_classes is None or batch.labels is None:
-            return None
-        return Conditioning(labels=batch.labels)
+        # Labels that the prior does not know of are not for it.
+        return None if self.model.num_classes is None else Conditioning(labels=batch.labels)
 
     def describe(self) -> Any:
-        from vqkit.priors import PriorConfig
-
-        return TypeAdapter(PriorConfig).dump_python(self.model.config, mode="json")
+        config = TypeAdapter(PriorConfig).dump_python(self.model.config, mode="json")
+        levels = TypeAdapter(tuple[LevelSpec, ...]).dump_python(self.model.specs, mode="json")
+        return {"prior": config, "levels": levels, "num_classes": self.model.num_classes}
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
@@ -56,17 +55,32 @@ def codes_of(prior: Prior, batch: Batch) -> Codes:
 
 @torch.no_grad()
 def count(prior: HistogramPrior, examples: Examples, batch_size: int, runtime: Runtime) -> None:
-    """One pass over all examples, for a prior that is counted and not optimised."""
-    rank, world = distributed.rank(), distributed.world_size()
-    num_batches = -(-len(examples) // (batch_size * world))
-    for number in range(num_batches):
-        first = (number * world + rank) * batch_size
-        mine = range(min(first, len(examples)), min(first + batch_size, len(examples)))
-        batches = list(in_order(examples, batch_size, indices=mine))
-        prior.count(codes_of(prior, batches[0].to(runtime.device)) if batches else _none(prior))
+    """Counts all examples, in one pass: for a prior that is not optimised.
+
+    Args:
+        prior: Counted anew.
+        examples: Whose x are flat codes.
+        batch_size: Items that are read at once, over all processes.
+        runtime: Where.
+    """
+    prior.occurrences.zero_()
+    rank, world = distributed.rank(), runtime.world_size
+    size = max(1, batch_size // world)
+    rounds = -(-len(examples) // (size * world))
+    batches = in_order(examples, size, indices=_share(len(examples), size, rank, world))
+    for _ in range(rounds):
+        batch = next(batches, None)  # every rank counts equally often, the last ones perhaps none
+        prior.count(_none(prior) if batch is None else codes_of(prior, batch.to(runtime.device)))
+
+
+def _share(num: int, size: int, rank: int, world: int) -> list[int]:
+    """Every ``world``-th batch of the items, beginning with batch number ``rank``."""
+    starts = range(rank * size, num, size * world)
+    return [i for start in starts for i in range(start, min(start + size, num))]
 
 
 def _none(prior: Prior) -> Codes:
-    length = sum(spec.num_tokens for spec in prior.specs)
+    """Codes of no items."""
+    length = len(prior.slot_sizes)
     empty = torch.zeros(0, length, dtype=torch.int64, device=prior.slot_sizes.device)
     return Codes.from_flat(empty, prior.specs)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from vqkit import distributed
+from vqkit.data.batch import Batch
 from vqkit.training.config import TrainConfig
 
 T = TypeVar("T")
@@ -35,6 +36,12 @@ class Runtime:
     def world_size(self) -> int:
         """Number of processes."""
         return distributed.world_size()
+
+    def fetch(self, batch: Batch) -> Batch:
+        """The batch on the device; a GPU fetches it while the CPU goes on."""
+        if self.device.type != "cuda":
+            return batch.to(self.device)
+        return batch.pin_memory().to(self.device, non_blocking=True)
 
     def prepare(self, module: nn.Module) -> nn.Module:
         """The module on the device, under autocast, its gradients averaged over processes."""

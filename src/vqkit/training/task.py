@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vqkit.data.batch import Batch
 from vqkit.means import Mean
+from vqkit.quantizers import Codebook
 from vqkit.training.config import TrainConfig
 
 
@@ -20,14 +21,16 @@ class StepOutput:
 
     Attributes:
         objectives: By name, what is minimised: the sum of their values. Means with gradients.
-        logs: By name, what is logged beside the objectives. Means without gradients.
-        usage: How often each entry of each codebook was used, in the order of ``Task.usage_names``.
-            Each (K,) int64
+        terms: By name, parts of the objectives that are logged beside them, without gradients.
+        usage: By name, how often each entry of each codebook was used. Each (K,) int64
+        measures: By name, what is only computed when asked for: "mse", and "z_e_norm/NAME" for the
+            mean norm of what the codebooks of that level see. Without gradients.
     """
 
     objectives: dict[str, Mean]
-    logs: dict[str, Mean] = field(default_factory=dict)
-    usage: tuple[Tensor, ...] = ()
+    terms: dict[str, Mean] = field(default_factory=dict)
+    usage: dict[str, Tensor] = field(default_factory=dict)
+    measures: dict[str, Mean] = field(default_factory=dict)
 
 
 class Task(nn.Module, ABC):
@@ -37,12 +40,8 @@ class Task(nn.Module, ABC):
         model: What is trained, saved and returned.
     """
 
-    unit = "items"
-    """What an item is called in messages."""
-    measured: tuple[str, ...] = ()
-    """Names of logs that ``forward`` has only when asked to measure."""
-    usage_names: tuple[str, ...] = ()
-    """Names of the codebooks of ``StepOutput.usage``."""
+    unit: str = "items"
+    """What the items are called in messages."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ class Task(nn.Module, ABC):
 
         Args:
             batch: Examples, on the device of the model.
-            measure: Whether to compute what is only logged, too.
+            measure: Whether to compute ``measures``, too.
         """
 
     @abstractmethod
@@ -65,15 +64,14 @@ class Task(nn.Module, ABC):
         the gradient is that of the joined batch whatever the masks.
         """
 
-    @property
-    def codebooks(self) -> dict[str, nn.Module]:
-        """The learned codebooks, by the names of ``usage_names``; each has ``entries`` (K, D)."""
-        return {}
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Writes the model where ``from_pretrained`` finds it."""
 
     @property
-    def networks(self) -> Sequence[nn.Module]:
-        """The modules that ``compile=True`` compiles."""
-        return ()
+    def codebooks(self) -> dict[str, Codebook]:
+        """The learned codebooks, by the names of ``StepOutput.usage``."""
+        return {}
 
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:
         """Sets what is taken from data before step 0; every rank gives its share of the batches."""
@@ -90,9 +88,5 @@ class Task(nn.Module, ABC):
 
     @contextmanager
     def attached(self, config: TrainConfig) -> Iterator[None]:
-        """The time of training: what the engine takes over is given back afterwards."""
+        """The time of training: what is changed for its sake is changed back afterwards."""
         yield
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Writes the model where ``from_pretrained`` finds it."""
