@@ -2,5 +2,15 @@
 
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter, histogram
 from vqkit.evaluation.evaluation import Evaluation, evaluate
+from vqkit.evaluation.report import write_report
+from vqkit.evaluation.run_sections import Samples
 
-__all__ = ["CodeCounter", "CodebookStats", "Evaluation", "evaluate", "histogram"]
+__all__ = [
+    "CodeCounter",
+    "CodebookStats",
+    "Evaluation",
+    "Samples",
+    "evaluate",
+    "histogram",
+    "write_report",
+]

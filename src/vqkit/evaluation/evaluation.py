@@ -47,7 +47,7 @@ def evaluate(
     batch_size: int = 64,
     device: torch.device | str | None = None,
     num_workers: int = 0,
-    num_shown: int = 16,
+    num_shown: int = 18,
     num_entries: int = 256,
     progress: bool = False,
 ) -> Evaluation:

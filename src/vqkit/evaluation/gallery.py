@@ -1,7 +1,8 @@
 """What a report shows of a model: some items with their codes, and what each entry looks like."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from vqkit.autoencoder import VQVAE
 from vqkit.codes import Codes, Level, LevelSpec
 from vqkit.data import Examples, in_order
 from vqkit.evaluation.codebook import CodebookStats
+from vqkit.evaluation.colors import code_colors
 from vqkit.modalities.image.pictures import to_uint8
 
 PICTURE_CHANNELS = (1, 3)
@@ -24,14 +26,15 @@ class Shown:
         labels: Names of their classes; None without labels. N
         originals: Images. (N, C, H, W) uint8
         reconstructions: What the model makes of them. (N, C, H, W) uint8
-        codes: Their codes. N items
+        code_maps: The codes of each level that has a grid of two axes, in colours. Each
+            (N, 3, h, w) uint8
     """
 
     indices: tuple[int, ...]
     labels: tuple[str | None, ...]
     originals: Tensor
     reconstructions: Tensor
-    codes: Codes
+    code_maps: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,16 +72,34 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
     if batch.mask is not None or batch.x.dim() != 4 or batch.x.shape[1] not in PICTURE_CHANNELS:
         return None
     out = model(batch.x.to(device))
-    names: Sequence[str] = getattr(examples, "labels", ())
-    numbers = [] if batch.labels is None or not names else batch.labels.tolist()
-    labels = [names[number] for number in numbers] or [None] * num
+    names: Any = getattr(examples, "labels", ())
+    labels: list[str | None] = [None] * num
+    if batch.labels is not None and names:
+        labels = [str(names[number]) for number in batch.labels.tolist()]
     return Shown(
         tuple(indices),
         tuple(labels),
         to_uint8(batch.x),
         to_uint8(out.reconstruction.cpu()),
-        out.codes.to("cpu"),
+        tuple(map_codes(model, out.codes)),
     )
+
+
+def map_codes(model: VQVAE, codes: Codes) -> Iterator[Tensor]:
+    """The codes of each level as a picture of one pixel per position.
+
+    Args:
+        model: Whose codes they are.
+        codes: N items.
+
+    Returns:
+        For each level with a grid of two axes (N, 3, h, w) uint8
+    """
+    for quantizer, level in zip(model.quantizers, codes.levels, strict=True):
+        if level.indices.dim() == 4:
+            vectors = quantizer.decode(level.indices).cpu()
+            colors = code_colors(vectors.flatten(0, -2)).view(*vectors.shape[:-1], 3)
+            yield colors.movedim(-1, 1).contiguous()
 
 
 @torch.no_grad()

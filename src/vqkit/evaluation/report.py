@@ -1,0 +1,113 @@
+"""Writes what an evaluation found: figures, pictures and a page that needs no other file."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqkit.evaluation import run_sections, sections
+from vqkit.evaluation.charts import standalone, usage_chart
+from vqkit.evaluation.evaluation import Evaluation
+from vqkit.evaluation.gallery import Shown
+from vqkit.evaluation.history import read_history
+from vqkit.evaluation.page import page
+from vqkit.evaluation.run_sections import Samples
+from vqkit.modalities.image.pictures import contact_sheet, enlarge, save_png, to_uint8
+from vqkit.storage import write_json, write_text
+
+METRICS, REPORT, PICTURES, HISTORY = "metrics.json", "report.html", "pictures", "metrics.jsonl"
+SIDE, ENTRY_SIDE = 96, 48  # pixels that small images are enlarged to about, in files
+ATLAS_COLUMNS, SAMPLE_COLUMNS = 16, 8
+
+
+def write_report(
+    folder: Path | str, evaluation: Evaluation, *, title: str, samples: Sequence[Samples] = ()
+) -> Path:
+    """Writes ``metrics.json``, ``report.html`` and ``pictures/``, each whole or not at all.
+
+    Training curves and health messages are taken from the folder's ``metrics.jsonl`` when it is
+    there.
+
+    Args:
+        folder: The run folder; made when missing. Older files of these names are replaced.
+        evaluation: What ``evaluate`` found.
+        title: Of the page, plain text.
+        samples: Images drawn from priors, to be shown side by side.
+
+    Returns:
+        The path of the page.
+    """
+    folder = Path(folder)
+    (folder / PICTURES).mkdir(parents=True, exist_ok=True)
+    write_json(folder / METRICS, evaluation.metrics)
+    for name, image in pictures(evaluation, samples):
+        save_png(folder / PICTURES / f"{name}.png", image)
+    for level, books in enumerate(evaluation.stats):
+        for number, stats in enumerate(books):
+            drawing = standalone(usage_chart(stats))
+            write_text(folder / PICTURES / f"usage-{level}-{number}.svg", drawing)
+    history = read_history(folder / HISTORY)
+    body = [
+        sections.header(title, evaluation),
+        sections.images(evaluation.shown),
+        run_sections.samples(samples),
+        *codebooks(evaluation),
+        run_sections.code_length(evaluation.metrics),
+        run_sections.training(history),
+        run_sections.health(history),
+        run_sections.footer(evaluation),
+    ]
+    write_text(folder / REPORT, page(title, body))
+    return folder / REPORT
+
+
+def codebooks(evaluation: Evaluation) -> Iterator[str]:
+    """A section for each codebook of each level."""
+    atlases = {(atlas.level, atlas.codebook): atlas for atlas in evaluation.atlases}
+    for level, books in enumerate(evaluation.stats):
+        for number, stats in enumerate(books):
+            name = codebook_name(evaluation, level, number)
+            yield sections.codebook(name, stats, atlases.get((level, number)))
+
+
+def codebook_name(evaluation: Evaluation, level: int, number: int) -> str:
+    """What to call a codebook, as shortly as there are few."""
+    parts = []
+    if len(evaluation.stats) > 1:
+        parts.append(f"level {level + 1}")
+    if len(evaluation.stats[level]) > 1:
+        parts.append(f"codebook {number + 1}")
+    return "Codebook" if not parts else ", ".join(parts).capitalize()
+
+
+def pictures(evaluation: Evaluation, samples: Sequence[Samples]) -> Iterator[tuple[str, Tensor]]:
+    """Names and images of the picture files. Each image (C, H, W) uint8"""
+    if evaluation.shown is not None:
+        yield "reconstructions", triples(evaluation.shown)
+    for atlas in evaluation.atlases:
+        sheet = contact_sheet(enlarge(atlas.images, ENTRY_SIDE), ATLAS_COLUMNS)
+        yield f"entries-{atlas.level}-{atlas.codebook}", sheet
+    for group in samples:
+        columns = SAMPLE_COLUMNS if group.labels is None else group.labels.count(group.labels[0])
+        images = enlarge(to_uint8(group.images).cpu(), SIDE)
+        yield f"samples-{file_name(group.name)}", contact_sheet(images, columns)
+
+
+def triples(shown: Shown) -> Tensor:
+    """Each item in a row: original, codes, reconstruction. (3, h, w) uint8"""
+    size = shown.originals.shape[-2:]
+    parts = [shown.originals, *shown.code_maps, shown.reconstructions]
+    whole = [
+        F.interpolate(part.float(), size, mode="nearest-exact").byte().expand(-1, 3, -1, -1)
+        for part in parts
+    ]
+    images = enlarge(torch.stack(whole, dim=1).flatten(0, 1), SIDE)
+    return contact_sheet(images, len(parts))
+
+
+def file_name(name: str) -> str:
+    """A name of letters, digits and hyphens."""
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"

@@ -1,0 +1,136 @@
+"""The sections of a report about code length, training, samples and where figures come from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+from typing import Any
+
+from torch import Tensor
+
+from vqkit.evaluation.charts import Series, line_chart
+from vqkit.evaluation.evaluation import Evaluation
+from vqkit.evaluation.history import Curve, History
+from vqkit.evaluation.page import number, picture, section, table
+from vqkit.modalities.image.pictures import contact_sheet, to_uint8
+
+UNLABELLED_COLUMNS = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Images drawn from one prior.
+
+    Attributes:
+        name: Of the prior.
+        images: Images, uint8 or floating in [-1, 1]. (N, C, H, W)
+        labels: The class each was drawn for, those of one class together; None without. N
+        note: What else to say of it, such as its nats per token.
+    """
+
+    name: str
+    images: Tensor
+    labels: tuple[str, ...] | None = None
+    note: str = ""
+
+
+def code_length(metrics: dict[str, Any]) -> str:
+    """What a lossless copy of an image would cost, part by part."""
+    priors = [part for part in ("uniform", "prior") if f"code_bits_{part}" in metrics]
+    names = {"uniform": "uniform prior", "prior": "given prior"}
+    rows = [
+        ("Codes, bits per image", [number(metrics[f"code_bits_{part}"], 4) for part in priors]),
+        (
+            "Codes, nats per token",
+            [number(metrics[f"nats_per_token_{part}"], 4) for part in priors],
+        ),
+        ("Codes, bits/dim", [number(metrics[f"code_bits_per_dim_{part}"], 4) for part in priors]),
+    ]
+    lead = "What the codes of an image cost."
+    if "decoder_bits_per_dim" in metrics:
+        decoder = [number(metrics["decoder_bits_per_dim"], 4)] * len(priors)
+        rows.append(("Image given its codes, bits/dim", decoder))
+        total = [number(metrics[f"bits_per_dim_{part}"], 4) for part in priors]
+        rows.append(("Sum, bits/dim", total))
+        lead = (
+            "What a lossless copy of an image would cost: its codes, and the grey levels given the "
+            "codes. A dimension is one value of one pixel; stored plainly it costs 8 bits."
+        )
+    return section("Code length", lead, table(rows, heads=["", *(names[part] for part in priors)]))
+
+
+def training(history: History) -> str:
+    """Curves over the steps of training."""
+    if not history.curves:
+        return ""
+    figures = [
+        f"<figure><h3>{escape(curve.title)}</h3>{line_chart(curve.title, lines(curve))}</figure>"
+        for curve in history.curves
+    ]
+    legend = '<span class="key training"></span>training batches'
+    if any(curve.held_out for curve in history.curves):
+        legend += ' &ensp; <span class="key held-out"></span>held-out images'
+    body = f'<p class="soft">{legend}</p><div class="body charts">{"".join(figures)}</div>'
+    return section("Training", "", body)
+
+
+def lines(curve: Curve) -> list[Series]:
+    """The lines of a curve that have points."""
+    both = (("training", curve.training), ("held-out", curve.held_out))
+    return [Series(name, points, name) for name, points in both if points]
+
+
+def health(history: History) -> str:
+    """What the monitor said while the model was trained."""
+    if not history.health:
+        return ""
+    items = "".join(
+        f'<li><span class="soft">Step {step:,}</span><br>{escape(line)}</li>'
+        for step, line in history.health
+    )
+    return section("Health", "What the monitor said.", f'<ul class="health">{items}</ul>')
+
+
+def samples(groups: Sequence[Samples]) -> str:
+    """New images from priors, side by side."""
+    if not groups:
+        return ""
+    parts = []
+    for group in groups:
+        note = f'<p class="soft">{escape(group.note)}</p>' if group.note else ""
+        sheets = "".join(sample_rows(group))
+        parts.append(
+            f'<div><h3>{escape(group.name)}</h3>{note}<div class="body">{sheets}</div></div>'
+        )
+    lead = "New codes drawn from a prior and decoded: images that were never in the data."
+    return section("Samples", lead, f'<div class="samples">{"".join(parts)}</div>')
+
+
+def sample_rows(group: Samples) -> list[str]:
+    """One sheet, or one row for each class."""
+    images = to_uint8(group.images).cpu()
+    if group.labels is None:
+        sheet = contact_sheet(images, min(UNLABELLED_COLUMNS, len(images)), gap=1)
+        return [picture(sheet, f"samples of {group.name}")]
+    rows, start = [], 0
+    for label, same in groupby(group.labels):
+        stop = start + len(list(same))
+        sheet = contact_sheet(images[start:stop], stop - start, gap=1)
+        image = picture(sheet, f"samples of {label} from {group.name}")
+        rows.append(f'<div class="class"><span>{escape(label)}</span>{image}</div>')
+        start = stop
+    return rows
+
+
+def footer(evaluation: Evaluation) -> str:
+    """What the figures are, and what they were measured on."""
+    metrics = evaluation.metrics
+    data = metrics["data"] or "without fingerprint"
+    return (
+        "<footer><p>Every figure is over the whole split, with values from 0 (black) to 1 (white). "
+        "PSNR and SSIM are the means of those of each image. Perplexity is the exponential of the "
+        "entropy of the codes. All figures are in <code>metrics.json</code>, the pictures in "
+        "<code>pictures/</code>.</p>"
+        f"<p>Tokenizer <code>{escape(metrics['tokenizer'][:16])}</code> · data "
+        f"<code>{escape(data[:16])}</code></p></footer>"
+    )

@@ -1,0 +1,171 @@
+"""The sections of a report about images and codebooks."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from vqkit.codes import LevelSpec
+from vqkit.evaluation.charts import usage_chart
+from vqkit.evaluation.codebook import CodebookStats
+from vqkit.evaluation.evaluation import Evaluation
+from vqkit.evaluation.gallery import Atlas, Shown
+from vqkit.evaluation.page import number, picture, section, table, tile, times
+
+FEW = 8  # vectors per entry below which an entry may seem dead by chance
+
+
+def header(title: str, evaluation: Evaluation) -> str:
+    """What this page is about, and the headline figures."""
+    metrics = evaluation.metrics
+    codes = " + ".join(grid_of(spec) for spec in evaluation.specs)
+    lead = (
+        f"{metrics['num_items']:,} held-out images of {times(metrics['item_shape'][1:])} pixels, "
+        f"each turned into {codes} codes and back."
+    )
+    return (
+        f'<header><p class="eyebrow">vqkit · tokenizer report</p><h1>{escape(title)}</h1>'
+        f'<p class="lead">{escape(lead)}</p></header>{tiles(evaluation)}'
+    )
+
+
+def grid_of(spec: LevelSpec) -> str:
+    """How many codes a level has: lengths of its grid, and the number of codebooks if several."""
+    num = len(spec.codebook_sizes)
+    return times(spec.grid if num == 1 else (*spec.grid, num))
+
+
+def tiles(evaluation: Evaluation) -> str:
+    """The headline figures, with units and what they are over."""
+    metrics = evaluation.metrics
+    over = f"mean over {metrics['num_items']:,} images"
+    parts = []
+    if "psnr_db" in metrics:
+        parts.append(tile("PSNR", number(metrics["psnr_db"]), "dB", over))
+    if "mse_over_variance" in metrics:
+        share = metrics["mse_over_variance"]
+        note = f"{number(100 * share, 2)} % of the variance is lost"
+        parts.append(tile("MSE / variance", number(share), "", note))
+    if "ssim" in metrics:
+        parts.append(tile("SSIM", number(metrics["ssim"]), "", "1 is a perfect copy"))
+    parts += codebook_tiles([book for level in evaluation.stats for book in level])
+    if "code_bits_uniform" in metrics:
+        size = metrics["code_bits_uniform"]
+        pixels = 8 * product(metrics["item_shape"])
+        note = f"{number(pixels / size, 2)} times less than 8-bit pixels"
+        parts.append(tile("Code", number(size), "bits per image", note))
+    parts.append(bits_tile(metrics))
+    return f'<dl class="tiles">{"".join(parts)}</dl>'
+
+
+def codebook_tiles(books: Sequence[CodebookStats]) -> list[str]:
+    """Usage and perplexity; of several codebooks the worst."""
+    size, used = sum(book.size for book in books), sum(book.num_used for book in books)
+    vectors = sum(book.num_vectors for book in books)
+    worst = min(books, key=lambda book: book.perplexity / book.size)
+    several = "" if len(books) == 1 else f"lowest of {len(books)} codebooks; "
+    even = f"{several}{number(100 * worst.perplexity / worst.size, 2)} % of even use"
+    return [
+        tile("Entries used", f"{used:,}", f"of {size:,}", f"over {vectors:,} vectors"),
+        tile("Perplexity", number(worst.perplexity), f"of {worst.size:,}", even),
+    ]
+
+
+def bits_tile(metrics: dict[str, Any]) -> str:
+    """Bits per dimension, under the better prior that is known."""
+    for part in ("prior", "uniform"):
+        if f"bits_per_dim_{part}" in metrics:
+            decoder = number(metrics["decoder_bits_per_dim"])
+            codes = number(metrics[f"code_bits_per_dim_{part}"])
+            note = (
+                f"{decoder} decoder + {codes} codes, {part if part == 'uniform' else 'the'} prior"
+            )
+            return tile("Likelihood", number(metrics[f"bits_per_dim_{part}"]), "bits/dim", note)
+    return ""
+
+
+def product(lengths: Sequence[int]) -> int:
+    """The number of values of a shape."""
+    total = 1
+    for length in lengths:
+        total *= length
+    return total
+
+
+def images(shown: Shown | None) -> str:
+    """Originals, code maps and reconstructions side by side."""
+    if shown is None:
+        return ""
+    cards = []
+    for i, (number_, label) in enumerate(zip(shown.indices, shown.labels, strict=True)):
+        row = [
+            picture(shown.originals[i], f"original {number_}"),
+            *(picture(codes[i], f"codes of {number_}") for codes in shown.code_maps),
+            picture(shown.reconstructions[i], f"reconstruction of {number_}"),
+        ]
+        caption = f"<figcaption>{escape(label)}</figcaption>" if label is not None else ""
+        cards.append(f'<figure><div class="row">{"".join(row)}</div>{caption}</figure>')
+    lead = "From left to right: the image, what the decoder makes of its codes alone."
+    if shown.code_maps:
+        lead = (
+            "From left to right: the image, its codes, and what the decoder makes of the codes "
+            "alone. Each square of the map is one code; equal codes have equal colours, similar "
+            "codes similar ones."
+        )
+    return section("Images and their codes", lead, f'<div class="triples">{"".join(cards)}</div>')
+
+
+def codebook(name: str, stats: CodebookStats, atlas: Atlas | None) -> str:
+    """How one codebook is used, and what its entries look like."""
+    words = "".join(f"<p>{escape(sentence)}</p>" for sentence in in_words(stats))
+    figures = table(
+        [
+            ("Vectors counted", [f"{stats.num_vectors:,}"]),
+            ("Entries used", [f"{stats.num_used:,} of {stats.size:,}"]),
+            ("Perplexity", [number(stats.perplexity, 4)]),
+            ("Entropy", [f"{number(stats.entropy_bits)} bits per code"]),
+            ("KL to uniform use", [f"{number(stats.kl_to_uniform_nats)} nats"]),
+        ]
+    )
+    body = f'<div class="two"><div>{usage_chart(stats)}</div><div>{figures}</div></div>'
+    return section(name, "", words + f'<div class="body">{body}</div>' + entries(stats, atlas))
+
+
+def in_words(stats: CodebookStats) -> list[str]:
+    """What the figures of a codebook mean."""
+    if not stats.num_vectors:
+        return ["No vector was counted."]
+    if stats.dead == 0:
+        said = [f"All {stats.size:,} entries are used; none is dead."]
+    else:
+        share = number(100 * stats.dead / stats.size, 2)
+        verb = "entry is" if stats.dead == 1 else "entries are"
+        said = [f"{stats.dead:,} of {stats.size:,} {verb} dead ({share} %): no vector used them."]
+    evenness = stats.perplexity / stats.size
+    how = "nearly even" if evenness > 0.7 else "uneven" if evenness > 0.25 else "very uneven"
+    said.append(
+        f"The use is {how}: as much as if {number(stats.perplexity)} entries were used alike."
+    )
+    if stats.num_vectors < FEW * stats.size:
+        each = number(stats.num_vectors / stats.size, 2)
+        said.append(
+            f"With {each} vectors for each entry these are few to judge by; some entries may go "
+            "unused by chance."
+        )
+    return said
+
+
+def entries(stats: CodebookStats, atlas: Atlas | None) -> str:
+    """Each of the most used entries, decoded alone."""
+    if atlas is None:
+        return ""
+    parts = []
+    for entry, count, image in zip(atlas.entries, atlas.counts, atlas.images, strict=True):
+        share = number(100 * count / max(stats.num_vectors, 1), 2)
+        title = f"entry {entry}: {count:,} times, {share} %"
+        parts.append(picture(image, title, title=title))
+    which = "Every entry" if len(parts) == stats.size else f"The {len(parts):,} most used entries"
+    text = f"{which} as the decoder draws it when it stands alone everywhere, most used first."
+    return (
+        f'<div class="body"><h3>Entries</h3><p class="soft">{escape(text)}</p>'
+        f'<div class="body atlas">{"".join(parts)}</div></div>'
+    )
