@@ -1,0 +1,220 @@
+"""How much faster than the usual code is a whole training step, and what does quantizing cost?
+
+Run: python benchmarks/bench_autoencoder_step.py [rounds]
+"""
+
+import datetime
+import importlib.metadata
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from vector_quantize_pytorch import VectorQuantize
+
+from vqkit.autoencoder import VQVAEConfig
+
+BATCH, CHANNELS, SIZE = 128, 3, 32
+HIDDEN, RESIDUAL, DIM, CODEBOOK_SIZE = 128, 32, 64, 512
+ROUNDS = 25
+VARIANCE = 0.25
+RATE = 3e-4
+
+Step = Callable[[], object]
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(HIDDEN, RESIDUAL, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(RESIDUAL, HIDDEN, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def encoder() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(CHANNELS, HIDDEN // 2, 4, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(HIDDEN // 2, HIDDEN, 4, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(HIDDEN, HIDDEN, 3, 1, 1),
+        nn.ReLU(),
+        Block(),
+        Block(),
+        nn.ReLU(),
+        nn.Conv2d(HIDDEN, DIM, 1),
+    )
+
+
+def decoder() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(DIM, HIDDEN, 3, 1, 1),
+        Block(),
+        Block(),
+        nn.ReLU(),
+        nn.ConvTranspose2d(HIDDEN, HIDDEN // 2, 4, 2, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(HIDDEN // 2, CHANNELS, 4, 2, 1),
+    )
+
+
+class UsualQuantizer(nn.Module):
+    """Running averages the usual way: all distances at once, and a one-hot matrix."""
+
+    def __init__(self, decay: float = 0.99) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("entries", torch.randn(CODEBOOK_SIZE, DIM))
+        self.register_buffer("counts", torch.zeros(CODEBOOK_SIZE))
+        self.register_buffer("sums", self.entries.clone())
+
+    def forward(self, z_e: Tensor) -> tuple[Tensor, Tensor]:
+        vectors = z_e.permute(0, 2, 3, 1).contiguous()
+        flat = vectors.view(-1, DIM)
+        distances = (
+            flat.pow(2).sum(1, keepdim=True)
+            + self.entries.pow(2).sum(1)
+            - 2 * flat @ self.entries.t()
+        )
+        one_hot = F.one_hot(distances.argmin(1), CODEBOOK_SIZE).to(flat.dtype)
+        z_q = (one_hot @ self.entries).view(vectors.shape)
+        with torch.no_grad():
+            self.counts.mul_(self.decay).add_(one_hot.sum(0), alpha=1 - self.decay)
+            total = self.counts.sum()
+            counts = (self.counts + 1e-5) / (total + CODEBOOK_SIZE * 1e-5) * total
+            self.sums.mul_(self.decay).add_(one_hot.t() @ flat, alpha=1 - self.decay)
+            self.entries.copy_(self.sums / counts.unsqueeze(1))
+        commitment = F.mse_loss(vectors, z_q.detach())
+        z_q = vectors + (z_q - vectors).detach()
+        return z_q.permute(0, 3, 1, 2).contiguous(), commitment
+
+
+class Peer(nn.Module):
+    """The layer of vector-quantize-pytorch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = VectorQuantize(
+            DIM, CODEBOOK_SIZE, decay=0.99, commitment_weight=1.0, accept_image_fmap=True
+        )
+
+    def forward(self, z_e: Tensor) -> tuple[Tensor, Tensor]:
+        z_q, _, commitment = self.layer(z_e)
+        return z_q, commitment
+
+
+def plain(quantizer: nn.Module, images: Tensor) -> Step:
+    """A step of plain PyTorch with a layer that gives z_q and the commitment."""
+    model = nn.ModuleList([encoder(), quantizer, decoder()])
+    optimizer = torch.optim.Adam(model.parameters(), RATE)
+    x = images / 127.5 - 1
+
+    def step() -> None:
+        z_q, commitment = model[1](model[0](x))
+        loss = F.mse_loss(model[2](z_q), x) / VARIANCE + 0.25 * commitment
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def ours(images: Tensor, *, quantized: bool) -> Step:
+    """A step of vqkit as the training engine makes it, or the same without a quantizer."""
+    model = VQVAEConfig().build().to(memory_format=torch.channels_last)
+    model.initialize([images], seed=0)
+    model.quantizers[0].commit_in_forward = False
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], RATE)
+
+    def loss(x: Tensor) -> Tensor:
+        if quantized:
+            return model(x).loss
+        x = model.objective.normalize(x)
+        outputs = model.decoder(model.encoder(x))
+        return model.objective.loss(outputs, x, None)["reconstruction"].value
+
+    def step() -> None:
+        x = images.contiguous(memory_format=torch.channels_last)
+        optimizer.zero_grad()
+        loss(x).backward()
+        optimizer.step()
+        if quantized:
+            model.commit()
+
+    return step
+
+
+def pictures() -> Tensor:
+    """Smooth colours, as photographs have, so that codes are not all alike. (B, C, H, W) uint8"""
+    torch.manual_seed(0)
+    coarse = torch.randn(BATCH, CHANNELS, 8, 8)
+    smooth = F.interpolate(coarse, size=SIZE, mode="bicubic") + 0.1 * torch.randn(1, 1, SIZE, SIZE)
+    return ((smooth / 2).clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+
+
+def cpu_ms(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Process CPU time of each step in turns, so that a slow spell hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds + 3):
+        for name, step in steps.items():
+            start = time.process_time()
+            step()
+            times[name].append((time.process_time() - start) * 1e3)
+    return {name: values[3:] for name, values in times.items()}  # the first warm up
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    torch.set_num_threads(1)
+    images = pictures()
+    steps = {
+        "a  plain PyTorch, usual EMA quantizer": plain(UsualQuantizer(), images),
+        "b  vqkit, EMAVectorQuantizer": ours(images, quantized=True),
+        "c  vqkit without a quantizer": ours(images, quantized=False),
+        "d  plain PyTorch, vector-quantize-pytorch": plain(Peer(), images),
+    }
+    versions = {p: importlib.metadata.version(p) for p in ("torch", "vector-quantize-pytorch")}
+    cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, 1 thread, {processor()}"
+    print(f"{datetime.date.today()}, {cpu}")
+    print(f"python {platform.python_version()}, {versions}")
+    print(f"python benchmarks/bench_autoencoder_step.py {rounds}")
+    print(f"whole training step, Adam, {BATCH} x {CHANNELS} x {SIZE} x {SIZE}, hidden {HIDDEN},")
+    print(f"D {DIM}, K {CODEBOOK_SIZE}; process CPU ms, median (quartiles) of {rounds} in turns")
+    times = cpu_ms(steps, rounds)
+    for name, values in times.items():
+        low, middle, high = statistics.quantiles(values, n=4)
+        print(f"{name:<42} {middle:6.1f}  ({low:.1f} to {high:.1f})")
+    a, b, c, d = times.values()
+    print("ratios within a round, median (quartiles):")
+    print(f"a / b  {ratio(a, b)}  how many times as fast as the usual code; target at least 1.20")
+    print(f"d / b  {ratio(d, b)}  how many times as fast as with vector-quantize-pytorch")
+    print(f"b / c  {ratio(b, c)}  what quantizing costs; target at most 1.06")
+
+
+def ratio(above: list[float], below: list[float]) -> str:
+    """Median and quartiles of the ratios of the same round."""
+    ratios = [x / y for x, y in zip(above, below, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def processor() -> str:
+    """The name of the CPU."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((x.split(": ")[1] for x in lines if x.startswith("model name")), "unknown CPU")
+
+
+if __name__ == "__main__":
+    main()
