@@ -79,7 +79,7 @@ class AutoencoderTask(Task):
         self.model.commit()
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        self.model.calibrate([(batch.x, batch.mask) for batch in batches])
+        self.model.calibrate((batch.x, batch.mask) for batch in batches)
 
     def describe(self) -> Any:
         if self.model.config is None:

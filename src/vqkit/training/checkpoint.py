@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from vqkit.storage import (
@@ -181,11 +182,12 @@ def room_for(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        number = errno.ENOSPC if "No space left" in str(error) else getattr(error, "errno", None)
+        if number not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OSError(
-            error.errno,
-            f"no room on disk for {what}; free some and run the same command to go on from the "
-            f"last checkpoint ({os.strerror(error.errno)})",
+            number,
+            f"{os.strerror(number)}: there is no room for {what}; free some, then run the same "
+            "command to go on from the last checkpoint",
         ) from None

@@ -76,7 +76,7 @@ class Trainer:
                 then, and on a GPU nothing was saved since.
         """
         config = self.config
-        torch.manual_seed(hash_int(config.seed, step, distributed.rank()))
+        self.runtime.seed(hash_int(config.seed, step, distributed.rank()))
         batches = [self.runtime.fetch(batch) for batch in batches]
         parts = [self.task.counts(batch) for batch in batches]
         counts = joined(parts)

@@ -37,6 +37,12 @@ class Runtime:
         """Number of processes."""
         return distributed.world_size()
 
+    def seed(self, seed: int) -> None:
+        """Seeds torch's global generators, for networks that draw from them."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
     def fetch(self, batch: Batch) -> Batch:
         """The batch on the device; a GPU fetches it while the CPU goes on."""
         if self.device.type != "cuda":
