@@ -3,7 +3,8 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -143,19 +144,20 @@ def _read_npy(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is no npy file, or is cut ({_line(error)})") from None
 
 
-def _open_npz(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no npz file, or is cut ({_line(error)})") from None
+@contextmanager
+def _open_npz(path: Path) -> Iterator[Any]:
+    """The arrays of a file by name, while it is open."""
+    with path.open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                yield arrays
+        except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no npz file, or is cut ({_line(error)})") from None
 
 
 def _read_npz(path: Path, name: str) -> np.ndarray:
     with _open_npz(path) as arrays:
-        try:
-            return arrays[name]
-        except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}[{name}] cannot be read ({_line(error)})") from None
+        return arrays[name]
 
 
 def _line(error: Exception) -> str:

@@ -47,16 +47,17 @@ class ParquetSource:
         label_column: str | None = None,
     ) -> None:
         self._root, self._paths = root, tuple(files)
-        opened = [_open(path) for path in self._paths]
-        schema = opened[0].schema_arrow
+        footers = [_read_footer(path) for path in self._paths]
+        schema = footers[0].schema.to_arrow_schema()
         self._column = _find_column(self._paths[0], schema, column)
-        for path, file in zip(self._paths, opened, strict=True):
-            if self._column not in file.schema_arrow.names:
+        for path, footer in zip(self._paths, footers, strict=True):
+            if self._column not in footer.schema.to_arrow_schema().names:
                 raise ValueError(f"{path} has no column {self._column!r}, as {files[0]} has")
-        self._groups = [(f, g) for f, file in enumerate(opened) for g in range(file.num_row_groups)]
-        sizes = [opened[f].metadata.row_group(g).num_rows for f, g in self._groups]
+        groups = [(f, g) for f, footer in enumerate(footers) for g in range(footer.num_row_groups)]
+        sizes = [footers[file].row_group(group).num_rows for file, group in groups]
+        self._groups = groups
         self._group_starts = [0, *accumulate(sizes)]
-        self._file_starts = [0, *accumulate(file.metadata.num_rows for file in opened)]
+        self._file_starts = [0, *accumulate(footer.num_rows for footer in footers)]
         if not len(self):
             raise ValueError(f"{self._paths[0]} has no rows; name a file with data")
         self._label_column = _find_label_column(self._paths[0], schema, label_column)
@@ -158,9 +159,12 @@ def _open(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} is no Parquet file, or is cut ({reason}); copy it again"
-        ) from None
+        raise ValueError(f"{path} is cut or no Parquet file ({reason}); copy it again") from None
+
+
+def _read_footer(path: Path) -> pq.FileMetaData:
+    with _open(path) as file:
+        return file.metadata
 
 
 def _read_column(path: Path, name: str) -> list[Any]:

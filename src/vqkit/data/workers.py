@@ -74,19 +74,19 @@ class Workers:
     def _start(self, numbers: range) -> Iterator[Batch | Failure]:
         with contextlib.suppress(Exception):  # read before the fork, shared after it
             self._dataset[numbers[0]]
-        loader = DataLoader(
-            self._dataset,
-            batch_size=None,
-            sampler=numbers,
-            num_workers=min(self._num_workers, len(numbers)),
-            collate_fn=_unchanged,
-            worker_init_fn=_ignore_signals,
-            prefetch_factor=PREFETCH,
-            generator=torch.Generator(),  # or the global one would move on
-            multiprocessing_context=CONTEXT,
-        )
-        with warnings.catch_warnings():  # from Python 3.12, of forks beside torch's own threads
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with warnings.catch_warnings():  # of many workers, and of forks beside torch's threads
+            warnings.simplefilter("ignore")
+            loader = DataLoader(
+                self._dataset,
+                batch_size=None,
+                sampler=numbers,
+                num_workers=min(self._num_workers, len(numbers)),
+                collate_fn=_unchanged,
+                worker_init_fn=_ignore_signals,
+                prefetch_factor=PREFETCH,
+                generator=torch.Generator(),  # or the global one would move on
+                multiprocessing_context=CONTEXT,
+            )
             return iter(loader)
 
     def _next(self) -> Batch | Failure:
@@ -96,10 +96,11 @@ class Workers:
             return next(self._iterator)
         except RuntimeError as error:
             reason = str(error).partition(".")[0]
-            raise OSError(
-                f"a process that reads data was killed ({reason}): memory or /dev/shm may be full; "
-                "set fewer num_workers or a smaller batch_size"
-            ) from None
+        # Raised outside: the first error would keep torch's iterator alive, and so the workers.
+        raise OSError(
+            f"a process that reads data was killed ({reason}): memory or /dev/shm may be full; "
+            "set fewer num_workers or a smaller batch_size"
+        )
 
     def close(self) -> None:
         """Ends the workers, and waits for them."""

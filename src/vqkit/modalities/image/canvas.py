@@ -1,5 +1,6 @@
 """Images decoded and scaled once, and kept in memory where there is room."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,7 +76,9 @@ class Canvases:
         """
         if self._cache is not None and (kept := self._cache.get(index)) is not None:
             return kept
-        return self._make(index)[1]
+        with warnings.catch_warnings():  # Pillow warns of oddities that leave the pixels whole
+            warnings.simplefilter("ignore")
+            return self._make(index)[1]
 
     def measure(self, index: int) -> tuple[int, int]:
         """Height and width of the image as it is stored; keeps its canvas, as it is made anyway."""

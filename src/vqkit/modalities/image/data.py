@@ -169,13 +169,14 @@ def open_images(config: ImageDataConfig, *, folder: Path | None = None) -> Image
     train, evaluation = open_splits(
         config.path, config.eval_path, column=config.column, label_column=config.label_column
     )
-    images, lines = _readable(train, config, folder and folder / INDEX)
+    images, lines = _readable(train, config, config.path, folder and folder / INDEX)
     if evaluation is None:
         for_training, held_out = split(len(images), config.eval_fraction, config.split_seed)
         others = _part(images, held_out, augment=False)
     else:
         for_training = range(len(images))
-        others, more = _readable(evaluation, config, folder and folder / EVAL_INDEX)
+        where = config.eval_path or config.path
+        others, more = _readable(evaluation, config, where, folder and folder / EVAL_INDEX)
         lines += more
         if others.shape != images.shape:
             raise ValueError(
@@ -196,16 +197,16 @@ def open_all_images(config: ImageDataConfig) -> tuple[ImageExamples, tuple[str, 
         ValueError: If they cannot be used.
     """
     source = open_source(config.path, column=config.column, label_column=config.label_column)
-    images, lines = _readable(source, config, None)
+    images, lines = _readable(source, config, config.path, None)
     return images, tuple(lines)
 
 
 def _readable(
-    source: Source, config: ImageDataConfig, file: Path | None
+    source: Source, config: ImageDataConfig, where: str, file: Path | None
 ) -> tuple[ImageExamples, list[str]]:
     """The readable images of a source, and a line for each of the others."""
     canvases = Canvases(source, config.framing, config.cache_mb, _expected(source, config))
-    index = open_index(source, canvases.measure, file=file, where=config.path, strict=config.strict)
+    index = open_index(source, canvases.measure, file=file, where=where, strict=config.strict)
     numbers = index.readable()
     if config.framing.window is None:
         _check_one_size(source, index.shapes, numbers)

@@ -57,15 +57,16 @@ class Framing:
         if self.resize == "none" and scale <= 1:
             region = own if self.slack else self.window
             return region, region
-        excess = MAX_EXCESS if self.slack else 1
+        most = MAX_EXCESS if self.slack else 1
         region = (
-            min(height, max(1, round(self.window[0] * excess / scale))),
-            min(width, max(1, round(self.window[1] * excess / scale))),
+            min(height, max(1, round(self.window[0] * most / scale))),
+            min(width, max(1, round(self.window[1] * most / scale))),
         )
-        if not self.slack:
-            return region, self.window
         scaled = _scaled(region, scale)
-        return region, (max(self.window[0], scaled[0]), max(self.window[1], scaled[1]))
+        return region, (
+            min(max(self.window[0], scaled[0]), self.window[0] * most),
+            min(max(self.window[1], scaled[1]), self.window[1] * most),
+        )
 
 
 def fit(pixels: np.ndarray, framing: Framing) -> np.ndarray:
@@ -84,7 +85,8 @@ def fit(pixels: np.ndarray, framing: Framing) -> np.ndarray:
     part = np.ascontiguousarray(part)
     if size != region:
         batch = torch.from_numpy(part).unsqueeze(0)
-        part = F.interpolate(batch, size, mode="bicubic", antialias=True)[0].numpy()
+        scaled = F.interpolate(batch, size, mode="bicubic", antialias=True)
+        part = scaled[0].contiguous().numpy()
     if framing.window is None or framing.resize != "pad":
         return part
     canvas = np.zeros((part.shape[0], *framing.window), np.uint8)

@@ -119,7 +119,7 @@ def _from_bytes(data: bytes, enough: int | None) -> tuple[Image.Image, tuple[int
                 image = image.convert("RGB")
         return image, (width, height) if sideways else (height, width)
     except UnidentifiedImageError:
-        raise ValueError("is not an image; remove it") from None
+        raise ValueError("is no image that can be read; remove it or copy it again") from None
     except (Image.DecompressionBombError, MemoryError):
         raise ValueError("has too many pixels (over 178 million); make it smaller") from None
     except _OddLevels as error:
