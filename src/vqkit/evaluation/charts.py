@@ -9,7 +9,7 @@ from itertools import pairwise
 from vqkit.evaluation.codebook import CodebookStats
 from vqkit.evaluation.style import CLASSES
 
-WIDE, NARROW = (500, 290), (350, 220)  # width and height
+WIDE, NARROW = (440, 270), (350, 220)  # width and height
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 26, 42  # around the area of the curves
 MOST_POINTS = 240
 
@@ -194,10 +194,11 @@ def usage_chart(stats: CodebookStats) -> str:
     parts.append(f'<path class="area" d="{path(outline, x, y)}Z"/>')
     at = y(even)
     parts.append(f'<line class="rule" x1="{x.start}" x2="{x.stop}" y1="{at:.1f}" y2="{at:.1f}"/>')
-    parts.append(f'<text x="{x.stop}" y="{at - 6:.1f}" class="end">even use</text>')
-    mark = x(stats.perplexity)
+    mark, late = x(stats.perplexity), stats.perplexity > stats.size / 2
+    where, side = (x.start + 8, "start") if late else (x.stop, "end")
+    parts.append(f'<text x="{where}" y="{at - 6:.1f}" class="{side}">even use</text>')
     parts.append(f'<line class="mark" x1="{mark:.1f}" x2="{mark:.1f}" y1="{TOP}" y2="{y.start}"/>')
-    side, offset = ("end", -6) if stats.perplexity > stats.size / 2 else ("start", 6)
+    side, offset = ("end", -6) if late else ("start", 6)
     parts.append(
         f'<text x="{mark + offset:.1f}" y="{TOP - 8}" class="{side} strong">'
         f"perplexity {stats.perplexity:.4g}</text>"

@@ -1,6 +1,6 @@
 """Evaluates a model on a whole split."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,7 @@ def evaluate(
     model: VQVAE,
     examples: Examples,
     *,
+    split: str = "evaluation",
     prior: Prior | None = None,
     batch_size: int = 64,
     device: torch.device | str | None = None,
@@ -58,6 +59,7 @@ def evaluate(
     Args:
         model: The tokenizer.
         examples: The split, without augmentation.
+        split: What it is called; kept with the figures.
         prior: What the codes are measured by besides the uniform prior.
         batch_size: Items at once.
         device: Where to compute; model and prior are moved there. None: where the model is.
@@ -85,7 +87,8 @@ def evaluate(
             for part in by_size(batch):
                 totals.add(part.to(place))
             bar.advance(task, len(batch))
-        return totals.evaluation(examples, num_shown, num_entries)
+        found = totals.evaluation(examples, num_shown, num_entries)
+    return replace(found, metrics={"split": split, **found.metrics})
 
 
 class Totals:

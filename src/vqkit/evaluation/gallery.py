@@ -15,6 +15,7 @@ from vqkit.evaluation.colors import code_colors
 from vqkit.modalities.image.pictures import to_uint8
 
 PICTURE_CHANNELS = (1, 3)
+MIDDLE = 32  # pixels of an entry's picture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +47,8 @@ class Atlas:
         codebook: Number of the codebook in its level, from 0.
         entries: Which entries. N
         counts: How often each was used in the split. N
-        images: What the decoder makes of each alone, at every position. (N, C, h, w) uint8
+        images: The middle of what the decoder makes of each alone, at every position.
+            (N, C, h, w) uint8
     """
 
     level: int
@@ -135,7 +137,7 @@ def draw_atlas(
             if number == level:
                 indices[..., codebook] = chosen.view(-1, *[1] * len(spec.grid))
             levels.append(Level(indices, spec.codebook_sizes, spec.structure))
-        images.append(to_uint8(model.decode(Codes(tuple(levels)).to(device)).cpu()))
+        images.append(middle(to_uint8(model.decode(Codes(tuple(levels)).to(device)).cpu())))
     return Atlas(
         level,
         codebook,
@@ -143,3 +145,17 @@ def draw_atlas(
         tuple(counts[entries].tolist()),
         torch.cat(images),
     )
+
+
+def middle(images: Tensor) -> Tensor:
+    """The middle of images, where their borders have no effect.
+
+    Args:
+        images: (N, C, H, W)
+
+    Returns:
+        Half as high and wide, and not more than ``MIDDLE`` pixels. (N, C, h, w)
+    """
+    sides = [min(-(-length // 2), MIDDLE) for length in images.shape[-2:]]
+    top, left = ((n - s) // 2 for n, s in zip(images.shape[-2:], sides, strict=True))
+    return images[..., top : top + sides[0], left : left + sides[1]]

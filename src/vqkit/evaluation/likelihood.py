@@ -12,9 +12,9 @@ PARTS = ("decoder", "uniform", "prior")
 
 
 class Likelihood:
-    """Adds up code lengths over a split, in nats.
+    """Adds up code lengths over a split, in bits.
 
-    An item x with codes z costs -log p(x | z) - log p(z): a lossless code would be that long.
+    An item x with codes z costs -log2 p(x | z) - log2 p(z): a lossless code would be that long.
 
     Args:
         device: Where the codes are.
@@ -22,7 +22,7 @@ class Likelihood:
 
     def __init__(self, *, device: torch.device | str = "cpu") -> None:
         zero = torch.zeros((), dtype=torch.float64, device=device)
-        self.nats: dict[str, Tensor] = dict.fromkeys(PARTS, zero)
+        self.bits: dict[str, Tensor] = dict.fromkeys(PARTS, zero)
         self.counts = {
             name: zero.long() for name in ("items", "dims", "tokens", "decoder_dims", "prior_items")
         }
@@ -49,16 +49,16 @@ class Likelihood:
         self._count("items", torch.tensor(len(codes)))
         self._count("dims", dims.sum())
         self._count("tokens", torch.tensor(flat.numel()) if mask is None else mask.sum())
-        self._add("uniform", -uniform_log_prob(codes))
+        self._add("uniform", uniform_bits(codes))
         if decoder is not None:
-            self._add("decoder", -decoder)
+            self._add("decoder", -decoder.double() / math.log(2))
             self._count("decoder_dims", dims.sum())
         if prior is not None:
-            self._add("prior", -prior)
+            self._add("prior", -prior.double() / math.log(2))
             self._count("prior_items", torch.tensor(len(codes)))
 
-    def _add(self, part: str, nats: Tensor) -> None:
-        self.nats[part] = self.nats[part] + nats.double().sum()
+    def _add(self, part: str, bits: Tensor) -> None:
+        self.bits[part] = self.bits[part] + bits.sum()
 
     def _count(self, name: str, count: Tensor) -> None:
         self.counts[name] = self.counts[name] + count.to(self.counts[name].device)
@@ -72,31 +72,26 @@ class Likelihood:
             ``code_bits_per_dim_uniform`` and ``..._prior``, and their sums ``bits_per_dim_uniform``
             and ``bits_per_dim_prior``. What was not measured is left out.
         """
-        nats = {part: float(all_reduce(value.clone())) for part, value in self.nats.items()}
+        bits = {part: float(all_reduce(value.clone())) for part, value in self.bits.items()}
         counts = {name: int(all_reduce(count.clone())) for name, count in self.counts.items()}
         if not counts["items"]:
             return {}
         found: dict[str, float] = {}
         whole = counts["decoder_dims"] == counts["dims"]
         if whole:
-            found["decoder_bits_per_dim"] = bits(nats["decoder"], counts["dims"])
+            found["decoder_bits_per_dim"] = bits["decoder"] / max(counts["dims"], 1)
         for part in ("uniform", "prior") if counts["prior_items"] else ("uniform",):
-            found[f"code_bits_{part}"] = bits(nats[part], counts["items"])
-            found[f"nats_per_token_{part}"] = nats[part] / max(counts["tokens"], 1)
-            found[f"code_bits_per_dim_{part}"] = bits(nats[part], counts["dims"])
+            found[f"code_bits_{part}"] = bits[part] / counts["items"]
+            found[f"nats_per_token_{part}"] = bits[part] * math.log(2) / max(counts["tokens"], 1)
+            found[f"code_bits_per_dim_{part}"] = bits[part] / max(counts["dims"], 1)
             if whole:
-                total = nats["decoder"] + nats[part]
-                found[f"bits_per_dim_{part}"] = bits(total, counts["dims"])
+                total = bits["decoder"] + bits[part]
+                found[f"bits_per_dim_{part}"] = total / max(counts["dims"], 1)
         return found
 
 
-def bits(nats: float, count: int) -> float:
-    """Nats in all as bits for each of ``count``."""
-    return nats / math.log(2) / max(count, 1)
-
-
-def uniform_log_prob(codes: Codes) -> Tensor:
-    """The log-probability of each item when all entries are equally likely, in nats. (B,) float64
+def uniform_bits(codes: Codes) -> Tensor:
+    """What each item costs in bits when all entries are equally likely. (B,) float64
 
     Masked positions cost nothing.
     """
@@ -106,5 +101,5 @@ def uniform_log_prob(codes: Codes) -> Tensor:
             positions = torch.tensor(math.prod(level.indices.shape[1:-1]), device=total.device)
         else:
             positions = level.mask.flatten(1).sum(1)
-        total -= positions.double() * sum(math.log(size) for size in level.codebook_sizes)
+        total += positions.double() * sum(math.log2(size) for size in level.codebook_sizes)
     return total

@@ -12,7 +12,7 @@ from vqkit.evaluation.charts import Series, line_chart
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.history import Curve, History
 from vqkit.evaluation.page import number, picture, section, table
-from vqkit.modalities.image.pictures import contact_sheet, to_uint8
+from vqkit.modalities.image.pictures import to_uint8
 
 UNLABELLED_COLUMNS = 8
 
@@ -107,19 +107,23 @@ def samples(groups: Sequence[Samples]) -> str:
 
 
 def sample_rows(group: Samples) -> list[str]:
-    """One sheet, or one row for each class."""
+    """All images together, or one row for each class."""
     images = to_uint8(group.images).cpu()
     if group.labels is None:
-        sheet = contact_sheet(images, min(UNLABELLED_COLUMNS, len(images)), gap=1)
-        return [picture(sheet, f"samples of {group.name}")]
-    rows, start = [], 0
+        return [strip(images, min(UNLABELLED_COLUMNS, len(images)), group.name)]
+    rows, start = ['<div class="classes">'], 0
     for label, same in groupby(group.labels):
         stop = start + len(list(same))
-        sheet = contact_sheet(images[start:stop], stop - start, gap=1)
-        image = picture(sheet, f"samples of {label} from {group.name}")
-        rows.append(f'<div class="class"><span>{escape(label)}</span>{image}</div>')
+        row = strip(images[start:stop], stop - start, f"{label}, {group.name}")
+        rows.append(f"<span>{escape(label)}</span>{row}")
         start = stop
-    return rows
+    return [*rows, "</div>"]
+
+
+def strip(images: Tensor, columns: int, name: str) -> str:
+    """Images side by side, so many in a row."""
+    parts = "".join(picture(image, f"sample: {name}") for image in images)
+    return f'<div class="strip" style="--columns: {columns}">{parts}</div>'
 
 
 def footer(evaluation: Evaluation) -> str:

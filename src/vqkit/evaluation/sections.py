@@ -19,8 +19,8 @@ def header(title: str, evaluation: Evaluation) -> str:
     metrics = evaluation.metrics
     codes = " + ".join(grid_of(spec) for spec in evaluation.specs)
     lead = (
-        f"{metrics['num_items']:,} held-out images of {times(metrics['item_shape'][1:])} pixels, "
-        f"each turned into {codes} codes and back."
+        f"{metrics['num_items']:,} images of the {metrics['split']} split, "
+        f"{times(metrics['item_shape'][1:])} pixels each, turned into {codes} codes and back."
     )
     return (
         f'<header><p class="eyebrow">vqkit · tokenizer report</p><h1>{escape(title)}</h1>'
@@ -51,8 +51,8 @@ def tiles(evaluation: Evaluation) -> str:
     if "code_bits_uniform" in metrics:
         size = metrics["code_bits_uniform"]
         pixels = 8 * product(metrics["item_shape"])
-        note = f"{number(pixels / size, 2)} times less than 8-bit pixels"
-        parts.append(tile("Code", number(size), "bits per image", note))
+        note = f"per image; {number(pixels / size, 2)} times less than 8-bit pixels"
+        parts.append(tile("Codes", number(size), "bits", note))
     parts.append(bits_tile(metrics))
     return f'<dl class="tiles">{"".join(parts)}</dl>'
 
@@ -67,6 +67,7 @@ def codebook_tiles(books: Sequence[CodebookStats]) -> list[str]:
     return [
         tile("Entries used", f"{used:,}", f"of {size:,}", f"over {vectors:,} vectors"),
         tile("Perplexity", number(worst.perplexity), f"of {worst.size:,}", even),
+        tile("KL to uniform use", number(worst.kl_to_uniform_nats), "nats", "0 is even use"),
     ]
 
 
@@ -76,10 +77,9 @@ def bits_tile(metrics: dict[str, Any]) -> str:
         if f"bits_per_dim_{part}" in metrics:
             decoder = number(metrics["decoder_bits_per_dim"])
             codes = number(metrics[f"code_bits_per_dim_{part}"])
-            note = (
-                f"{decoder} decoder + {codes} codes, {part if part == 'uniform' else 'the'} prior"
-            )
-            return tile("Likelihood", number(metrics[f"bits_per_dim_{part}"]), "bits/dim", note)
+            which = "uniform" if part == "uniform" else "given"
+            note = f"{decoder} for pixels + {codes} for codes, {which} prior"
+            return tile("Lossless copy", number(metrics[f"bits_per_dim_{part}"]), "bits/dim", note)
     return ""
 
 
@@ -163,8 +163,12 @@ def entries(stats: CodebookStats, atlas: Atlas | None) -> str:
         share = number(100 * count / max(stats.num_vectors, 1), 2)
         title = f"entry {entry}: {count:,} times, {share} %"
         parts.append(picture(image, title, title=title))
-    which = "Every entry" if len(parts) == stats.size else f"The {len(parts):,} most used entries"
-    text = f"{which} as the decoder draws it when it stands alone everywhere, most used first."
+    which = (
+        "All entries, the most used first"
+        if len(parts) == stats.size
+        else f"The {len(parts):,} most used entries, in order of use"
+    )
+    text = f"{which}, each decoded alone: what fills the image when every code is this one."
     return (
         f'<div class="body"><h3>Entries</h3><p class="soft">{escape(text)}</p>'
         f'<div class="body atlas">{"".join(parts)}</div></div>'

@@ -40,10 +40,10 @@ p { margin: 8px 0 0; max-width: 68ch; text-wrap: pretty; }
 section { margin-top: 64px; }
 .body { margin-top: 24px; }
 .body > .body { margin-top: 16px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: 1px;
+.tiles { display: flex; flex-wrap: wrap; gap: 1px;
   margin: 36px 0 0; background: var(--card); border: 1px solid var(--rule); border-radius: 14px;
   overflow: hidden; }
-.tiles > div { box-shadow: 0 0 0 1px var(--rule); padding: 20px 22px 18px; }
+.tiles > div { flex: 1 1 215px; box-shadow: 0 0 0 1px var(--rule); padding: 20px 22px 18px; }
 .tiles dt { font-size: 14px; color: var(--soft); }
 .tiles dd { margin: 0; }
 .tiles .value { font-size: 34px; font-weight: 640; letter-spacing: -0.03em; line-height: 1.25; }
@@ -63,8 +63,10 @@ figure { margin: 0; }
 .atlas { display: grid; grid-template-columns: repeat(auto-fill, minmax(38px, 1fr)); gap: 4px; }
 .atlas img { border-radius: 3px; }
 .samples { display: grid; grid-template-columns: repeat(auto-fit, minmax(270px, 1fr)); gap: 32px; }
-.samples .class { display: grid; grid-template-columns: 5.2em 1fr; gap: 10px; align-items: center;
-  font-size: 13px; color: var(--soft); line-height: 1.2; margin-top: 4px; }
+.classes { display: grid; grid-template-columns: fit-content(7.5em) 1fr; gap: 4px 12px;
+  align-items: center; font-size: 13px; color: var(--soft); line-height: 1.2; }
+.strip { display: grid; grid-template-columns: repeat(var(--columns), 1fr); gap: 3px; }
+.strip img { border-radius: 3px; }
 .facts { border-collapse: collapse; width: 100%; font-size: 15px; }
 .facts th { text-align: left; font-weight: 500; color: var(--soft); }
 .facts th, .facts td { padding: 9px 14px 9px 0; border-bottom: 1px solid var(--rule);
@@ -72,7 +74,8 @@ figure { margin: 0; }
 .facts td { text-align: right; padding-right: 0; }
 .facts tr.sum > * { font-weight: 640; color: var(--ink); }
 .scroll { overflow-x: auto; }
-.scroll .facts td, .scroll .facts th { white-space: nowrap; padding-right: 18px; }
+.facts td + td { padding-left: 28px; }
+.facts tr:last-child > * { border-bottom: 0; }
 .health { margin: 0; padding: 0; list-style: none; }
 .health li { border-left: 3px solid var(--second); padding: 2px 0 2px 16px; margin-top: 14px; }
 code { font: 0.88em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
@@ -87,9 +90,7 @@ footer { margin-top: 72px; padding-top: 18px; border-top: 1px solid var(--rule);
   main { padding: 32px 16px 28px; }
   section { margin-top: 48px; }
   .two { grid-template-columns: 1fr; gap: 20px; }
-  .tiles { grid-template-columns: 1fr 1fr; }
-  .tiles > div { padding: 14px 14px 13px; }
-  .tiles > div:last-child:nth-child(odd) { grid-column: span 2; }
+  .tiles > div { flex-basis: 40%; padding: 14px 14px 13px; }
   .tiles .value { font-size: 27px; }
   .triples { grid-template-columns: 1fr; }
   .atlas { grid-template-columns: repeat(auto-fill, minmax(32px, 1fr)); gap: 3px; }
