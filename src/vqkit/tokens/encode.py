@@ -55,8 +55,9 @@ def encode_dataset(
     folder = Path(folder)
     header = header_of(model, examples, shard_size)
     folder.mkdir(parents=True, exist_ok=True)
+    # By number, not by place among the missing: ranks may look while others already write.
     missing = missing_shards(folder, header)
-    mine = missing[rank() :: world_size()]
+    mine = [shard for shard in missing if shard.shard % world_size() == rank()]
     with Progress(disable=not (progress and is_main())) as bar:
         task = bar.add_task("encoding", total=sum(len(shard.items) for shard in mine))
         for shard in mine:
