@@ -199,7 +199,7 @@ class Prior(nn.Module, ABC):
         if labels.shape != (num,) or labels.is_floating_point() or labels.dtype == torch.bool:
             found = f"shape {tuple(labels.shape)}, {labels.dtype}"
             raise ValueError(f"labels have {found}; give one integer for each of {num} items")
-        if num and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+        if ((labels < 0) | (labels >= self.num_classes)).any():
             found = f"{int(labels.min())} to {int(labels.max())}"
             raise ValueError(f"labels are {found}; the classes are 0 to {self.num_classes - 1}")
         return labels.to(self.slot_sizes.device, torch.int64)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -39,8 +40,6 @@ class HistogramPrior(Prior):
 
     occurrences: Tensor
     """How often each entry was counted at each slot, slot after slot. (sum of K) int64"""
-    num_counted: Tensor
-    """Number of integers counted at each slot. (L,) int64"""
     starts: Tensor
     """Where each slot begins in ``occurrences``. (L,) int64"""
 
@@ -49,11 +48,16 @@ class HistogramPrior(Prior):
         ends = self.slot_sizes.cumsum(0)
         self.register_buffer("starts", ends - self.slot_sizes, persistent=False)
         self.register_buffer("occurrences", torch.zeros(int(ends[-1]), dtype=torch.int64))
-        self.register_buffer("num_counted", torch.zeros_like(self.slot_sizes))
 
     @property
     def config(self) -> HistogramConfig:
         return HistogramConfig()
+
+    @property
+    def num_counted(self) -> Tensor:
+        """Number of integers that were counted at each slot. (L,) int64"""
+        sums = F.pad(self.occurrences.cumsum(0), (1, 0))
+        return sums[self.starts + self.slot_sizes] - sums[self.starts]
 
     @torch.no_grad()
     def count(self, codes: Codes) -> None:
@@ -71,7 +75,6 @@ class HistogramPrior(Prior):
         found = torch.zeros_like(self.occurrences)
         found.index_add_(0, (flat + self.starts).flatten(), real.flatten())
         self.occurrences += all_reduce(found)
-        self.num_counted += all_reduce(real.sum(0))
 
     def nats(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
         flat, mask = self.check_codes(codes), codes.flat_mask()
