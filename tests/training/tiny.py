@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqkit.autoencoder import VQVAE
+from vqkit.autoencoder import VQVAE, VQVAEConfig
 from vqkit.data import TensorExamples
-from vqkit.modalities.image import GaussianObjective
-from vqkit.quantizers import EMAVectorQuantizer, Quantizer, VectorQuantizer
+from vqkit.data.batch import Batch, collate
+from vqkit.data.example import Example
+from vqkit.modalities.image import ConvConfig, GaussianObjective
+from vqkit.quantizers import EMAConfig, EMAVectorQuantizer, Quantizer, VectorQuantizer
 from vqkit.training import TrainConfig
 
 QUIET = {"progress": "none", "device": "cpu"}
@@ -105,3 +107,15 @@ def equal_series(num: int = 96) -> TensorExamples:
     """Time series of one length: nothing is masked."""
     generator = torch.Generator().manual_seed(0)
     return TensorExamples(2 * torch.rand(num, 2, 6, generator=generator, dtype=torch.float64) - 1)
+
+
+def batch(items: list[Tensor]) -> Batch:
+    return collate([Example(item) for item in items], range(len(items)))
+
+
+def images_model(codebook_size: int = 16) -> VQVAE:
+    """A model that a config builds, for grey images of 8 x 8."""
+    torch.manual_seed(0)
+    network = ConvConfig(hidden=8, residual_hidden=4, num_residual=1, downsampling=2, dim=4)
+    quantizer = EMAConfig(codebook_size=codebook_size)
+    return VQVAEConfig(channels=1, network=network, quantizer=quantizer).build()

@@ -104,7 +104,7 @@ class Health:
 
 def judge_usage(name: str, stats: CodebookStats) -> dict[str, str | None]:
     """What is wrong with the use of a codebook over a window, by kind of trouble."""
-    over = f"over {stats.num_vectors:,} training vectors"
+    over = f"over {stats.num_vectors:,} vectors"
     collapse = dead = None
     if stats.usage < LOW_USAGE or stats.perplexity < LOW_PERPLEXITY * stats.size:
         collapse = (

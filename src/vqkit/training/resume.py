@@ -99,7 +99,7 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], where: Path) ->
         ValueError: If a key has changed that changes what is computed; it is named.
     """
     before, after = _flat(saved), _flat(now)
-    for key in sorted(before.keys() | after.keys()):
+    for key in dict.fromkeys([*after, *before]):
         part, _, name = key.partition(".")
         if before.get(key) == after.get(key) or (part == "train" and name in CHANGEABLE):
             continue

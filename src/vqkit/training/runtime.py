@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,24 +95,32 @@ def _accelerator(config: TrainConfig, precision: torch.dtype, folder: Path | Non
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
-    try:
-        accelerator = Accelerator(
-            cpu=config.device == "cpu",
-            mixed_precision="bf16" if precision == torch.bfloat16 else "no",
-            log_with=list(config.trackers) or None,
-            project_dir=None if folder is None else str(folder),
-            # Codebooks are equal on all ranks by their own all-reduce, before any broadcast.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
-    except ValueError as error:
-        if config.trackers:
-            raise ValueError(f"trackers: {' '.join(str(error).split())}") from None
-        raise
-    found = {str(getattr(tracker, "value", tracker)) for tracker in accelerator.log_with}
-    for name in config.trackers:
-        if name not in found:
-            raise ValueError(f'trackers: {name} is not installed; pip install "{name}"')
-    return accelerator
+    check_trackers(config.trackers, folder)
+    return Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision="bf16" if precision == torch.bfloat16 else "no",
+        log_with=list(config.trackers) or None,
+        project_dir=None if folder is None else str(folder),
+        # Codebooks are equal on all ranks by their own all-reduce, before any broadcast.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+
+
+def check_trackers(names: Sequence[str], folder: Path | None) -> None:
+    """Raises ValueError unless accelerate knows the trackers and they are installed."""
+    if not names:
+        return
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    installed = [tracker.value for tracker in get_available_trackers()]
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            known = ", ".join(LOGGER_TYPE_TO_CLASS)
+            raise ValueError(f"trackers: {name} is not known; there are {known}")
+        if name not in installed:
+            raise ValueError(f"trackers: {name} is not installed; pip install {name}")
+        if folder is None and LOGGER_TYPE_TO_CLASS[name].requires_logging_directory:
+            raise ValueError(f"trackers: {name} writes files; give fit a folder")
 
 
 def choose_precision(config: TrainConfig) -> torch.dtype:

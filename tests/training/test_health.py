@@ -1,0 +1,130 @@
+"""The monitor names what is wrong, once, and nothing that is not."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training import tiny
+
+from vqkit.evaluation.codebook import CodebookStats
+from vqkit.quantizers import EMAVectorQuantizer
+from vqkit.training import fit
+from vqkit.training.health import FIRST_STEP, PATIENCE, Health, Norms, judge_growth, judge_usage
+
+EVERY = 100
+
+
+def stats(counts: torch.Tensor) -> dict[str, CodebookStats]:
+    return {"codebook": CodebookStats(len(counts), counts.long())}
+
+
+def told(health: Health, counts: torch.Tensor, intervals: range) -> list[str]:
+    return [line for i in intervals for line in health.follow((i + 1) * EVERY, stats(counts), {})]
+
+
+EVEN = torch.full((64,), 10)
+FEW = torch.where(torch.arange(64) < 8, 80, 0)
+PEAKED = torch.where(torch.arange(64) == 0, 10_000, 1)
+SOME_DEAD = torch.where(torch.arange(64) < 60, 12, 0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        (FEW, ["codebook collapses", "8 of 64", "revive=true", "quantizer.type=ema"]),
+        (PEAKED, ["codebook collapses", "64 of 64", "perplexity 1.1", "KL to uniform 4.0"]),
+        (SOME_DEAD, ["4 dead entries of 64", "revive=true"]),
+    ],
+    ids=["few entries used", "one entry takes all", "some dead"],
+)
+def test_a_trouble_is_said_once_in_words_with_what_to_try(counts: torch.Tensor, words: list[str]):
+    lines = told(Health(), counts, range(30))
+    assert len(lines) == 1
+    assert all(word in lines[0] for word in words)
+    assert "\n" not in lines[0]
+
+
+def test_even_use_is_no_trouble():
+    assert told(Health(), EVEN, range(30)) == []
+
+
+def test_chance_is_no_trouble():
+    """Ten vectors per entry, drawn evenly: some entry is often missed."""
+    torch.manual_seed(0)
+    health = Health()
+    for i in range(30):
+        counts = torch.bincount(torch.randint(512, (5120,)), minlength=512)
+        assert not health.follow((i + 1) * EVERY, stats(counts), {})
+
+
+def test_nothing_is_judged_by_few_vectors():
+    """One vector an interval uses one entry of 64, which says nothing: a window is awaited."""
+    health = Health()
+    for i in range(64 * 8 * (PATIENCE + 20)):
+        counts = torch.zeros(64).index_fill(0, torch.tensor(i % 64), 1)
+        assert not health.follow(FIRST_STEP + i, stats(counts), {})
+
+
+def test_a_trouble_that_passes_is_not_named():
+    health = Health()
+    assert told(health, FEW, range(FIRST_STEP // EVERY + PATIENCE - 2)) == []
+    assert told(health, EVEN, range(20, 21)) == []
+    assert told(health, FEW, range(21, 21 + PATIENCE - 1)) == []
+
+
+def test_a_resumed_monitor_goes_on_where_it_was():
+    def follow(interrupt: int | None) -> list[tuple[int, str]]:
+        health, lines = Health(), []
+        for i in range(30):
+            if i == interrupt:
+                state = json.loads(json.dumps(health.state()))
+                health = Health(state, {k: v.clone() for k, v in health.windows.items()})
+            norms = {"codebook": Norms(2.0**i, None)}
+            found = health.follow((i + 1) * EVERY, stats(FEW // 3), norms)
+            lines += [(i, line) for line in found]
+        return lines
+
+    assert {tuple(follow(i)) for i in range(30)} == {tuple(follow(None))}
+
+
+def test_growth_without_bound_is_told_from_settling():
+    steps = range(100, 3000, 100)
+    linear = [(t, 0.3 + t / 100) for t in steps]
+    settling = [(t, 0.3 + 5 * (1 - math.exp(-t / 300))) for t in steps]
+    jump = [(t, 0.3 if t < 700 else 5.0) for t in steps]
+    found = [judge_growth("codebook", linear[: i + 1], 2.5) for i in range(8, len(linear))]
+    assert all(line is not None and "grows without bound" in line for line in found)
+    assert "commitment" in found[-1]
+    for history in (settling, jump):
+        late = [history[: i + 1] for i in range(8, len(history))]
+        assert not any(judge_growth("codebook", part, None) for part in late)
+
+
+def test_the_words_give_the_number_of_vectors():
+    line = judge_usage("level 1", stats(FEW)["codebook"])["collapse/level 1"]
+    assert line is not None
+    assert "640 vectors" in line
+
+
+def provoked(folder: Path, commitment: float) -> tuple[list[float], list[str]]:
+    """A decoder too weak and a rate too high, which push the encoder's outputs outward."""
+    model = tiny.model()
+    model.quantizers[0] = EMAVectorQuantizer(4, 16, decay=0.8, commitment=commitment)
+    keys = {"steps": 800, "log_every": 20, "checkpoint_every": 800, "schedule": "constant"}
+    config = tiny.config(learning_rate=0.02, **keys)
+    fit(model, tiny.equal_series(), config, folder=folder)
+    lines = tiny.lines(folder)
+    said = [line for entry in lines for line in entry.get("health", [])]
+    return [entry["z_e_norm"][0] for entry in lines], said
+
+
+@pytest.mark.slow
+def test_commitment_bounds_the_norm_of_a_run_made_to_provoke_growth(tmp_path: Path):
+    bounded, quiet = provoked(tmp_path / "with", 0.25)
+    growing, said = provoked(tmp_path / "without", 0.0)
+    assert max(bounded[20:]) < 1.5 * bounded[20]
+    assert not [line for line in quiet if "grows" in line]
+    assert growing[-1] > 3 * max(bounded)
+    assert len([line for line in said if "grows without bound" in line]) == 1

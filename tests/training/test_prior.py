@@ -1,0 +1,107 @@
+"""Priors are trained by the same engine, or counted by it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.training import tiny
+from torch.testing import assert_close
+
+from vqkit.codes import Codes, LevelSpec
+from vqkit.data import TensorExamples
+from vqkit.priors import (
+    Conditioning,
+    HistogramPrior,
+    Prior,
+    TransformerPrior,
+    UniformPrior,
+)
+from vqkit.storage import fingerprint, load_weights
+from vqkit.training import fit
+
+SPECS = (LevelSpec((2, 3), (5,)),)
+
+
+def codes(num: int = 60) -> TensorExamples:
+    """Rows that count upward from a random start; their class is the start."""
+    start = torch.randint(5, (num, 1), generator=torch.Generator().manual_seed(0))
+    rows = (start + torch.arange(6)) % 5
+    return TensorExamples([(row, int(row[0])) for row in rows])
+
+
+def transformer(num_classes: int | None = None) -> TransformerPrior:
+    torch.manual_seed(0)
+    return TransformerPrior(SPECS, num_classes, layers=1, width=16, heads=2, dropout=0.1)
+
+
+@torch.no_grad()
+def nats(prior: Prior, *, labelled: bool) -> float:
+    examples = [codes().example(index) for index in range(60)]
+    batch = Codes.from_flat(torch.stack([example.x for example in examples]), SPECS)
+    labels = torch.tensor([example.label for example in examples])
+    given = Conditioning(labels=labels) if labelled else None
+    return -float(prior.log_prob(batch, given).mean()) / 6
+
+
+def test_a_transformer_learns_what_counting_cannot():
+    keys = {"steps": 120, "batch_size": 20, "learning_rate": 0.02}
+    learned = fit(transformer(), codes(), tiny.config(**keys))
+    counted = fit(HistogramPrior(SPECS), codes(), tiny.config())
+    uniform = fit(UniformPrior(SPECS), codes(), tiny.config())
+    found = [nats(prior, labelled=False) for prior in (learned, counted, uniform)]
+    assert found == sorted(found)
+    assert found[0] < 0.5 * found[1]  # only the first of six is not known from the one before
+
+
+def test_labels_reach_the_prior():
+    prior = fit(transformer(5), codes(), tiny.config(steps=120, batch_size=20, learning_rate=0.02))
+    assert nats(prior, labelled=True) < 0.15
+
+
+def test_a_prior_is_logged_saved_and_resumed(tmp_path: Path):
+    keys = {"steps": 10, "log_every": 5, "checkpoint_every": 5}
+    model = fit(transformer(), codes(), tiny.config(**keys), folder=tmp_path, eval_examples=codes())
+    line, held_out = tiny.lines(tmp_path)[-2:]
+    assert line["terms"].keys() == {"nats_per_token"}
+    assert held_out["eval"]["num_items"] == 60
+    assert held_out["eval"]["loss"] == pytest.approx(nats(model, labelled=False), rel=1e-4)
+    assert fingerprint(Prior.from_pretrained(tmp_path)) == fingerprint(model)
+    fit(transformer(), codes(), tiny.config(**keys | {"steps": 12}), folder=tmp_path)
+    assert tiny.lines(tmp_path)[-1]["step"] == 12
+
+
+def test_a_histogram_is_counted_in_one_pass_and_not_twice(tmp_path: Path):
+    prior = HistogramPrior(SPECS)
+    for _ in range(2):  # the second call finds it finished
+        fit(prior, codes(), tiny.config(batch_size=7), folder=tmp_path)
+        assert prior.num_counted.tolist() == [60] * 6
+    fit(prior, codes(), tiny.config(batch_size=7))  # and counted anew is not counted twice
+    assert prior.num_counted.tolist() == [60] * 6
+    rows = torch.stack([codes().example(index).x for index in range(60)])
+    first = prior.occurrences.reshape(6, 5)[0]
+    assert torch.equal(first, torch.bincount(rows[:, 0], minlength=5))
+    assert_close(Prior.from_pretrained(tmp_path).state_dict(), prior.state_dict())
+
+
+def count_half(folder: Path) -> None:
+    fit(HistogramPrior(SPECS), codes(), tiny.config(batch_size=14), folder=folder)
+
+
+@pytest.mark.slow
+def test_two_processes_count_what_one_does(tmp_path: Path):
+    assert tiny.run_pair(count_half, tmp_path / "store", tmp_path / "run") == [0, 0]
+    alone = fit(HistogramPrior(SPECS), codes(), tiny.config())
+    assert_close(Prior.from_pretrained(tmp_path / "run").state_dict(), alone.state_dict())
+
+
+def half(folder: Path) -> None:
+    fit(transformer(5).double(), codes(), tiny.config(batch_size=20), folder=folder)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_prior_that_one_does_dropout_included(tmp_path: Path):
+    assert tiny.run_pair(half, tmp_path / "store", tmp_path / "run") == [0, 0]
+    alone = fit(transformer(5).double(), codes(), tiny.config(batch_size=20))
+    joined = transformer(5).double()
+    load_weights(tmp_path / "run", joined)
+    assert_close(joined.state_dict(), alone.state_dict(), rtol=0, atol=1e-9)
