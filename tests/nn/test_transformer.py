@@ -123,6 +123,12 @@ def test_the_weights_start_as_in_gpt2():
             assert parameter.std().item() == pytest.approx(expected, rel=0.05), name
 
 
-def test_a_width_that_the_heads_do_not_divide_is_refused():
+@pytest.mark.parametrize("heads", [0, 4])
+def test_a_width_that_the_heads_do_not_divide_is_refused(heads: int):
     with pytest.raises(ValueError, match="make width a multiple of heads"):
-        Transformer(10, num_layers=1, heads=4)
+        Transformer(10, num_layers=1, heads=heads)
+
+
+def test_a_transformer_without_layers_is_refused():
+    with pytest.raises(ValueError, match="num_layers is 0"):
+        Transformer(8, num_layers=0, heads=2)

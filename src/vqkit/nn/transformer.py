@@ -42,11 +42,14 @@ class CausalAttention(nn.Module):
     Args:
         width: Length D of the vectors, a multiple of ``heads``.
         heads: Number of heads.
+
+    Raises:
+        ValueError: If the heads do not divide the width.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        if width % heads:
+        if heads < 1 or width % heads:
             raise ValueError(f"width is {width}, heads {heads}; make width a multiple of heads")
         self.heads = heads
         self.queries_keys_values = nn.Linear(width, 3 * width)
@@ -123,10 +126,16 @@ class Transformer(nn.Module):
         num_layers: Number of blocks.
         heads: Number of attention heads.
         dropout: Probability of dropping an element of what a block adds.
+
+    Raises:
+        ValueError: If there are no layers, the heads do not divide the width, or ``dropout`` is no
+            probability.
     """
 
     def __init__(self, width: int, *, num_layers: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"num_layers is {num_layers}; give at least 1")
         self.heads = heads
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(width)

@@ -30,7 +30,7 @@ class TransformerConfig:
     heads: Annotated[int, Field(ge=1)] = 4
     """Number of attention heads; divides the width."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Probability of dropping an element in training; raise it for few items."""
+    """Probability of dropping an element in training; raise it for little data."""
     tied: bool = False
     """Whether one table embeds the integers and predicts them."""
 
