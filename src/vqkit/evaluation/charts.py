@@ -65,7 +65,7 @@ class Axis:
             step = nice_step(self.high - self.low)
             first = math.ceil(self.low / step - 1e-9)
             values = [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
-        slack = 1e-9 * abs(self.high)
+        slack = 1e-9 * (self.low if self.log else self.high - self.low)
         return [value for value in values if self.low - slack <= value <= self.high + slack]
 
 

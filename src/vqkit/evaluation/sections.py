@@ -138,8 +138,10 @@ def in_words(stats: CodebookStats) -> list[str]:
         said = [f"All {stats.size:,} entries are used; none is dead."]
     else:
         share = number(100 * stats.dead / stats.size, 2)
-        verb = "entry is" if stats.dead == 1 else "entries are"
-        said = [f"{stats.dead:,} of {stats.size:,} {verb} dead ({share} %): no vector used them."]
+        verb = "is" if stats.dead == 1 else "are"
+        said = [
+            f"{stats.dead:,} of {stats.size:,} entries {verb} dead ({share} %): used by no vector."
+        ]
     evenness = stats.perplexity / stats.size
     how = "nearly even" if evenness > 0.7 else "uneven" if evenness > 0.25 else "very uneven"
     said.append(
