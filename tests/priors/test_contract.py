@@ -7,8 +7,6 @@ import pytest
 import torch
 from tests.priors.spaces import (
     CLASSES,
-    PRIORS,
-    SPACES,
     every_code,
     labels_of,
     make,
@@ -23,21 +21,6 @@ from vqkit.nn.dropout import noise
 from vqkit.priors import Conditioning, Prior, PriorConfig
 
 LOSS = "nats_per_token"
-
-
-@pytest.fixture(params=PRIORS.values(), ids=PRIORS.keys())
-def config(request: pytest.FixtureRequest) -> PriorConfig:
-    return request.param
-
-
-@pytest.fixture(params=SPACES.values(), ids=SPACES.keys())
-def specs(request: pytest.FixtureRequest) -> tuple[LevelSpec, ...]:
-    return request.param
-
-
-@pytest.fixture
-def prior(config: PriorConfig, specs: tuple[LevelSpec, ...]) -> Prior:
-    return make(config, specs, CLASSES)
 
 
 def gradients(prior: Prior) -> dict[str, torch.Tensor | None]:
@@ -212,76 +195,6 @@ def test_one_entry_left_is_the_most_probable_and_the_lowest_on_ties(prior: Prior
     expected = [most_probable_by_enumeration(prior, label) for label in range(CLASSES)]
     drawn = prior.sample(CLASSES, labels_of(CLASSES), seed=0, **options)
     assert drawn.flat().tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("temperature", 0.0),
-        ("temperature", -1.0),
-        ("temperature", math.nan),
-        ("top_k", 0),
-        ("top_p", 0.0),
-        ("top_p", 1.5),
-    ],
-)
-def test_options_out_of_range_are_refused_by_name(prior: Prior, option: str, value: float):
-    with pytest.raises(ValueError, match=f"{option} is {value}"):
-        prior.sample(2, labels_of(2), seed=0, **{option: value})
-
-
-def test_a_negative_number_of_samples_is_refused(prior: Prior):
-    with pytest.raises(ValueError, match="num is -1"):
-        prior.sample(-1, seed=0)
-
-
-def test_codes_of_other_levels_are_refused(prior: Prior):
-    other = random_codes((LevelSpec((5,), (3,)),), 2)
-    with pytest.raises(ValueError, match="codes have levels 5 of 3"):
-        prior.log_prob(other, labels_of(2))
-
-
-def test_an_index_that_is_no_entry_is_refused_with_its_place(prior: Prior):
-    flat = random_codes(prior.specs, 3).flat()
-    flat[1, -1] = 99
-    with pytest.raises(ValueError, match=f"index 99 at item 1, slot {flat.shape[1] - 1}"):
-        prior.log_prob(Codes.from_flat(flat, prior.specs), labels_of(3))
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (torch.tensor([0, CLASSES]), "labels are 0 to 3; the classes are 0 to 2"),
-        (torch.tensor([-1, 0]), "labels are -1 to 0"),
-        (torch.tensor([0]), "one integer for each of 2 items"),
-        (torch.tensor([0.0, 1.0]), "one integer for each of 2 items"),
-    ],
-)
-def test_labels_that_do_not_fit_are_refused(prior: Prior, labels: torch.Tensor, message: str):
-    codes, given = random_codes(prior.specs, 2), Conditioning(labels)
-    for use in (
-        lambda: prior.log_prob(codes, given),
-        lambda: prior.loss(codes, given),
-        lambda: prior.sample(2, given, seed=0),
-    ):
-        with pytest.raises(ValueError, match=message):
-            use()
-
-
-def test_labels_for_a_prior_without_classes_are_refused(
-    config: PriorConfig, specs: tuple[LevelSpec, ...]
-):
-    with pytest.raises(ValueError, match="without classes"):
-        make(config, specs, None).sample(2, labels_of(2), seed=0)
-
-
-def test_a_prior_without_levels_or_classes_is_refused(
-    config: PriorConfig, specs: tuple[LevelSpec, ...]
-):
-    with pytest.raises(ValueError, match="specs is empty"):
-        config.build((), None)
-    with pytest.raises(ValueError, match="num_classes is 0"):
-        config.build(specs, 0)
 
 
 @pytest.mark.parametrize("num_classes", [None, CLASSES])

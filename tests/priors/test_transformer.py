@@ -116,8 +116,8 @@ def label_determines_codes() -> tuple[Codes, Conditioning, Tensor]:
 def test_samples_follow_their_label():
     codes, given, sequences = label_determines_codes()
     torch.manual_seed(0)
-    prior = TransformerPrior(codes.specs, CLASSES, layers=2, width=32, heads=2, dropout=0.1)
-    train(prior, codes, given, steps=150)
+    prior = TransformerPrior(codes.specs, CLASSES, layers=1, width=32, heads=2, dropout=0.1)
+    train(prior, codes, given, steps=100)
     asked = torch.tensor([2, 0, 1, 1, 2, 0, 0])
     drawn = prior.sample(7, Conditioning(asked), seed=0, temperature=0.5)
     assert torch.equal(drawn.flat(), sequences[asked])
@@ -173,5 +173,5 @@ def test_learned_probabilities_beat_the_frequencies_where_neighbours_depend():
     codes = Codes.from_flat(torch.arange(8).repeat_interleave(2).view(8, 2), specs)
     torch.manual_seed(0)
     prior = SMALL.build(specs)
-    train(prior, codes, None, steps=150)
+    train(prior, codes, None, steps=100)
     assert (prior.log_prob(codes) > -2.3).all()  # log 8 = 2.08 for the pair, 4.16 if independent
