@@ -4,6 +4,7 @@ import pytest
 import torch
 from tests.autoencoder.models import images, levels, small
 from torch import Tensor, nn
+from torch.testing import assert_close
 
 from vqkit.autoencoder import VQVAE
 from vqkit.autoencoder.output import Output
@@ -53,6 +54,18 @@ def test_the_commitment_moves_the_encoder_alone(by_gradient: VQVAE):
 def test_every_parameter_of_encoder_and_decoder_has_a_gradient(by_gradient: VQVAE):
     output(by_gradient).loss.backward()
     assert all(p.grad is not None and p.grad.any() for p in by_gradient.parameters())
+
+
+def test_beta_weighs_the_commitment_and_not_the_codebook_term(by_gradient: VQVAE):
+    """Hand-worked: of means over N x D values, 2 (e - z) and beta 2 (z - e), each over N x D."""
+    out = output(by_gradient)
+    book, (z_e,) = by_gradient.codebooks()["quantizer"], out.z_e
+    indices = out.codes.levels[0].indices.flatten()
+    pull = 2 * (z_e.flatten(0, -2) - book.entries[indices]).detach() / z_e.numel()
+    on_entries = torch.zeros_like(book.entries).index_add_(0, indices, -pull)
+    found = torch.autograd.grad(out.objectives["quantizer"].value, [z_e, book.entries])
+    assert_close(found[0].flatten(0, -2), 0.25 * pull, rtol=1e-4, atol=1e-9)
+    assert_close(found[1], on_entries, rtol=1e-4, atol=1e-9)
 
 
 def test_averaged_entries_are_moved_by_no_term():

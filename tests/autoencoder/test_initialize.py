@@ -41,8 +41,13 @@ def test_padding_has_no_part_in_the_start():
     for model, filler in zip(models, (0, 255), strict=True):
         model.initialize([(x.masked_fill(~mask.unsqueeze(1), filler), mask), images(2)], seed=0)
     assert_close(dict(models[0].state_dict()), dict(models[1].state_dict()), rtol=0, atol=0)
+    real = models[0].eval()(x, mask).codes.levels[0].mask
+    seen: list[torch.Tensor] = []
+    models[0].quantizers[0].initialize = lambda z_e, *, seed: seen.append(z_e)
+    models[0].initialize([(x, mask)], seed=0)
+    assert torch.equal(seen[0], models[0](x, mask).z_e[0][real])
     values = torch.cat([x[:, :, :8, :12].flatten(), images(2).flatten()]).double() / 127.5 - 1
-    variance = models[0].objective.variance.double()
+    variance = models[1].objective.variance.double()
     assert_close(variance, values.var(correction=0), rtol=1e-6, atol=0)
 
 

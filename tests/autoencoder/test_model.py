@@ -1,6 +1,7 @@
 """What must hold for the autoencoder."""
 
 import copy
+import dataclasses
 import itertools
 
 import pytest
@@ -11,8 +12,13 @@ from torch.testing import assert_close
 
 from vqkit.autoencoder import VQVAE
 from vqkit.codes import Codes, Level
-from vqkit.modalities.image import GaussianConfig, GaussianObjective, LogisticMixtureConfig
-from vqkit.quantizers import EMAConfig, EMAVectorQuantizer, NormalizedConfig, VQConfig
+from vqkit.modalities.image import (
+    ConvConfig,
+    GaussianConfig,
+    GaussianObjective,
+    LogisticMixtureConfig,
+)
+from vqkit.quantizers import EMAConfig, EMAVectorQuantizer, NormalizedConfig, Quantized, VQConfig
 
 QUANTIZERS = {
     "vq": VQConfig(codebook_size=16),
@@ -46,6 +52,9 @@ def test_decoded_codes_are_the_reconstruction_bit_for_bit(
     model: VQVAE, layout: torch.memory_format, num: int
 ):
     model = model.to(memory_format=layout).eval()
+    model.codebooks()[
+        "quantizer"
+    ].entries.data.normal_()  # far from z_e, where z_q - z_e is rounded
     for x in (images(num), images(num).contiguous(memory_format=layout)):
         out = model(x)
         codes = model.encode(x)
@@ -64,6 +73,21 @@ def test_decoded_codes_are_the_reconstruction_at_every_stride(downsampling: int,
     out = model.eval()(x)
     assert out.codes.levels[0].indices.shape == (3, *[SIZE // downsampling] * 2, 1)
     assert torch.equal(model.decode(model.encode(x)), out.reconstruction)
+
+
+def test_decoded_codes_are_the_reconstruction_whatever_the_layout_of_z_q():
+    class ChannelsFirst(EMAVectorQuantizer):
+        def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
+            out = super().forward(z_e, mask)
+            z_q = out.z_q.movedim(-1, 1).contiguous().movedim(1, -1)
+            return dataclasses.replace(out, z_q=z_q)
+
+    torch.manual_seed(0)
+    network = ConvConfig(hidden=64, residual_hidden=32, dim=16)
+    encoder, decoder = network.encoder(3), network.decoder(3)
+    model = VQVAE(encoder, ChannelsFirst(16, 64), decoder, GaussianObjective())
+    out = model.eval()(images(4))
+    assert torch.equal(model.decode(model.encode(images(4))), out.reconstruction)
 
 
 def test_encode_is_the_same_in_training_and_changes_neither_mode_nor_state():
