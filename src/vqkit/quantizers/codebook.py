@@ -10,9 +10,16 @@ from torch import Tensor, nn
 from vqkit import distributed
 from vqkit.quantizers.base import mask_out
 from vqkit.quantizers.kmeans import kmeans
-from vqkit.quantizers.revival import Nominees, nominate, replacements
+from vqkit.quantizers.revival import (
+    DEAD_AFTER_HITS,
+    MAX_DRAWN,
+    Candidates,
+    costs_of_removal,
+    draw,
+)
 from vqkit.quantizers.search import nearest
 
+MAX_PASSES = 1024  # a commit was forgotten
 USAGE_DECAY = 0.99  # weight of the past in the usage of a codebook that gradients move
 
 Mover = Literal["gradients", "averages"]
@@ -51,32 +58,27 @@ class Codebook(nn.Module):
     step: Tensor
     pending_counts: Tensor
     pending_sums: Tensor
-    pending_total: Tensor
-    nominees: Nominees
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         if size < 2 or dim < 1:
             raise ValueError(f"codebook is {size} x {dim}; give at least 2 entries of length 1")
         self.moved_by: Mover | None = None
-        self.is_initialized = False  # ``initialized`` without a wait for the device
         entries = torch.randn(size, dim, dtype=torch.float32)
         self.entries = nn.Parameter(entries)
         self.register_buffer("average_counts", entries.new_zeros(size))
         self.register_buffer("average_sums", torch.zeros_like(entries))
         self.register_buffer("unused_for", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("seed", torch.randint(2**62, ()))
+        self.random_seed = int(torch.randint(2**62, (), device="cpu"))
+        self.register_buffer("seed", torch.tensor(self.random_seed))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.is_initialized = False
         # Not saved: a checkpoint is written between steps, when nothing is pending.
-        pending = {
-            "counts": torch.zeros(size, dtype=torch.int64),
-            "sums": torch.zeros_like(entries),
-            "total": torch.zeros((), dtype=torch.int64),
-        }
-        for name, value in pending.items():
-            self.register_buffer(f"pending_{name}", value, persistent=False)
-        self.nominees = Nominees(size, dim)
+        counts = torch.zeros(size, dtype=torch.int64)
+        self.register_buffer("pending_counts", counts, persistent=False)
+        self.register_buffer("pending_sums", torch.zeros_like(entries), persistent=False)
+        self.candidates: list[Candidates] = []
 
     @classmethod
     def from_entries(cls, entries: Tensor) -> Self:
@@ -135,7 +137,7 @@ class Codebook(nn.Module):
         self.average_sums.copy_(self.average_counts.unsqueeze(-1) * self.entries)
         self.unused_for.zero_()
         self.initialized.fill_(True)
-        self.is_initialized = True
+        self._read_state()
 
     @torch.no_grad()
     def initialize_from_batch(
@@ -168,19 +170,25 @@ class Codebook(nn.Module):
         self.pending_counts.index_add_(0, rows, real)
         self.pending_sums.index_add_(0, rows, vectors)
 
-    @torch.no_grad()
     def nominate(self, z: Tensor, errors: Tensor, mask: Tensor | None = None) -> None:
-        """Enters vectors into the race for the places of dead entries.
+        """Keeps vectors until the next ``revive``, which may give them the places of dead entries.
 
         Args:
             z: Vectors. (..., D)
             errors: Mean squared error of each against its entry. (...)
             mask: True where a position is real; None when all are. (...) bool
+
+        Raises:
+            RuntimeError: If so many passes are kept that ``commit`` seems to be forgotten.
         """
-        vectors = z.reshape(-1, z.shape[-1]).to(self.entries.dtype)
+        if len(self.candidates) >= MAX_PASSES:
+            raise RuntimeError(
+                f"{MAX_PASSES} forward passes without a commit; call commit() once per "
+                "optimizer step, or leave commit_in_forward=True"
+            )
+        vectors = z.detach().reshape(-1, z.shape[-1])
         real = None if mask is None else mask.flatten()
-        seed, step, total = self.seed, self.step, self.pending_total
-        nominate(self.nominees, vectors, errors.flatten(), real, seed, step, total)
+        self.candidates.append(Candidates(vectors, errors.detach().flatten(), real))
 
     @torch.no_grad()
     def commit(self, decay: float | None) -> None:
@@ -196,38 +204,50 @@ class Codebook(nn.Module):
         counts = distributed.all_reduce(self.pending_counts)
         used, total = counts > 0, counts.sum()
         # With nothing pending (a second commit of a shared codebook) the past must not fade.
-        weight = (total > 0) * (1 - (USAGE_DECAY if decay is None else decay))
-        self.average_counts.lerp_(counts.to(self.entries.dtype), weight.to(self.entries.dtype))
+        something = (total > 0).to(self.entries.dtype)
+        weight = something * (1 - (USAGE_DECAY if decay is None else decay))
+        self.average_counts.lerp_(counts.to(weight.dtype), weight)
         self.unused_for.add_(total).masked_fill_(used, 0)
         self.step.add_(total > 0)
         if decay is not None:
             sums = distributed.all_reduce(self.pending_sums)
-            self.average_sums.lerp_(sums, weight.to(self.entries.dtype))
+            self.average_sums.lerp_(sums, weight)
             means = self.average_sums / self.average_counts.unsqueeze(-1)
-            self.entries.copy_(torch.where(used.unsqueeze(-1), means, self.entries))
+            torch.where(used.unsqueeze(-1), means, self.entries, out=self.entries)
         self.pending_counts.zero_()
         self.pending_sums.zero_()
-        self.pending_total.zero_()
 
     @torch.no_grad()
     def revive(self, decay: float | None) -> None:
-        """Replaces dead entries by vectors of the step; right after ``commit``.
+        """Replaces dead entries by vectors of the step, drawn by their error; after ``commit``.
+
+        An entry is dead when it was unused while uniform use would have given it 8 hits. That may
+        be bad luck, so one that had been in use stays if its place is worth more than the new one:
+        the vector that would take it saves its own error for, at best, a uniform share of all.
 
         Args:
             decay: That of ``commit``.
         """
-        decay = USAGE_DECAY if decay is None else decay
-        found = replacements(self.nominees, self.entries, self.average_counts, self.unused_for)
-        rows, accepted, vectors = found.rows, found.accepted, found.vectors
-        column = accepted.unsqueeze(-1)
-        # As if it had been committed once, with one vector: sum / count is the entry.
+        dead = self.unused_for >= DEAD_AFTER_HITS * self.size
+        # All ranks agree on what is dead. A GPU is not asked: the answer would be waited for.
+        ask = not (self.entries.is_cuda or torch.compiler.is_compiling())
+        if self.candidates and not (ask and not dead.any()):
+            self._replace(dead, 1 - (USAGE_DECAY if decay is None else decay))
+        self.candidates.clear()
+
+    def _replace(self, dead: Tensor, weight: float) -> None:
+        """Puts vectors into dead places (K,), as if committed once, alone, with a weight."""
+        num = min(MAX_DRAWN, self.size)
+        drawn = draw(self.candidates, num, self.random_seed, self.step)
+        longest = self.unused_for * self.size - torch.arange(self.size, device=dead.device)
+        rows = longest.topk(num).indices  # no ties, so that all ranks choose alike
+        cost = costs_of_removal(self.entries, rows, dead, self.average_counts)
+        accepted = dead[rows] & (drawn.chances > -torch.inf) & (cost <= drawn.errors)
+        column, vectors = accepted.unsqueeze(-1), drawn.vectors.to(self.entries.dtype)
         self.entries[rows] = torch.where(column, vectors, self.entries[rows])
-        self.average_sums[rows] = torch.where(
-            column, (1 - decay) * vectors, self.average_sums[rows]
-        )
-        self.average_counts[rows] = self.average_counts[rows].masked_fill(accepted, 1 - decay)
+        self.average_sums[rows] = torch.where(column, weight * vectors, self.average_sums[rows])
+        self.average_counts[rows] = self.average_counts[rows].masked_fill(accepted, weight)
         self.unused_for[rows] = self.unused_for[rows].masked_fill(accepted, 0)
-        self.nominees.clear()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # model.half() moves a codebook but must not round it: rounded entries are other entries.
@@ -254,4 +274,9 @@ class Codebook(nn.Module):
         )
         if f"{prefix}entries" in state_dict and f"{prefix}initialized" not in state_dict:
             self.initialized.fill_(True)  # entries that are given are a start
+        self._read_state()
+
+    def _read_state(self) -> None:
+        """Keeps saved values where reading them does not wait for the device."""
         self.is_initialized = bool(self.initialized)
+        self.random_seed = int(self.seed)

@@ -69,12 +69,14 @@ class Normalized(Quantizer):
         return self.quantizer.codebook_sizes
 
     @property
-    def commit_in_forward(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def commit_in_forward(self) -> bool:
         """That of the quantizer inside."""
         return self.quantizer.commit_in_forward
 
     @commit_in_forward.setter
-    def commit_in_forward(self, value: bool) -> None:
+    def commit_in_forward(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, value: bool
+    ) -> None:
         self.quantizer.commit_in_forward = value
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
