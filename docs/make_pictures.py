@@ -1,0 +1,205 @@
+"""Draws the pictures of the docs, from the library itself.
+
+Run: vqkit demo -o demo, then python docs/make_pictures.py demo
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.colors import LogNorm
+from torch import Tensor
+
+from vqkit import random
+from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.codes import Codes
+from vqkit.modalities.image.data import ImageDataConfig, open_images
+from vqkit.modalities.image.network import ConvConfig
+from vqkit.priors import Conditioning, Prior
+from vqkit.quantizers import EMAVectorQuantizer, VQConfig
+
+PICTURES = Path(__file__).parent / "pictures"
+INK, ACCENT, PALE = "#22303c", "#d1495b", "#9fb3c2"
+STYLE = {
+    "figure.dpi": 160,
+    "figure.facecolor": "white",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.edgecolor": PALE,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def save(name: str) -> None:
+    """Writes the current figure."""
+    plt.savefig(PICTURES / f"{name}.png", bbox_inches="tight", pad_inches=0.08)
+    plt.close()
+
+
+def spiral(count: int, *words: int) -> Tensor:
+    """Points of a noisy spiral. (N, 2)"""
+    index = torch.arange(count)
+    turn, radius, angle = (random.uniform(*words, index, part).float() for part in range(3))
+    t = turn.sqrt() * 9
+    noise = (radius.log() * -0.04).sqrt().unsqueeze(1)
+    around = torch.stack([(angle * 6.283).cos(), (angle * 6.283).sin()], dim=1)
+    return torch.stack([t.cos(), t.sin()], dim=1) * (t / 9).unsqueeze(1) + noise * around * 0.6
+
+
+def quantization() -> None:
+    """Cells of nearest entries: at the start, and after averages moved the entries."""
+    torch.manual_seed(0)
+    layer = EMAVectorQuantizer(2, 24, decay=0.9)
+    points = spiral(800, 0)
+    side = torch.linspace(-1.25, 1.25, 500)
+    plane = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1)
+    colours = torch.tensor(mpl.colormaps["tab20c"](torch.rand(24).numpy()))[:, :3]
+    layer.train()
+    layer(points[:60])  # the first batch starts the entries
+    _, axes = plt.subplots(1, 3, figsize=(9, 3.1))
+    for axis, (steps, title) in zip(
+        axes,
+        [(0, "start: k-means++ on a first batch"), (5, "5 steps"), (100, "100 steps")],
+        strict=True,
+    ):
+        for step in range(steps):
+            layer(spiral(800, 1, step))
+        cells = layer.codebook.nearest(plane)
+        error = (layer.eval()(points).z_q - points).square().mean()
+        layer.train()
+        axis.imshow(
+            0.55 + 0.45 * colours[cells], extent=(-1.25, 1.25, -1.25, 1.25), origin="lower"
+        )
+        axis.scatter(*points.T, s=2, color=INK, alpha=0.5, linewidths=0)
+        axis.scatter(*layer.codebook.entries.T, s=34, color=ACCENT, edgecolor="white", zorder=3)
+        axis.set_title(f"{title}\nmean squared error {error:.4f}")
+        axis.set_axis_off()
+    save("quantization")
+
+
+def straight_through() -> None:
+    """The value is a staircase, the gradient is 1."""
+    z_e = torch.linspace(-2, 2, 801).unsqueeze(1).requires_grad_()
+    entries = torch.tensor([[-1.5], [-0.4], [0.5], [1.6]])
+    layer = EMAVectorQuantizer(1, 4)
+    layer.codebook.load_state_dict({"entries": entries}, strict=False)
+    z_q = layer.eval()(z_e).z_q
+    z_q.sum().backward()
+    assert z_e.grad is not None
+    _, (left, right) = plt.subplots(1, 2, figsize=(7, 2.4))
+    x = z_e.detach().squeeze(1)
+    left.plot(x, x, color=PALE, linestyle="--", label="z_e")
+    left.plot(x, z_q.detach().squeeze(1), color=INK, label="z_q, the value")
+    left.scatter(entries, entries, color=ACCENT, zorder=3, label="entries")
+    left.legend(frameon=False)
+    left.set_title("forward: the nearest entry")
+    right.plot(x, torch.zeros_like(x), color=PALE, linestyle="--", label="of the staircase: 0")
+    right.plot(x, z_e.grad.squeeze(1), color=ACCENT, label="straight-through: 1")
+    right.set_ylim(-0.2, 1.3)
+    right.legend(frameon=False, loc="center")
+    right.set_title("backward: the gradient for z_e")
+    for axis in (left, right):
+        axis.set_xlabel("z_e")
+    save("straight-through")
+
+
+def loss_terms() -> None:
+    """Which term moves which part, measured."""
+    torch.manual_seed(0)
+    network = ConvConfig(hidden=16, residual_hidden=8, dim=8)
+    config = VQVAEConfig(channels=1, network=network, quantizer=VQConfig(codebook_size=32))
+    model = config.build().train()
+    x = open_images(ImageDataConfig(path="digits", channels=1)).train
+    batch = torch.stack([x.example(i).x for i in range(64)])
+    model.initialize([batch], seed=0)
+    parts = {"encoder": model.encoder, "decoder": model.decoder, "entries": model.quantizers}
+    rows = []
+    for term in ("reconstruction", "codebook", "commitment"):
+        model.zero_grad()
+        out = model(batch)
+        (out.objectives | out.terms)[term].value.backward()
+        rows.append([gradient_norm(part) for part in parts.values()])
+    table = torch.tensor(rows)
+    _, axis = plt.subplots(figsize=(5.2, 2.0))
+    axis.imshow(table.clamp(min=1e-9), norm=LogNorm(1e-5, table.max().item() * 100), cmap="Reds", aspect="auto")
+    for row in range(3):
+        for column in range(3):
+            value = rows[row][column]
+            text = f"{value:.2g}" if value else "exactly 0"
+            axis.text(column, row, text, ha="center", va="center", color=INK)
+    axis.set_xticks(range(3), list(parts))
+    axis.set_yticks(range(3), ["reconstruction", "codebook term", "commitment"])
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    save("loss-terms")
+
+
+def gradient_norm(module: torch.nn.Module) -> float:
+    """Norm of the gradient over all parameters of a module; 0 where none arrived."""
+    grads = [p.grad.norm() for p in module.parameters() if p.grad is not None]
+    return torch.stack(grads).norm().item() if grads else 0.0
+
+
+def codes_of_digits(tokenizer: VQVAE) -> None:
+    """Originals, their codes as colours, and what the decoder makes of the codes."""
+    images = open_images(ImageDataConfig(path="digits", channels=1, size=16)).evaluation
+    batch = torch.stack([images.example(i).x for i in range(10)])
+    codes = tokenizer.encode(batch)
+    restored = tokenizer.decode(codes)
+    order = torch.rand(codes.levels[0].codebook_sizes[0], generator=random.generator(0))
+    rows = [batch.squeeze(1), order[codes.levels[0].indices.squeeze(-1)], restored.squeeze(1)]
+    figure, axes = plt.subplots(3, 10, figsize=(8, 2.5))
+    names = ("image", "codes", "decoded")
+    for line, row, name, colours in zip(axes, rows, names, ("gray", "turbo", "gray"), strict=True):
+        line[0].text(-0.25, 0.5, name, ha="right", va="center", transform=line[0].transAxes)
+        for axis, image in zip(line, row, strict=True):
+            axis.imshow(image, cmap=colours)
+            axis.set_axis_off()
+    figure.subplots_adjust(wspace=0.06, hspace=0.06)
+    save("codes")
+
+
+def samples_of_priors(tokenizer: VQVAE, learned: Prior, histogram: Prior, uniform: Prior) -> None:
+    """Digits drawn from priors that know more and more."""
+    priors = {"uniform": uniform, "histogram": histogram, "learned": learned}
+    labels = torch.arange(10).repeat(2)
+    figure, axes = plt.subplots(3, 20, figsize=(9, 1.75))
+    for line, (name, prior) in zip(axes, priors.items(), strict=True):
+        codes: Codes = prior.sample(20, Conditioning(labels=labels), seed=0)
+        line[0].text(-0.25, 0.5, name, ha="right", va="center", transform=line[0].transAxes)
+        for axis, image in zip(line, tokenizer.decode(codes).squeeze(1), strict=True):
+            axis.imshow(image, cmap="gray")
+            axis.set_axis_off()
+    figure.subplots_adjust(wspace=0.06, hspace=0.06)
+    save("two-stages")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("demo", type=Path, help="the folder that vqkit demo wrote")
+    demo = parser.parse_args().demo
+    plt.switch_backend("Agg")
+    plt.rcParams.update(STYLE)
+    PICTURES.mkdir(exist_ok=True)
+    quantization()
+    straight_through()
+    loss_terms()
+    tokenizer = VQVAE.from_pretrained(demo / "tokenizer")
+    codes_of_digits(tokenizer)
+    tokens = TokenSet.open(demo / "tokens")
+    histogram, uniform = HistogramPrior(tokens.specs), UniformPrior(tokens.specs)
+    histogram.count(tokens.codes(range(len(tokens))))
+    samples_of_priors(tokenizer, Prior.from_pretrained(demo / "prior"), histogram, uniform)
+
+
+if __name__ == "__main__":
+    main()
