@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from vqkit import __version__
 from vqkit.cli.config import config
 from vqkit.cli.decode import decode
+from vqkit.cli.demo import demo
 from vqkit.cli.encode import encode
+from vqkit.cli.evaluate import evaluate
 from vqkit.cli.failures import guarded
+from vqkit.cli.inspect import inspect
 from vqkit.cli.presets import presets
 from vqkit.cli.sample import sample
 from vqkit.cli.train import train
@@ -25,7 +27,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _name, _command in {
+    "demo": demo,
     "train": train,
+    "evaluate": evaluate,
+    "inspect": inspect,
     "encode": encode,
     "decode": decode,
     "train-prior": train_prior,
@@ -38,7 +43,9 @@ for _name, _command in {
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"vqkit {__version__}")
+        from importlib.metadata import version
+
+        print(f"vqkit {version('vqkit')}")
         raise typer.Exit
 
 

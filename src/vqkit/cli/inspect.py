@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -102,7 +101,7 @@ def judge(name: str, stats: "CodebookStats") -> list[str]:
     if stats.num_vectors < ENOUGH * stats.size:
         wanted = f"{stats.num_vectors:,} vectors are too few to judge {stats.size} entries"
         return [f"{name}: {wanted}; inspect more data, at least {ENOUGH} vectors for each entry"]
-    return list(judge_usage(name, stats).values())
+    return [line for line in judge_usage(name, stats).values() if line]
 
 
 def describe(book: dict[str, Any]) -> Iterator[str]:

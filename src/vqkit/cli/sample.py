@@ -9,7 +9,7 @@ import typer
 from vqkit.cli.drawing import RECORD, SHEET, Sampling, draw, write_samples
 from vqkit.cli.options import BatchSize, Device
 from vqkit.cli.runs import check_trained, choose_device, open_tokenizer
-from vqkit.cli.train_prior import CLASSES, HISTOGRAM, TOKENIZER
+from vqkit.cli.train_prior import TOKENIZER, baselines, class_names
 
 PriorRun = Annotated[
     Path, typer.Argument(metavar="PRIOR", help="The run folder of vqkit train-prior.")
@@ -50,7 +50,7 @@ def sample(
 
     Example: vqkit sample runs/prior -n 100 -o samples --temperature 0.9
     """
-    from vqkit.priors import Prior, UniformPrior
+    from vqkit.priors import Prior
     from vqkit.priors.sampling import check_sampling
 
     check_trained(prior, "vqkit train-prior")
@@ -71,9 +71,7 @@ def sample(
     )
     priors = {"learned": learned}
     if compare:
-        uniform = UniformPrior(learned.specs, learned.num_classes).to(place)
-        histogram = Prior.from_pretrained(prior / HISTOGRAM, device=place)
-        priors = {"uniform": uniform, "histogram": histogram, **priors}
+        priors = {**baselines(prior, learned), **priors}
     images = {name: draw(p, tokenizer, how, progress=True) for name, p in priors.items()}
     if out.exists():  # empty, or samples that may be replaced
         shutil.rmtree(out)
@@ -90,16 +88,6 @@ def check_free(out: Path, force: bool) -> None:
         raise ValueError(f"{out} exists and holds no samples; choose another folder with -o")
     if not force:
         raise ValueError(f"{out} holds samples; choose another folder with -o, or add --force")
-
-
-def class_names(prior: Path, num_classes: int | None) -> list[str]:
-    """The names of a prior's classes; empty without classes."""
-    from vqkit.storage import read_json
-
-    if num_classes is None:
-        return []
-    path = prior / CLASSES
-    return read_json(path) if path.is_file() else [str(i) for i in range(num_classes)]
 
 
 def class_number(name: str, names: list[str]) -> int:

@@ -1,11 +1,13 @@
 """The tokens that a prior learns from, those kept from it, and how well priors predict them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vqkit.config import TokenDataConfig
     from vqkit.data import Example
+    from vqkit.modalities.image.data import ImageExamples
     from vqkit.priors import Prior
     from vqkit.tokens import TokenSet
 
@@ -78,3 +80,35 @@ def nats_per_token(prior: "Prior", examples: TokenPart, batch_size: int) -> floa
             nats -= float(prior.log_prob(codes, Conditioning(labels)).sum())
             count += moved.x.numel() if moved.mask is None else int(moved.mask.sum())
     return nats / count
+
+
+def held_out_images(run: Path, tokenizer: Path, words: Sequence[str]) -> "ImageExamples":
+    """The images whose tokens a prior has not seen.
+
+    Args:
+        run: The run folder of the prior.
+        tokenizer: The tokenizer in it.
+        words: Settings of its data that count more than its own.
+
+    Raises:
+        ValueError: If the tokens were made of other data than the tokenizer was trained on.
+    """
+    from vqkit.cli.runs import CONFIG, config_of
+    from vqkit.config import load_prior_config
+    from vqkit.modalities.image.data import ImageExamples, open_images
+    from vqkit.tokens.encode import source_of
+
+    held_out = open_tokens(load_prior_config(run / CONFIG).tokens)[2]
+    wanted = {held_out.tokens.id(i) for i in held_out.indices}
+    images = open_images(config_of(tokenizer, words).data)
+    for source in (images.train.source, images.evaluation.source):
+        parts = [p for p in (images.train, images.evaluation) if p.source is source]
+        numbers = sorted(number for part in parts for number in part.numbers)
+        whole = ImageExamples(source, parts[0].config, numbers=numbers)
+        if source_of(whole) == held_out.tokens.source:
+            chosen = [n for i, n in enumerate(numbers) if whole.id(i) in wanted]
+            return ImageExamples(source, parts[0].config, numbers=chosen)
+    raise ValueError(
+        f"the tokens {held_out.tokens.folder} are of other data than the tokenizer's; name the "
+        "images that the prior has not seen as DATA"
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vqkit.priors import Prior
     from vqkit.tokens import TokenSet
 
-TOKENIZER, HISTOGRAM, CLASSES, METRICS = "tokenizer", "histogram", "classes.json", "metrics.json"
+TOKENIZER, HISTOGRAM, CLASSES, FIGURES = "tokenizer", "histogram", "classes.json", "priors.json"
 
 Tokens = Annotated[Path, typer.Argument(metavar="TOKENS", help="What vqkit encode wrote.")]
 PriorWords = Annotated[
@@ -117,7 +117,7 @@ def compare(
 
     def keep() -> None:
         histogram.save_pretrained(folder / HISTOGRAM)
-        write_json(folder / METRICS, {"num_items": len(held_out), "nats_per_token": nats})
+        write_json(folder / FIGURES, {"num_items": len(held_out), "nats_per_token": nats})
 
     on_main(keep)
     return nats
@@ -143,3 +143,25 @@ def keep_tokenizer(folder: Path, tokenizer: Path | None, tokens: "TokenSet") -> 
         model.save_pretrained(part)
         if (tokenizer / CONFIG).is_file():
             shutil.copy(tokenizer / CONFIG, part / CONFIG)
+
+
+def class_names(prior: Path, num_classes: int | None) -> list[str]:
+    """The names of a prior's classes; empty without classes."""
+    from vqkit.storage import read_json
+
+    if num_classes is None:
+        return []
+    path = prior / CLASSES
+    return read_json(path) if path.is_file() else [str(i) for i in range(num_classes)]
+
+
+def baselines(folder: Path, prior: "Prior") -> dict[str, "Prior"]:
+    """The priors that a learned one must beat, on its device."""
+    from vqkit.priors import Prior, UniformPrior
+
+    device = prior.slot_sizes.device
+    uniform = UniformPrior(prior.specs, prior.num_classes).to(device)
+    return {
+        "uniform": uniform,
+        "histogram": Prior.from_pretrained(folder / HISTOGRAM, device=device),
+    }
