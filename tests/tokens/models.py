@@ -37,14 +37,19 @@ def tokenizer(seed: int = 0, *, sizes: tuple[int, ...] = (16,)) -> VQVAE:
     """A tokenizer of one level of codes per codebook size, coarsest first."""
     torch.manual_seed(seed)
     quantizers = [EMAVectorQuantizer(4, size) for size in sizes]
-    for quantizer in quantizers:
-        quantizer.initialize(torch.randn(400, 4) / 2, seed=seed)
-    objective = GaussianObjective()
     if len(sizes) == 2:
-        return VQVAE(TwoLevels(), quantizers, Joined(), objective).eval()
-    encoder = nn.Sequential(nn.Conv2d(1, 4, 4, stride=4), nn.Conv2d(4, 4, 3, padding=1))
-    decoder = nn.Sequential(nn.ConvTranspose2d(4, 1, 4, stride=4), nn.Tanh())
-    return VQVAE(encoder, quantizers, decoder, objective).eval()
+        encoder, decoder = TwoLevels(), Joined()
+    else:
+        encoder = nn.Sequential(nn.Conv2d(1, 4, 4, stride=4), nn.Conv2d(4, 4, 3, padding=1))
+        decoder = nn.Sequential(nn.ConvTranspose2d(4, 1, 4, stride=4), nn.Tanh())
+    model = VQVAE(encoder, quantizers, decoder, GaussianObjective()).eval()
+    with torch.no_grad():
+        features = encoder(2 * torch.rand(40, 1, 8, 12) - 1)
+    for quantizer, vectors in zip(
+        quantizers, features if len(sizes) == 2 else [features], strict=True
+    ):
+        quantizer.initialize(vectors.movedim(1, -1).reshape(-1, 4), seed=seed)
+    return model
 
 
 def images(num: int = 23, *, seed: int = 0, ragged: bool = False) -> TensorExamples:

@@ -65,6 +65,7 @@ def test_images_that_are_there_are_kept_and_missing_ones_written(tmp_path: Path)
     expected = contents(out)
     times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     (out / "07.png").unlink()
+    (out / ".07.png.4711.part").write_bytes(b"half")  # of a run that was killed
     decode_dataset(model, tokens, out, batch_size=4)
     assert contents(out) == expected
     changed = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}

@@ -1,6 +1,7 @@
 """Restores images from a token set."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
 
 MARK = "decoded.json"
+WRITERS = 16
 
 
 def decode_dataset(
@@ -61,6 +63,9 @@ def decode_dataset(
                 images = decode_items(model, tokens, items, batch_size)
                 save_missing(folder, [names[i] for i in items], images)
     barrier()
+    if is_main():  # what killed runs left behind
+        for part in folder.rglob(".*.png.*.part"):
+            part.unlink(missing_ok=True)
 
 
 def claim(folder: Path, tokens: TokenSet) -> None:
@@ -103,8 +108,12 @@ def decode_items(
 
 def save_missing(folder: Path, names: Sequence[PurePosixPath], images: Sequence[Tensor]) -> None:
     """Writes the images that are not there yet, each whole or not at all."""
-    for name, image in zip(names, images, strict=True):
+
+    def save(name: PurePosixPath, image: Tensor) -> None:
         path = folder / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             save_png(path, image)
+
+    with ThreadPoolExecutor(WRITERS) as pool:  # most of the time goes by waiting for the disk
+        list(pool.map(save, names, images))
