@@ -10,13 +10,7 @@ from torch import Tensor, nn
 from vqkit import distributed
 from vqkit.quantizers.base import mask_out
 from vqkit.quantizers.kmeans import kmeans
-from vqkit.quantizers.revival import (
-    DEAD_AFTER_HITS,
-    MAX_DRAWN,
-    Candidates,
-    costs_of_removal,
-    draw,
-)
+from vqkit.quantizers.revival import Candidates, is_dead, replacements
 from vqkit.quantizers.search import nearest
 
 MAX_PASSES = 1024  # a commit was forgotten
@@ -219,31 +213,28 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def revive(self, decay: float | None) -> None:
-        """Replaces dead entries by vectors of the step, drawn by their error; after ``commit``.
-
-        An entry is dead when it was unused while uniform use would have given it 8 hits. That may
-        be bad luck, so one that had been in use stays if its place is worth more than the new one:
-        the vector that would take it saves its own error for, at best, a uniform share of all.
+        """Gives dead entries the places of badly fitting vectors of the step; after ``commit``.
 
         Args:
             decay: That of ``commit``.
         """
-        dead = self.unused_for >= DEAD_AFTER_HITS * self.size
         # All ranks agree on what is dead. A GPU is not asked: the answer would be waited for.
         ask = not (self.entries.is_cuda or torch.compiler.is_compiling())
-        if self.candidates and not (ask and not dead.any()):
-            self._replace(dead, 1 - (USAGE_DECAY if decay is None else decay))
+        if self.candidates and not (ask and not is_dead(self.unused_for).any()):
+            self._replace(1 - (USAGE_DECAY if decay is None else decay))
         self.candidates.clear()
 
-    def _replace(self, dead: Tensor, weight: float) -> None:
-        """Puts vectors into dead places (K,), as if committed once, alone, with a weight."""
-        num = min(MAX_DRAWN, self.size)
-        drawn = draw(self.candidates, num, self.random_seed, self.step)
-        longest = self.unused_for * self.size - torch.arange(self.size, device=dead.device)
-        rows = longest.topk(num).indices  # no ties, so that all ranks choose alike
-        cost = costs_of_removal(self.entries, rows, dead, self.average_counts)
-        accepted = dead[rows] & (drawn.chances > -torch.inf) & (cost <= drawn.errors)
-        column, vectors = accepted.unsqueeze(-1), drawn.vectors.to(self.entries.dtype)
+    def _replace(self, weight: float) -> None:
+        """Replaces entries as if each new one had been committed once, alone, with a weight."""
+        found = replacements(
+            self.candidates,
+            self.entries,
+            self.average_counts,
+            self.unused_for,
+            (self.random_seed, self.step),
+        )
+        rows, accepted = found.rows, found.accepted
+        column, vectors = accepted.unsqueeze(-1), found.vectors
         self.entries[rows] = torch.where(column, vectors, self.entries[rows])
         self.average_sums[rows] = torch.where(column, weight * vectors, self.average_sums[rows])
         self.average_counts[rows] = self.average_counts[rows].masked_fill(accepted, weight)

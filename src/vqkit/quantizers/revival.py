@@ -35,6 +35,21 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
+class Replacements:
+    """What revival moves, the same on every rank.
+
+    Attributes:
+        rows: The entries that were unused for longest. (M,) int64
+        accepted: Whether each is replaced. (M,) bool
+        vectors: By what. (M, D)
+    """
+
+    rows: Tensor
+    accepted: Tensor
+    vectors: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Drawn:
     """Vectors in the order in which they were drawn, the same on every rank.
 
@@ -49,7 +64,49 @@ class Drawn:
     vectors: Tensor
 
 
-def draw(passes: Sequence[Candidates], num: int, seed: int, step: Tensor) -> Drawn:
+def is_dead(unused_for: Tensor) -> Tensor:
+    """Whether uniform use would have given each entry 8 hits while it had none.
+
+    Args:
+        unused_for: Number of vectors quantized since each entry was used. (K,) int64
+
+    Returns:
+        (K,) bool
+    """
+    return unused_for >= DEAD_AFTER_HITS * len(unused_for)
+
+
+def replacements(
+    passes: Sequence[Candidates],
+    entries: Tensor,
+    average_counts: Tensor,
+    unused_for: Tensor,
+    words: tuple[int, Tensor],
+) -> Replacements:
+    """Pairs the entries that were unused for longest with vectors drawn by their error.
+
+    A dead entry that had been in use may only have been unlucky, so it stays where its place is
+    worth more than the new one: a vector that takes it saves its own error for, at best, the share
+    of uniform use.
+
+    Args:
+        passes: What this rank saw since the last commit; every rank has as many.
+        entries: The codebook. (K, D)
+        average_counts: Running average of the use of each entry. (K,)
+        unused_for: Number of vectors quantized since each entry was used. (K,) int64
+        words: Seed and step, on which the draws depend.
+    """
+    size = len(entries)
+    drawn = draw(passes, min(MAX_DRAWN, size), words)
+    longest = unused_for * size - torch.arange(size, device=entries.device)
+    rows = longest.topk(len(drawn.chances)).indices  # no ties, so that all ranks choose alike
+    dead = is_dead(unused_for)
+    costs = costs_of_removal(entries, rows, dead, average_counts)
+    accepted = dead[rows] & (drawn.chances > -torch.inf) & (costs <= drawn.errors)
+    return Replacements(rows, accepted, drawn.vectors.to(entries.dtype))
+
+
+def draw(passes: Sequence[Candidates], num: int, words: tuple[int, Tensor]) -> Drawn:
     """Draws vectors of all ranks without replacement, with probability proportional to error.
 
     The winners of a race in which the error is the rate: the largest log(u) / error, algorithm
@@ -60,25 +117,24 @@ def draw(passes: Sequence[Candidates], num: int, seed: int, step: Tensor) -> Dra
     Args:
         passes: What this rank saw since the last commit; every rank has as many.
         num: Number of draws M.
-        seed: What all draws of the run depend on.
-        step: What those of this step depend on. () int64
+        words: Seed and step, on which the draws depend.
     """
     counts = distributed.all_gather(torch.stack([one.num_real for one in passes]))
     first_of_pass = counts.sum(0).cumsum(0) - counts.sum(0)
     firsts = first_of_pass + counts[: distributed.rank()].sum(0)
-    parts = [_race(one, num, seed, step, first) for one, first in zip(passes, firsts, strict=True)]
+    parts = [_race(one, num, words, first) for one, first in zip(passes, firsts, strict=True)]
     joined = distributed.all_gather(_best(torch.cat(parts), num)).flatten(0, 1)
     best = _best(joined, num)
     return Drawn(best[:, 0], best[:, 1], best[:, 2:])
 
 
-def _race(one: Candidates, num: int, seed: int, step: Tensor, first: Tensor) -> Tensor:
+def _race(one: Candidates, num: int, words: tuple[int, Tensor], first: Tensor) -> Tensor:
     """The winners of one pass as rows of chance, error and vector. (M, 2 + D) float64"""
     if one.real is None:
         index = torch.arange(len(one.errors), device=one.errors.device)
     else:
         index = one.real.cumsum(0) - 1
-    chances = random.uniform(seed, step, index + first).log_().div_(one.errors)
+    chances = random.uniform(*words, index + first).log_().div_(one.errors)
     if one.real is not None:
         chances.masked_fill_(~one.real, -torch.inf)
     best = chances.topk(min(num, len(chances)))
