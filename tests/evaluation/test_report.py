@@ -91,7 +91,7 @@ def test_every_figure_is_shown_with_the_number_of_images_and_vectors(
     tmp_path: Path, evaluation: Evaluation
 ):
     page = Page(write_report(tmp_path, evaluation, title="t").read_text(encoding="utf-8"))
-    assert "23 images of the evaluation split" in page.text
+    assert "23 images (evaluation split)" in page.text
     assert "over 690 vectors" in page.text  # 23 x (6 + 24)
     for counted in ("138", "552"):
         assert f"Vectors counted{counted}" in page.text

@@ -97,9 +97,9 @@ def test_the_schema_says_what_the_tokens_are(tmp_path: Path):
 
 
 def test_encoding_twice_gives_the_same_bytes(tmp_path: Path):
-    model = tokenizer()
-    for name in ("a", "b"):
-        encode_dataset(model, images(), tmp_path / name, batch_size=4, shard_size=10)
+    model, examples = tokenizer(), images()
+    for name in ("a", "b"):  # from two states of torch's own generator
+        encode_dataset(model, examples, tmp_path / name, batch_size=4, shard_size=10)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 

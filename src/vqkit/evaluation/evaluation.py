@@ -4,18 +4,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from rich.progress import Progress
 
 from vqkit.autoencoder import VQVAE
 from vqkit.codes import LevelSpec
 from vqkit.data import Batch, Examples, collate, in_order
-from vqkit.distributed import is_main, rank, world_size
+from vqkit.distributed import rank, world_size
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter
 from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
 from vqkit.evaluation.likelihood import Likelihood
 from vqkit.modalities.image.metrics import ImageMetrics
 from vqkit.nn.evaluating import evaluating
 from vqkit.priors import Conditioning, Prior
+from vqkit.tokens.progress import advancing
 from vqkit.tokens.sizes import by_size
 
 
@@ -43,7 +43,7 @@ def evaluate(
     model: VQVAE,
     examples: Examples,
     *,
-    split: str = "evaluation",
+    split: str = "evaluation split",
     prior: Prior | None = None,
     batch_size: int = 64,
     device: torch.device | str | None = None,
@@ -81,12 +81,11 @@ def evaluate(
     totals = Totals(model, prior, place)
     first, last = (len(examples) * r // world_size() for r in (rank(), rank() + 1))
     batches = in_order(examples, batch_size, indices=range(first, last), num_workers=num_workers)
-    with evaluating(model), Progress(disable=not (progress and is_main())) as bar:
-        task = bar.add_task("evaluating", total=last - first)
+    with evaluating(model), advancing("evaluating", last - first, show=progress) as advance:
         for batch in batches:
             for part in by_size(batch):
                 totals.add(part.to(place))
-            bar.advance(task, len(batch))
+            advance(len(batch))
         found = totals.evaluation(examples, num_shown, num_entries)
     return replace(found, metrics={"split": split, **found.metrics})
 

@@ -19,11 +19,12 @@ def header(title: str, evaluation: Evaluation) -> str:
     metrics = evaluation.metrics
     codes = " + ".join(grid_of(spec) for spec in evaluation.specs)
     lead = (
-        f"{metrics['num_items']:,} images of the {metrics['split']} split, "
-        f"{times(metrics['item_shape'][1:])} pixels each, turned into {codes} codes and back."
+        f"{metrics['num_items']:,} images ({metrics['split']}) of "
+        f"{times(metrics['item_shape'][1:])} pixels, each turned into {codes} codes and back."
     )
+    kind = "prior" if "code_bits_prior" in metrics else "tokenizer"
     return (
-        f'<header><p class="eyebrow">vqkit · tokenizer report</p><h1>{escape(title)}</h1>'
+        f'<header><p class="eyebrow">vqkit · {kind} report</p><h1>{escape(title)}</h1>'
         f'<p class="lead">{escape(lead)}</p></header>{tiles(evaluation)}'
     )
 
@@ -53,6 +54,10 @@ def tiles(evaluation: Evaluation) -> str:
         pixels = 8 * product(metrics["item_shape"])
         note = f"per image; {number(pixels / size, 2)} times less than 8-bit pixels"
         parts.append(tile("Codes", number(size), "bits", note))
+    if "nats_per_token_prior" in metrics:
+        note = f"{number(metrics['nats_per_token_uniform'])} under the uniform prior"
+        value = number(metrics["nats_per_token_prior"])
+        parts.append(tile("Codes under the prior", value, "nats per token", note))
     parts.append(bits_tile(metrics))
     return f'<dl class="tiles">{"".join(parts)}</dl>'
 

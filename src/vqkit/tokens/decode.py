@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from rich.progress import Progress
 from torch import Tensor
 
 from vqkit.codes import Codes
@@ -14,6 +13,7 @@ from vqkit.modalities.image.pictures import save_png, to_uint8
 from vqkit.storage import FORMAT_VERSION, read_json, write_json
 from vqkit.tokens.encode import device_of, fill
 from vqkit.tokens.names import image_names
+from vqkit.tokens.progress import advancing
 from vqkit.tokens.token_set import TokenSet
 
 if TYPE_CHECKING:
@@ -56,12 +56,13 @@ def decode_dataset(
     barrier()
     names = list(image_names(tokens.id(i) for i in range(len(tokens))))
     starts = range(0, len(tokens), batch_size)[rank() :: world_size()]
-    with Progress(disable=not (progress and is_main())) as bar:
-        for start in bar.track(starts, description="decoding"):
-            items = range(start, min(start + batch_size, len(tokens)))
+    batches = [range(start, min(start + batch_size, len(tokens))) for start in starts]
+    with advancing("decoding", sum(map(len, batches)), show=progress) as advance:
+        for items in batches:
             if not all((folder / names[i]).exists() for i in items):
                 images = decode_items(model, tokens, items, batch_size)
                 save_missing(folder, [names[i] for i in items], images)
+            advance(len(items))
     barrier()
     if is_main():  # what killed runs left behind
         for part in folder.rglob(".*.png.*.part"):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from rich.progress import Progress
 from torch import Tensor
 
 from vqkit.codes import LevelSpec
@@ -13,6 +12,7 @@ from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Examples
 from vqkit.data.loader import in_order
 from vqkit.distributed import barrier, is_main, rank, world_size
+from vqkit.tokens.progress import advancing
 from vqkit.tokens.rows import Row, rows
 from vqkit.tokens.shards import PATTERN, Header, read_header, write_shard
 from vqkit.tokens.sizes import by_size
@@ -58,15 +58,15 @@ def encode_dataset(
     # By number, not by place among the missing: ranks may look while others already write.
     missing = missing_shards(folder, header)
     mine = [shard for shard in missing if shard.shard % world_size() == rank()]
-    with Progress(disable=not (progress and is_main())) as bar:
-        task = bar.add_task("encoding", total=sum(len(shard.items) for shard in mine))
+    total = sum(len(shard.items) for shard in mine)
+    with advancing("encoding", total, show=progress) as advance:
         for shard in mine:
             items: list[Row] = []
             for batch in in_order(
                 examples, batch_size, indices=shard.items, num_workers=num_workers
             ):
                 items += encode_batch(model, examples, batch, batch_size)
-                bar.advance(task, len(batch))
+                advance(len(batch))
             write_shard(folder / shard.name, shard, items)
     barrier()
     if is_main():  # what killed runs left behind
