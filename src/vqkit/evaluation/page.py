@@ -7,10 +7,11 @@ from html import escape
 from torch import Tensor
 
 from vqkit.evaluation.style import STYLE
-from vqkit.modalities.image.pictures import png_bytes
+from vqkit.modalities.image.pictures import png_bytes, shrink
 
-TIMES = "\N{MULTIPLICATION SIGN}"
+TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 CRISP_BELOW = 128  # pixels: smaller images are enlarged without smoothing
+LARGEST = 256  # pixels of an image in the page
 
 
 def page(title: str, body: Iterable[str]) -> str:
@@ -52,13 +53,14 @@ def tile(name: str, value: str, unit: str = "", note: str = "") -> str:
 
 
 def picture(image: Tensor, alt: str, *, title: str = "") -> str:
-    """An image inside the page; a small one keeps its pixels visible.
+    """An image inside the page; a small one keeps its pixels visible, a large one is made smaller.
 
     Args:
         image: Grey or RGB levels. (C, H, W) uint8
         alt: What it shows, plain text.
         title: What is said when it is pointed at, plain text.
     """
+    image = shrink(image, LARGEST)
     data = base64.b64encode(png_bytes(image)).decode()
     height, width = image.shape[1:]
     crisp = ' class="px"' if max(height, width) < CRISP_BELOW else ""
@@ -102,4 +104,4 @@ def number(value: float, digits: int = 3) -> str:
 
 def times(lengths: Sequence[int]) -> str:
     """Lengths of axes with multiplication signs between."""
-    return f" {TIMES} ".join(map(str, lengths)) or "1"
+    return TIMES.join(map(str, lengths)) or "1"

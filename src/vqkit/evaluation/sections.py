@@ -1,5 +1,6 @@
 """The sections of a report about images and codebooks."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -9,7 +10,7 @@ from vqkit.evaluation.charts import usage_chart
 from vqkit.evaluation.codebook import CodebookStats
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.gallery import Atlas, Shown
-from vqkit.evaluation.page import number, picture, section, table, tile, times
+from vqkit.evaluation.page import CRISP_BELOW, number, picture, section, table, tile, times
 
 FEW = 8  # vectors per entry below which an entry may seem dead by chance
 
@@ -48,16 +49,20 @@ def tiles(evaluation: Evaluation) -> str:
         parts.append(tile("MSE / variance", number(share), "", note))
     if "ssim" in metrics:
         parts.append(tile("SSIM", number(metrics["ssim"]), "", "1 is a perfect copy"))
-    parts += codebook_tiles([book for level in evaluation.stats for book in level])
-    if "code_bits_uniform" in metrics:
-        size = metrics["code_bits_uniform"]
-        pixels = 8 * product(metrics["item_shape"])
+    books = [book for level in evaluation.stats for book in level]
+    parts += codebook_tiles(books)
+    size = metrics.get("code_bits_uniform")
+    if size:
+        pixels = 8 * math.prod(metrics["item_shape"])
         note = f"per image; {number(pixels / size, 2)} times less than 8-bit pixels"
         parts.append(tile("Codes", number(size), "bits", note))
     if "nats_per_token_prior" in metrics:
         note = f"{number(metrics['nats_per_token_uniform'])} under the uniform prior"
         value = number(metrics["nats_per_token_prior"])
-        parts.append(tile("Codes under the prior", value, "nats per token", note))
+        parts.append(tile("Codes under the prior", value, "nats/token", note))
+    else:
+        worst = max(book.kl_to_uniform_nats for book in books)
+        parts.append(tile("KL to uniform use", number(worst), "nats", "0 is even use"))
     parts.append(bits_tile(metrics))
     return f'<dl class="tiles">{"".join(parts)}</dl>'
 
@@ -72,7 +77,6 @@ def codebook_tiles(books: Sequence[CodebookStats]) -> list[str]:
     return [
         tile("Entries used", f"{used:,}", f"of {size:,}", f"over {vectors:,} vectors"),
         tile("Perplexity", number(worst.perplexity), f"of {worst.size:,}", even),
-        tile("KL to uniform use", number(worst.kl_to_uniform_nats), "nats", "0 is even use"),
     ]
 
 
@@ -86,14 +90,6 @@ def bits_tile(metrics: dict[str, Any]) -> str:
             note = f"{decoder} for pixels + {codes} for codes, {which} prior"
             return tile("Lossless copy", number(metrics[f"bits_per_dim_{part}"]), "bits/dim", note)
     return ""
-
-
-def product(lengths: Sequence[int]) -> int:
-    """The number of values of a shape."""
-    total = 1
-    for length in lengths:
-        total *= length
-    return total
 
 
 def images(shown: Shown | None) -> str:
@@ -116,7 +112,10 @@ def images(shown: Shown | None) -> str:
             "alone. Each square of the map is one code; equal codes have equal colours, similar "
             "codes similar ones."
         )
-    return section("Images and their codes", lead, f'<div class="triples">{"".join(cards)}</div>')
+    large = " large" if max(shown.originals.shape[-2:]) >= CRISP_BELOW else ""
+    return section(
+        "Images and their codes", lead, f'<div class="triples{large}">{"".join(cards)}</div>'
+    )
 
 
 def codebook(name: str, stats: CodebookStats, atlas: Atlas | None) -> str:

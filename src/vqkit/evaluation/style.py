@@ -51,6 +51,7 @@ section { margin-top: 64px; }
 .tiles .note { font-size: 14px; line-height: 1.4; color: var(--soft); margin-top: 2px; }
 .triples { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr));
   gap: 22px 26px; }
+.triples.large { grid-template-columns: repeat(auto-fill, minmax(min(480px, 100%), 1fr)); }
 .triples figure { margin: 0; }
 .triples .row { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; gap: 6px; }
 .triples figcaption { font-size: 14px; color: var(--soft); margin-top: 5px; }
@@ -92,7 +93,7 @@ footer { margin-top: 72px; padding-top: 18px; border-top: 1px solid var(--rule);
   .two { grid-template-columns: 1fr; gap: 20px; }
   .tiles > div { flex-basis: 40%; padding: 14px 14px 13px; }
   .tiles .value { font-size: 27px; }
-  .triples { grid-template-columns: 1fr; }
+  .triples, .triples.large { grid-template-columns: 1fr; }
   .atlas { grid-template-columns: repeat(auto-fill, minmax(32px, 1fr)); gap: 3px; }
 }
 @media print { body { background: #fff; } section { break-inside: avoid; } }

@@ -13,6 +13,7 @@ from vqkit.modalities.image.pictures import (
     enlarge,
     png_bytes,
     save_png,
+    shrink,
     to_uint8,
 )
 
@@ -43,6 +44,15 @@ def test_small_images_grow_by_whole_pixels():
     assert torch.equal(large[:, ::3, ::3], image)
     assert torch.equal(large, large[:, ::3, ::3].repeat_interleave(3, 1).repeat_interleave(3, 2))
     assert torch.equal(enlarge(image, 2), image)
+
+
+def test_large_images_become_the_means_of_their_pixels():
+    image = torch.randint(256, (3, 64, 32), dtype=torch.uint8)
+    small = shrink(image, 16)
+    expected = image.float().unflatten(2, (8, 4)).unflatten(1, (16, 4)).mean((2, 4))
+    assert small.shape == (3, 16, 8)
+    assert (small - expected).abs().max() <= 0.5
+    assert shrink(image, 64) is image
 
 
 def test_a_contact_sheet_holds_every_image_in_order():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -75,6 +76,24 @@ def enlarge(images: Tensor, side: int) -> Tensor:
     """
     scale = max(1, round(side / max(images.shape[-2:])))
     return images.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
+
+
+def shrink(image: Tensor, side: int) -> Tensor:
+    """An image no longer than ``side`` pixels in height and width, by the means of its pixels.
+
+    Args:
+        image: Grey levels. (C, H, W) uint8
+        side: Largest length, in pixels.
+
+    Returns:
+        The same image, or a smaller one of the same proportions. (C, h, w) uint8
+    """
+    height, width = image.shape[1:]
+    if max(height, width) <= side:
+        return image
+    scale = side / max(height, width)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return F.adaptive_avg_pool2d(image.float(), size).round().to(torch.uint8)
 
 
 def contact_sheet(
