@@ -122,8 +122,9 @@ class Codebook(nn.Module):
         Raises:
             ValueError: If there are no vectors, or one is not finite.
         """
-        self.seed.copy_(distributed.all_gather(self.seed.new_tensor(int(seed)))[0])
-        start = kmeans(z.to(self.entries.dtype), self.size, seed=int(self.seed))
+        first_seed = distributed.all_gather(self.seed.new_tensor(int(seed)))[0]
+        start = kmeans(z.to(self.entries.dtype), self.size, seed=int(first_seed))
+        self.seed.copy_(first_seed)
         # Equal vectors may still give other bits on another device: the first rank's count.
         self.entries.copy_(distributed.all_gather(start.entries)[0])
         counts = distributed.all_gather(start.counts)[0].to(self.entries.dtype)

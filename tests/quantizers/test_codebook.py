@@ -1,0 +1,124 @@
+"""What must hold for the table of entries."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vqkit.quantizers import Codebook, EMAVectorQuantizer, VectorQuantizer
+from vqkit.quantizers.codebook import MAX_PASSES
+
+
+def test_collect_moves_nothing():
+    codebook = Codebook(8, 4)
+    before = codebook.entries.clone()
+    codebook.collect(torch.randn(100, 4), torch.randint(0, 8, (100,)))
+    assert torch.equal(codebook.entries, before)
+
+
+def test_the_first_commit_moves_an_entry_onto_the_mean_of_its_vectors():
+    codebook = Codebook(2, 4)
+    z = torch.randn(10, 4)
+    codebook.collect(z, torch.ones(10, dtype=torch.int64))
+    codebook.commit(decay=0.99)
+    assert_close(codebook.entries[1], z.mean(0))
+
+
+def test_a_commit_without_a_decay_follows_the_use_and_moves_no_entry():
+    codebook = Codebook(2, 4)
+    before = codebook.entries.clone()
+    codebook.collect(torch.randn(10, 4), torch.ones(10, dtype=torch.int64))
+    codebook.commit(decay=None)
+    assert torch.equal(codebook.entries, before)
+    assert codebook.unused_for.tolist() == [10, 0]
+    assert codebook.average_counts[1] > 0 == codebook.average_counts[0]
+    assert codebook.step == 1
+
+
+def test_pending_counts_stay_exact_beyond_the_integers_of_float32():
+    codebook = Codebook(2, 1)
+    codebook.pending_counts += 2**24
+    codebook.collect(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))
+    assert codebook.pending_counts.tolist() == [2**24 + 1, 2**24]
+
+
+def test_the_time_without_use_is_an_exact_number_of_vectors_however_long():
+    codebook = Codebook(2, 1)
+    codebook.unused_for += torch.tensor([2**40 + 1, 0])
+    codebook.collect(torch.zeros(3, 1), torch.ones(3, dtype=torch.int64))
+    codebook.commit(decay=0.99)
+    assert codebook.unused_for.tolist() == [2**40 + 4, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_never_touches_entries_or_statistics(dtype: torch.dtype):
+    codebook = Codebook(8, 4)
+    before = {name: value.clone() for name, value in codebook.state_dict().items()}
+    torch.nn.Sequential(codebook).to(dtype)
+    assert codebook.pending_sums.dtype == torch.float32
+    assert_close(codebook.state_dict(), before, rtol=0, atol=0)
+
+
+def test_given_entries_are_not_replaced_by_a_start_from_data():
+    entries = torch.randn(8, 4)
+    for codebook in (Codebook.from_entries(entries), Codebook(8, 4)):
+        codebook.load_state_dict({"entries": entries}, strict=False)
+        layer = VectorQuantizer(4, 8, codebook=codebook)
+        layer(torch.randn(100, 4))
+        assert torch.equal(layer.codebook.entries, entries)
+
+
+def test_loading_a_fresh_state_makes_the_codebook_fresh_again():
+    codebook = Codebook(8, 4)
+    fresh = {name: value.clone() for name, value in codebook.state_dict().items()}
+    codebook.initialize(torch.randn(100, 4), seed=3)
+    codebook.load_state_dict(fresh)
+    assert not codebook.is_initialized
+    assert codebook.random_seed == fresh["seed"]
+
+
+def test_one_codebook_is_not_moved_by_both_gradients_and_averages():
+    gradients, averages = VectorQuantizer(4, 8), EMAVectorQuantizer(4, 8)
+    with pytest.raises(ValueError, match="moved by averages already and gradients would"):
+        VectorQuantizer(4, 8, codebook=averages.codebook)
+    with pytest.raises(ValueError, match="moved by gradients already and averages would"):
+        EMAVectorQuantizer(4, 8, codebook=gradients.codebook)
+    assert gradients.codebook.entries.requires_grad
+    assert not averages.codebook.entries.requires_grad
+
+
+def test_a_forgotten_commit_is_an_error_and_not_a_leak():
+    layer = EMAVectorQuantizer(2, 4, commit_in_forward=False)
+    z_e = torch.randn(1, 2)
+    for _ in range(MAX_PASSES):
+        layer(z_e)
+    with pytest.raises(RuntimeError, match="call commit"):
+        layer(z_e)
+
+
+@pytest.mark.parametrize(("size", "dim"), [(1, 4), (0, 4), (4, 0)])
+def test_sizes_that_make_no_codebook_are_refused(size: int, dim: int):
+    with pytest.raises(ValueError, match=f"codebook is {size} x {dim}"):
+        Codebook(size, dim)
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_training_step_needs_memory_for_vectors_and_entries_not_their_product(dead: bool):
+    """The largest tensor, and the sum of all: N = 20,000, K = 2,000, N K = 40 M."""
+
+    class Largest(TorchDispatchMode):
+        numel = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, list | tuple) else [out]:
+                self.numel = max(self.numel, tensor.numel() if torch.is_tensor(tensor) else 0)
+            return out
+
+    layer = EMAVectorQuantizer(4, 2000, codebook=Codebook.from_entries(torch.randn(2000, 4)))
+    layer.codebook.unused_for += 10**6 * dead
+    z_e = torch.randn(20_000, 4, requires_grad=True)
+    with Largest() as largest:
+        out = layer(z_e)
+        (out.z_q.sum() + out.loss).backward()
+    assert largest.numel <= 2**20

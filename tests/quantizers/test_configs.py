@@ -1,0 +1,68 @@
+"""What must hold for the configs of quantizers."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from vqkit.quantizers import (
+    EMAConfig,
+    EMAVectorQuantizer,
+    Normalized,
+    NormalizedConfig,
+    QuantizerConfig,
+    VectorQuantizer,
+    VQConfig,
+)
+
+ADAPTER = TypeAdapter(QuantizerConfig)
+
+
+def test_every_key_reaches_the_layer():
+    keys = {"codebook_size": 7, "commitment": 0.5, "revive": False}
+    vq = ADAPTER.validate_python({"type": "vq", **keys}).build(dim=4)
+    ema = ADAPTER.validate_python({"type": "ema", "decay": 0.8, **keys}).build(dim=4)
+    assert isinstance(vq, VectorQuantizer)
+    assert isinstance(ema, EMAVectorQuantizer)
+    assert ema.decay == 0.8
+    for layer in (vq, ema):
+        assert (layer.dim, layer.codebook_sizes) == (4, (7,))
+        assert (layer.commitment, layer.revive) == (0.5, False)
+
+
+def test_the_normalized_may_be_any_other_itself_included():
+    inner = {"type": "normalized", "how": "l2", "quantizer": {"type": "vq", "codebook_size": 8}}
+    config = ADAPTER.validate_python({"type": "normalized", "quantizer": inner})
+    assert config.quantizer.quantizer == VQConfig(codebook_size=8)
+    layer = config.build(dim=4)
+    assert isinstance(layer, Normalized)
+    assert layer.codebook_sizes == (8,)
+    assert (layer.how, layer.quantizer.how) == ("layernorm", "l2")
+
+
+def test_a_config_survives_json():
+    for config in (VQConfig(), EMAConfig(decay=0.5), NormalizedConfig(quantizer=VQConfig())):
+        assert ADAPTER.validate_json(ADAPTER.dump_json(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("codebook_size", 1),
+        ("codebook_size", 0.5),
+        ("commitment", -0.1),
+        ("commitment", float("nan")),
+        ("decay", 1.0),
+        ("decay", -0.1),
+        ("codebok_size", 8),
+    ],
+)
+def test_nonsense_is_refused_and_named(key: str, value: float):
+    with pytest.raises(ValidationError, match=key):
+        ADAPTER.validate_python({"type": "ema", key: value})
+    with pytest.raises(ValidationError, match=rf"normalized\.quantizer\.ema\.{key}"):
+        ADAPTER.validate_python({"type": "normalized", "quantizer": {"type": "ema", key: value}})
+
+
+@pytest.mark.parametrize("config", [EMAConfig, NormalizedConfig, VQConfig])
+def test_every_key_has_its_help(config: type):
+    fields = config.__pydantic_fields__
+    assert all(field.description for name, field in fields.items() if name != "type")

@@ -1,0 +1,318 @@
+"""What must hold for every quantizer. A new quantizer is one more line in LEAVES."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from vqkit.means import Mean
+from vqkit.quantizers import (
+    EMAConfig,
+    NormalizedConfig,
+    Quantized,
+    Quantizer,
+    QuantizerConfig,
+    VQConfig,
+)
+
+DIM = 4
+LEAVES = {
+    "vq": VQConfig(codebook_size=32),
+    "ema": EMAConfig(codebook_size=32),
+}
+NORMALIZED = {
+    f"{how} {name}": NormalizedConfig(quantizer=leaf, how=how)
+    for name, leaf in LEAVES.items()
+    for how in ("layernorm", "l2")
+}
+CASES = LEAVES | NORMALIZED
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def config(request: pytest.FixtureRequest) -> QuantizerConfig:
+    torch.manual_seed(0)
+    return request.param
+
+
+@pytest.fixture
+def fresh(config: QuantizerConfig) -> Quantizer:
+    return config.build(DIM)
+
+
+@pytest.fixture
+def quantizer(fresh: Quantizer) -> Quantizer:
+    fresh.initialize(torch.randn(500, DIM), seed=0)
+    return fresh
+
+
+def padded_batch() -> tuple[Tensor, Tensor]:
+    """Vectors (6, 5, DIM) and a mask (6, 5); what is masked is not even a number."""
+    mask = torch.rand(6, 5) > 0.4
+    return torch.randn(6, 5, DIM).masked_fill(~mask.unsqueeze(-1), torch.nan), mask
+
+
+def train_step(
+    quantizer: Quantizer, z_e: Tensor, mask: Tensor | None = None
+) -> tuple[Quantized, Tensor]:
+    """The output and the gradient of z_e, where the decoder asks for a larger z_q."""
+    z_e = z_e.clone().requires_grad_()
+    out = quantizer(z_e, mask)
+    (out.loss - (out.z_q * torch.arange(DIM)).sum()).backward()
+    assert z_e.grad is not None
+    return out, z_e.grad
+
+
+def totals_and_counts(terms: dict[str, Mean]) -> dict[str, tuple[Tensor, Tensor]]:
+    return {name: (mean.total, mean.count) for name, mean in terms.items()}
+
+
+def gradients(quantizer: Quantizer) -> dict[str, Tensor | None]:
+    return {name: parameter.grad for name, parameter in quantizer.named_parameters()}
+
+
+@pytest.mark.parametrize("batch", [(), (7,), (2, 3, 5)])
+def test_the_last_axis_is_quantized_and_the_rest_is_batch(quantizer: Quantizer, batch: tuple):
+    out = quantizer(torch.randn(*batch, DIM))
+    assert out.z_q.shape == (*batch, DIM)
+    assert out.indices.shape == (*batch, len(quantizer.codebook_sizes))
+    assert out.indices.dtype == torch.int64
+    assert out.loss.shape == ()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("training", [True, False])
+def test_z_q_is_exactly_what_the_indices_decode_to(
+    quantizer: Quantizer, dtype: torch.dtype, training: bool
+):
+    as_used = copy.deepcopy(quantizer)  # training may move the entries once they were used
+    z_e, mask = padded_batch()
+    out = quantizer.train(training)(z_e.to(dtype).requires_grad_(), mask)
+    assert out.z_q.dtype == torch.float32
+    assert torch.equal(as_used.decode(out.indices), out.z_q)
+
+
+def test_a_fresh_quantizer_starts_from_its_first_batch_and_decodes_it_exactly(fresh: Quantizer):
+    fresh.commit_in_forward = False
+    out = fresh(torch.randn(200, DIM))
+    assert torch.equal(fresh.decode(out.indices), out.z_q)
+    assert len(out.indices.unique()) == 32
+
+
+def test_indices_stay_inside_their_codebook(quantizer: Quantizer):
+    indices = quantizer.encode(100 * torch.randn(1000, DIM))
+    assert (indices >= 0).all()
+    assert (indices < torch.tensor(quantizer.codebook_sizes)).all()
+
+
+def test_encode_equals_forward_in_evaluation(quantizer: Quantizer):
+    z_e, mask = padded_batch()
+    assert torch.equal(quantizer.eval()(z_e, mask).indices, quantizer.encode(z_e, mask))
+
+
+def test_encode_is_the_same_each_time_and_in_training(quantizer: Quantizer):
+    z_e, mask = padded_batch()
+    first = quantizer.train().encode(z_e, mask)
+    assert torch.equal(quantizer.encode(z_e, mask), first)
+    assert torch.equal(quantizer.eval().encode(z_e, mask), first)
+
+
+def test_evaluation_changes_no_state(quantizer: Quantizer):
+    before = copy.deepcopy(quantizer.state_dict())
+    quantizer.eval()(torch.randn(100, DIM))
+    quantizer.encode(torch.randn(100, DIM))
+    quantizer.commit()
+    assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_evaluation_does_not_start_a_fresh_codebook(fresh: Quantizer):
+    before = copy.deepcopy(fresh.state_dict())
+    fresh.eval()(torch.randn(100, DIM))
+    assert_close(fresh.state_dict(), before, rtol=0, atol=0)
+
+
+def test_every_vector_gets_a_finite_gradient(quantizer: Quantizer):
+    z_e = torch.cat([torch.zeros(1, DIM), torch.randn(100, DIM), 1e4 * torch.randn(1, DIM)])
+    _, gradient = train_step(quantizer, z_e)
+    assert gradient.isfinite().all()
+    assert (gradient != 0).any(-1).all()
+    assert gradient.norm(dim=-1).amax() < 1e4
+
+
+def test_a_masked_batch_equals_its_packed_batch(fresh: Quantizer):
+    """Start, value, losses, gradients and statistics, over steps that revive entries."""
+    twin = copy.deepcopy(fresh)
+    for _ in range(20):
+        z_e, mask = padded_batch()
+        masked, masked_gradient = train_step(fresh, z_e, mask)
+        packed, packed_gradient = train_step(twin, z_e[mask])
+        assert torch.equal(masked.indices[mask], packed.indices)
+        assert torch.equal(masked.z_q[mask], packed.z_q)
+        assert_close(masked.loss, packed.loss)
+        assert_close(totals_and_counts(masked.terms), totals_and_counts(packed.terms))
+        assert_close(masked_gradient[mask], packed_gradient)
+        assert_close(gradients(fresh), gradients(twin))
+        assert_close(fresh.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def test_masked_positions_get_index_zero_and_no_gradient(quantizer: Quantizer):
+    z_e, mask = padded_batch()
+    out, gradient = train_step(quantizer, z_e, mask)
+    assert (out.indices[~mask] == 0).all()
+    assert (gradient[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 5)], ids=["empty", "all masked"])
+@pytest.mark.parametrize("started", [False, True])
+def test_a_batch_without_real_vectors_costs_and_changes_nothing(
+    fresh: Quantizer, shape: tuple, started: bool
+):
+    quantizer = fresh
+    if started:
+        quantizer(torch.randn(100, DIM))
+    before = copy.deepcopy(quantizer.state_dict())
+    out, gradient = train_step(quantizer, torch.randn(*shape, DIM), torch.zeros(shape).bool())
+    assert out.loss == 0
+    assert all(mean.count == 0 and mean.value == 0 for mean in out.terms.values())
+    assert (gradient == 0).all()
+    assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_commit_with_nothing_pending_changes_nothing(quantizer: Quantizer):
+    quantizer(torch.randn(100, DIM))
+    before = copy.deepcopy(quantizer.state_dict())
+    quantizer.commit()
+    assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_losses_do_not_change_when_the_batch_is_repeated(quantizer: Quantizer):
+    z_e = torch.randn(50, DIM)
+    once, twice = copy.deepcopy(quantizer)(z_e), quantizer(z_e.repeat(2, 1))
+    assert_close(once.loss, twice.loss)
+    for name, mean in once.terms.items():
+        assert_close(mean.value, twice.terms[name].value)
+
+
+def test_the_objectives_of_a_split_batch_add_up_to_the_whole_batchs(quantizer: Quantizer):
+    quantizer.commit_in_forward = False
+    z_e, mask = torch.randn(60, DIM), torch.rand(60) > 0.5
+    whole = quantizer(z_e, mask)
+    parts = [quantizer(z_e[:10], mask[:10]), quantizer(z_e[10:], mask[10:])]
+    assert_close((parts[0].objective + parts[1].objective).value, whole.loss)
+    for name, mean in whole.terms.items():
+        assert_close((parts[0].terms[name] + parts[1].terms[name]).value, mean.value)
+
+
+def test_nothing_moves_before_the_commit_and_then_once(quantizer: Quantizer):
+    """However many forward passes a step has, they move the entries as one batch does."""
+    whole = copy.deepcopy(quantizer)
+    quantizer.commit_in_forward = False
+    for batch in 3 * torch.randn(30, 100, DIM):
+        before = copy.deepcopy(quantizer.state_dict())
+        quantizer(batch[:30])
+        quantizer(batch[30:])
+        assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
+        quantizer.commit()
+        whole(batch)
+        assert_close(quantizer.state_dict(), whole.state_dict(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_reloaded_quantizer_continues_bit_for_bit(config: QuantizerConfig, fresh: Quantizer):
+    """The start, the averages, the usage, the seed and the step are all in the state."""
+    for batch in 3 * torch.randn(10, 40, DIM):
+        fresh(batch)
+    reloaded = config.build(DIM)
+    reloaded.load_state_dict(copy.deepcopy(fresh.state_dict()))
+    for batch in 3 * torch.randn(10, 40, DIM):
+        assert torch.equal(fresh(batch).z_q, reloaded(batch).z_q)
+        assert_close(fresh.state_dict(), reloaded.state_dict(), rtol=0, atol=0)
+
+
+def test_a_deep_copy_goes_its_own_way(quantizer: Quantizer):
+    quantizer.commit_in_forward = False
+    quantizer(torch.randn(40, DIM))
+    before = copy.deepcopy(quantizer.state_dict())
+    twin = copy.deepcopy(quantizer)
+    twin.commit()
+    twin(torch.randn(40, DIM))
+    assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
+    quantizer.commit()
+    with pytest.raises(AssertionError):
+        assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_the_engine_starts_every_codebook_and_sets_its_seed(fresh: Quantizer):
+    z_e = torch.randn(500, DIM)
+    twin = copy.deepcopy(fresh)
+    fresh.initialize(z_e, seed=7)
+    twin.initialize(z_e, seed=7)
+    assert_close(fresh.state_dict(), twin.state_dict(), rtol=0, atol=0)
+    for codebook in fresh.codebooks():
+        assert codebook.is_initialized
+        assert codebook.seed == 7
+        assert len(codebook.entries.unique(dim=0)) == codebook.size
+
+
+@pytest.mark.parametrize("num", [1, 5, 31])
+def test_fewer_vectors_than_entries_still_start_a_codebook(fresh: Quantizer, num: int):
+    z_e = torch.randn(num, DIM)
+    out = fresh(z_e)
+    assert out.loss < 1e-6  # every vector is an entry
+    for batch in torch.randn(5, 40, DIM):
+        out = fresh(batch)
+        assert out.z_q.isfinite().all()
+    (codebook,) = fresh.codebooks()
+    assert codebook.entries.isfinite().all()
+
+
+def test_a_start_from_numbers_that_are_none_is_refused(fresh: Quantizer):
+    z_e = torch.randn(100, DIM)
+    z_e[3, 1] = torch.inf
+    before = copy.deepcopy(fresh.state_dict())
+    with pytest.raises(ValueError, match="not finite"):
+        fresh(z_e)
+    assert_close(fresh.state_dict(), before, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="give at least one"):
+        fresh.initialize(torch.zeros(0, DIM), seed=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_of_half_precision_quantizes_as_before(quantizer: Quantizer, dtype: torch.dtype):
+    z_e = torch.randn(200, DIM).to(dtype)
+    twin = copy.deepcopy(quantizer).to(dtype)
+    before, after = quantizer(z_e), twin(z_e)
+    assert torch.equal(before.indices, after.indices)
+    assert torch.equal(before.z_q, after.z_q)
+    assert_close(quantizer.state_dict(), twin.state_dict(), rtol=0, atol=0)
+
+
+def test_a_model_of_double_precision_is_double_throughout(quantizer: Quantizer):
+    quantizer.double()
+    out, gradient = train_step(quantizer, torch.randn(200, DIM, dtype=torch.float64))
+    assert out.z_q.dtype == out.loss.dtype == gradient.dtype == torch.float64
+    (codebook,) = quantizer.codebooks()
+    assert codebook.entries.dtype == codebook.average_sums.dtype == torch.float64
+    quantizer.float()
+    assert codebook.entries.dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_one_forward_pass_is_one_graph_when_compiled(quantizer: Quantizer):
+    compiled = torch.compile(copy.deepcopy(quantizer), backend="aot_eager", fullgraph=True)
+    for batch in torch.randn(2, 50, DIM):
+        out, gradient = train_step(quantizer, batch)
+        same, same_gradient = train_step(compiled, batch)
+        assert torch.equal(out.indices, same.indices)
+        assert torch.equal(out.z_q, same.z_q)
+        assert_close(gradient, same_gradient)
+
+
+def test_wrong_shapes_are_refused(quantizer: Quantizer):
+    z_e, mask = padded_batch()
+    with pytest.raises(ValueError, match="length 1"):
+        quantizer(z_e[..., :1])
+    with pytest.raises(ValueError, match="mask has shape"):
+        quantizer(z_e, mask[0])
+    with pytest.raises(ValueError, match="indices have shape"):
+        quantizer.decode(torch.zeros(5, DIM, dtype=torch.int64))

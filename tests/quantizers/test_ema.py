@@ -1,0 +1,119 @@
+"""What must hold for a codebook of running averages in particular."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from vqkit.quantizers import Codebook, EMAVectorQuantizer
+
+DECAY = 0.9
+
+
+def quantizer(
+    size: int = 8, *, commit_in_forward: bool = True, revive: bool = False
+) -> EMAVectorQuantizer:
+    """A layer whose entries are given: nothing is committed yet."""
+    torch.manual_seed(0)
+    return EMAVectorQuantizer(
+        4,
+        size,
+        decay=DECAY,
+        revive=revive,
+        commit_in_forward=commit_in_forward,
+        codebook=Codebook.from_entries(torch.randn(size, 4)),
+    )
+
+
+def test_an_entry_is_the_average_of_its_vectors_with_weights_that_decay_per_step():
+    layer = quantizer()
+    batches = torch.randn(5, 100, 4)
+    indices = torch.stack([layer(batch).indices.squeeze(-1) for batch in batches])
+    age = torch.arange(5).flip(0)
+    weights = (DECAY ** age.double()).unsqueeze(1).expand(5, 100)
+    for k, entry in enumerate(layer.codebook.entries):
+        mine = indices == k
+        expected = weights[mine] @ batches.double()[mine] / weights[mine].sum()
+        assert_close(entry.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_the_update_equals_the_papers_formula_in_float64_over_many_steps():
+    """Equations 6 to 8 of the paper, started from N = m = 0, which cancels in m / N."""
+    layer = quantizer().double()
+    counts = torch.zeros(8, dtype=torch.float64)
+    sums = torch.zeros(8, 4, dtype=torch.float64)
+    for batch in torch.randn(200, 50, 4, dtype=torch.float64):
+        chosen = torch.nn.functional.one_hot(layer(batch).indices.squeeze(-1), 8).double()
+        counts = DECAY * counts + (1 - DECAY) * chosen.sum(0)
+        sums = DECAY * sums + (1 - DECAY) * chosen.T @ batch
+        assert_close(layer.codebook.entries.data, sums / counts.unsqueeze(-1), rtol=0, atol=1e-12)
+        assert_close(layer.codebook.average_counts, counts, rtol=0, atol=1e-12)
+
+
+def test_an_entry_that_nobody_used_does_not_move():
+    layer = quantizer(size=64)
+    before = layer.codebook.entries.clone()
+    used = torch.cat([layer(torch.randn(5, 4) + 1).indices.unique() for _ in range(20)])
+    unused = torch.ones(64, dtype=torch.bool).index_fill(0, used, False)
+    assert 0 < unused.sum() < 64
+    assert torch.equal(layer.codebook.entries[unused], before[unused])
+
+
+def test_an_entry_stays_where_it_is_while_others_are_used():
+    layer = quantizer(size=2)
+    layer.codebook.collect(torch.randn(10, 4), torch.zeros(10, dtype=torch.int64))
+    layer.commit()
+    before = layer.codebook.entries[0].clone()
+    for _ in range(5000):  # long enough for its average count to vanish in float32
+        layer.codebook.collect(torch.randn(1, 4), torch.ones(1, dtype=torch.int64))
+        layer.commit()
+    assert torch.equal(layer.codebook.entries[0], before)
+
+
+def test_micro_batches_move_the_entries_once_and_as_one_batch():
+    whole, split = quantizer(), quantizer(commit_in_forward=False)
+    before = split.codebook.entries.clone()
+    for batch in torch.randn(3, 100, 4):
+        whole(batch)
+        split(batch[:30])
+        split(batch[30:])
+        assert torch.equal(split.codebook.entries, before)
+        split.commit()
+        assert_close(split.state_dict(), whole.state_dict())
+        before = split.codebook.entries.clone()
+
+
+def test_a_batch_collected_twice_moves_the_entries_as_once():
+    once, twice = quantizer(), quantizer(commit_in_forward=False)
+    for batch in torch.randn(3, 100, 4):
+        once(batch)
+        twice(batch)
+        twice(batch)  # as activation checkpointing does
+        twice.commit()
+    assert_close(twice.codebook.entries, once.codebook.entries)
+
+
+@pytest.mark.parametrize("revive", [False, True])
+def test_a_shared_codebook_moves_once_though_each_owner_commits(revive: bool):
+    first = quantizer(commit_in_forward=False, revive=revive)
+    second = EMAVectorQuantizer(4, 8, decay=DECAY, commit_in_forward=False, codebook=first.codebook)
+    for _ in range(3):
+        first(torch.randn(100, 4))
+        second(torch.randn(100, 4))
+        first.commit()
+        before = {name: state.clone() for name, state in first.state_dict().items()}
+        second.commit()
+        assert_close(first.state_dict(), before, rtol=0, atol=0)
+
+
+def test_no_gradient_reaches_the_entries():
+    layer = quantizer()
+    out = layer(torch.randn(10, 4, requires_grad=True))
+    (out.loss + out.z_q.sum()).backward()
+    assert layer.codebook.entries.grad is None
+    assert not any(parameter.requires_grad for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
+def test_a_decay_without_meaning_is_refused(decay: float):
+    with pytest.raises(ValueError, match="decay"):
+        EMAVectorQuantizer(4, 8, decay=decay)
