@@ -44,7 +44,7 @@ def main() -> None:
         test = open_images(config.data, folder=run).evaluation
         found = evaluate(VQVAE.from_pretrained(run), test, batch_size=250, num_entries=0)
         metrics, stats = found.metrics, found.stats[0][0]
-        error = metrics["reconstruction"]["mse_over_variance"]
+        error = metrics["mse_over_variance"]
         rows.append((error, stats.perplexity, stats.usage))
         print(
             f"seed {seed}: MSE / variance {error:.4f}, perplexity {stats.perplexity:.1f}, "
