@@ -132,11 +132,34 @@ def test_items_that_cannot_be_joined_are_one_line_too():
         list(in_order(examples, 2))
 
 
+def test_the_death_of_a_child_is_handled_as_before():
+    seen: list[int] = []
+    before = signal.signal(signal.SIGCHLD, lambda number, frame: seen.append(number))
+    try:
+        steps(1)
+        assert seen
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.slow
 def test_a_killed_worker_is_one_line_with_a_way_out():
     with pytest.raises(OSError, match=r"was killed .*num_workers") as caught:
         steps(2, examples=Deadly())
     assert "\n" not in str(caught.value)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32])
+def test_large_and_small_batches_come_through(dtype: torch.dtype):
+    items = [torch.arange(size).to(dtype) for size in (3, 5, 2**20 + 1, 2)]
+    (small,) = in_order(TensorExamples(items), 2, indices=[0, 1], num_workers=1)
+    (large,) = in_order(TensorExamples(items), 2, indices=[2, 3], num_workers=1)
+    for batch, first, second in ((small, 0, 1), (large, 2, 3)):
+        assert batch.mask is not None
+        assert torch.equal(batch.x[0][batch.mask[0]], items[first])
+        assert torch.equal(batch.x[1][batch.mask[1]], items[second])
+        assert batch.positions.tolist() == [first, second]
 
 
 def test_leaving_early_ends_the_workers():

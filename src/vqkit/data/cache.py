@@ -1,47 +1,52 @@
-"""Decoded items in memory, filled when first read and shared with forked workers."""
+"""Decoded items in memory, kept when first read and shared with forked workers."""
 
 import mmap
-from collections.abc import Sequence
-from itertools import accumulate
-from math import prod
 
 import numpy as np
 
 from vqkit.data.workers import CONTEXT
 
+AXES = 4  # most axes of an array that can be kept
+RESERVED = -1
+
 
 class SharedCache:
-    """Room for one uint8 array per item, in memory that forked processes share.
+    """uint8 arrays by number, in memory that forked processes share.
 
     A page takes memory once it is written. The memory has no name, so nothing is left behind and
-    the size of /dev/shm does not matter.
+    the size of /dev/shm does not matter. What is put when there is no more room is not kept.
 
     Args:
-        shapes: Shape of each item's array.
+        num_items: Numbers go from 0 to this, without it.
+        capacity: Bytes for all arrays together.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        self._shapes = shapes
-        self._starts = [0, *accumulate(prod(shape) for shape in shapes)]
-        self._bytes = np.frombuffer(mmap.mmap(-1, self._starts[-1] + len(shapes)), np.uint8)
-        self._filled = self._bytes[self._starts[-1] :]
-        # A flag must not be seen before the bytes that it speaks of: the lock orders them.
+    def __init__(self, num_items: int, capacity: int) -> None:
+        self._bytes = np.frombuffer(mmap.mmap(-1, max(1, capacity)), np.uint8)
+        width = 2 + AXES  # one more than where the array starts, its number of axes, its shape
+        table = np.frombuffer(mmap.mmap(-1, 8 * (1 + num_items * width)), np.int64)
+        self._used, self._table = table[:1], table[1:].reshape(num_items, width)
+        # A row must not be seen before the bytes that it speaks of: the lock orders them.
         self._lock = CONTEXT.Lock()
 
     def get(self, index: int) -> np.ndarray | None:
-        """The array of an item, not to be written to; None when it was never put."""
+        """The array of an item, not to be written to; None when it was not kept."""
         with self._lock:
-            filled = self._filled[index]
-        return self._place(index) if filled else None
+            place, axes, *shape = self._table[index].tolist()
+        return self._view(place - 1, shape[:axes]) if place > 0 else None
 
     def put(self, index: int, array: np.ndarray) -> None:
-        """Keeps the array of an item, unless it has another shape than was said."""
-        if array.shape != self._shapes[index]:
-            return
-        self._place(index)[...] = array
+        """Keeps the array of an item, unless it is there already or there is no room."""
+        row = self._table[index]
         with self._lock:
-            self._filled[index] = 1
+            start = int(self._used[0])
+            if row[0] or start + array.size > len(self._bytes):
+                return
+            self._used[0] += array.size
+            row[0] = RESERVED
+        self._view(start, array.shape)[...] = array
+        with self._lock:
+            row[:] = (start + 1, array.ndim, *array.shape, *[0] * (AXES - array.ndim))
 
-    def _place(self, index: int) -> np.ndarray:
-        flat = self._bytes[self._starts[index] : self._starts[index + 1]]
-        return flat.reshape(self._shapes[index])
+    def _view(self, start: int, shape: "list[int] | tuple[int, ...]") -> np.ndarray:
+        return np.ndarray(shape, np.uint8, self._bytes, start)  # pyright: ignore

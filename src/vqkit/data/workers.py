@@ -5,12 +5,16 @@ import contextlib
 import multiprocessing
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vqkit.data.batch import Batch
@@ -18,6 +22,7 @@ from vqkit.data.batch import Batch
 # Forked workers share what was read before; elsewhere system libraries do not survive a fork.
 CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 PREFETCH = 3  # batches that each worker holds ready
+SMALL = 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Workers:
             raise ValueError(f"num_workers is {num_workers}; give at least 0")
         self._dataset = dataset
         self._num_workers = num_workers
-        self._iterator: Iterator[Batch | Failure] | None = None
+        self._iterator: Iterator[Any] | None = None
 
     def read(self, numbers: range) -> Iterator[Batch]:
         """The batches with these numbers, in order; ends the workers with the last.
@@ -71,7 +76,7 @@ class Workers:
         finally:
             self.close()
 
-    def _start(self, numbers: range) -> Iterator[Batch | Failure]:
+    def _start(self, numbers: range) -> Iterator[Any]:
         with contextlib.suppress(Exception):  # read before the fork, shared after it
             self._dataset[numbers[0]]
         with warnings.catch_warnings():  # of many workers, and of forks beside torch's threads
@@ -81,19 +86,20 @@ class Workers:
                 batch_size=None,
                 sampler=numbers,
                 num_workers=min(self._num_workers, len(numbers)),
-                collate_fn=_unchanged,
-                worker_init_fn=_ignore_signals,
+                collate_fn=_pack,
+                worker_init_fn=_prepare_worker,
                 prefetch_factor=PREFETCH,
                 generator=torch.Generator(),  # or the global one would move on
                 multiprocessing_context=CONTEXT,
             )
-            return iter(loader)
+            with _kept_handler():
+                return iter(loader)
 
     def _next(self) -> Batch | Failure:
         if self._iterator is None:
             raise ValueError("the loader was closed; iterate over it again")
         try:
-            return next(self._iterator)
+            return _unpack(next(self._iterator))
         except RuntimeError as error:
             reason = str(error).partition(".")[0]
         # Raised outside: the first error would keep torch's iterator alive, and so the workers.
@@ -108,14 +114,53 @@ class Workers:
         atexit.unregister(self.close)
 
 
-def _unchanged(batch: Any) -> Any:
-    return batch
+@contextlib.contextmanager
+def _kept_handler() -> Iterator[None]:
+    """Undoes that torch raises the death of a worker wherever the program is at that moment.
+
+    It is seen within seconds in any case, by whoever waits for a batch.
+    """
+    if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+        yield  # torch does it nowhere else
+        return
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if handler is None else handler)
 
 
-def _ignore_signals(worker: int) -> None:
+def _pack(result: Any) -> Any:
+    """What a worker sends: small tensors as bytes, for which no shared memory must be set up."""
+    if isinstance(result, Failure):
+        return result
+    tensors = (result.x, result.mask, result.labels, result.positions)
+    return [t.numpy() if t is not None and _is_small(t) else t for t in tensors]
+
+
+def _is_small(tensor: Tensor) -> bool:
+    return tensor.nbytes <= SMALL and tensor.dtype != torch.bfloat16
+
+
+def _unpack(sent: Any) -> Batch | Failure:
+    if isinstance(sent, Failure):
+        return sent
+    return Batch(*(torch.from_numpy(t) if isinstance(t, np.ndarray) else t for t in sent))
+
+
+def _prepare_worker(worker: int) -> None:
     """Ctrl-C and SIGTERM reach all processes of a group; the one that trains ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.excepthook = _except_hung_up
+
+
+def _except_hung_up(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Shows an error, unless it is that the reader of a tensor was interrupted."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _checked(result: Batch | Failure) -> Batch:

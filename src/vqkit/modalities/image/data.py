@@ -51,7 +51,7 @@ class ImageDataConfig:
     strict: bool = False
     """Whether an unreadable image is an error; otherwise it is listed and left out."""
     cache_mb: Annotated[int, Field(ge=0)] = 1024
-    """Decoded images are kept in memory where all fit into so many MiB."""
+    """So many MiB of decoded images are kept in memory."""
 
     @property
     def framing(self) -> Framing:
@@ -131,10 +131,12 @@ class ImageExamples:
             raise ValueError(f"is {found}, the first image {height} x {width}; set data.size")
         top, left = spare[0] // 2, spare[1] // 2
         if self.augment and seed is not None:
+            bits, mirrored = divmod(hash_int(seed) % 2**63, 2)
             if self._framing.slack:
-                top, left = hash_int(seed, 0) % (spare[0] + 1), hash_int(seed, 1) % (spare[1] + 1)
-            if self.config.flip and hash_int(seed, 2) % 2:
-                canvas, left = canvas[:, :, ::-1], spare[1] - left
+                bits, top = divmod(bits, spare[0] + 1)
+                left = bits % (spare[1] + 1)
+            if self.config.flip and mirrored:
+                canvas = canvas[:, :, ::-1]
         window = canvas[:, top : top + height, left : left + width]
         return Example(torch.from_numpy(window.copy()), self.source.label(number))
 
@@ -205,25 +207,13 @@ def _readable(
     source: Source, config: ImageDataConfig, where: str, file: Path | None
 ) -> tuple[ImageExamples, list[str]]:
     """The readable images of a source, and a line for each of the others."""
-    canvases = Canvases(source, config.framing, config.cache_mb, _expected(source, config))
+    canvases = Canvases(source, config.framing, config.cache_mb)
     index = open_index(source, canvases.measure, file=file, where=where, strict=config.strict)
     numbers = index.readable()
     if config.framing.window is None:
         _check_one_size(source, index.shapes, numbers)
-    if not canvases.planned:
-        canvases = Canvases(source, config.framing, config.cache_mb, index.shapes)
     images = ImageExamples(source, config, numbers=numbers, canvases=canvases)
     return images, index.lines(source)
-
-
-def _expected(source: Source, config: ImageDataConfig) -> list[tuple[int, int]] | None:
-    """The size of all images where one size is asked for but not named: that of the first."""
-    if config.framing.window is not None or source.item_shape is not None:
-        return None
-    try:
-        return [Canvases(source, config.framing, 0).measure(0)] * len(source)
-    except (ValueError, OSError):  # the index will say so
-        return None
 
 
 def _check_one_size(

@@ -37,12 +37,6 @@ class Framing:
             return None
         return max(self.window)
 
-    def canvas_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the canvas of an image."""
-        if self.window is None:
-            return height, width
-        return self.window if self.resize == "pad" else self.plan(height, width)[1]
-
     def plan(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """The middle part of an image that is used, and the size that it is scaled to."""
         own = (height, width)
@@ -77,7 +71,7 @@ def fit(pixels: np.ndarray, framing: Framing) -> np.ndarray:
         framing: What is wanted.
 
     Returns:
-        Levels, height and width as ``framing.canvas_size`` says. (C, h, w) uint8
+        Levels, height and width at least those of the window. (C, h, w) uint8
     """
     region, size = framing.plan(*pixels.shape[:2])
     top, left = (pixels.shape[0] - region[0]) // 2, (pixels.shape[1] - region[1]) // 2
