@@ -9,6 +9,7 @@ from vqkit import random
 from vqkit.quantizers.search import nearest
 
 MAX_SEQUENTIAL = 4096  # above, entries are drawn in rounds: the sequential start costs K passes
+MAX_START_VECTORS = 2**16  # 16 for each of so many entries
 ROUNDS = 8
 TRIALS = 8
 NOISE = 1e-2
@@ -53,8 +54,10 @@ def kmeans(vectors: Tensor, size: int, *, seed: int, iterations: int = 10) -> KM
     if len(points) <= size:
         entries = points[torch.arange(size, device=points.device) % len(points)]
     else:
-        start = sequential_start if size <= MAX_SEQUENTIAL else start_in_rounds
-        entries = start(points, size, seed)
+        if size <= MAX_SEQUENTIAL:
+            entries = sequential_start(thinned(points, seed), size, seed)
+        else:
+            entries = start_in_rounds(points, size, seed)
         for iteration in range(iterations):
             entries = lloyd_step(points, entries, random.hash_int(seed, iteration))
     counts = _counts(nearest(points, entries), size)
@@ -63,6 +66,14 @@ def kmeans(vectors: Tensor, size: int, *, seed: int, iterations: int = 10) -> KM
     unused = (counts == 0).unsqueeze(-1)
     entries = torch.where(unused, entries + scale * noise.to(entries.device), entries)
     return KMeans(entries + center, counts)
+
+
+def thinned(points: Tensor, seed: int) -> Tensor:
+    """At most MAX_START_VECTORS of the vectors, chosen at random. (N, D) -> (M, D)"""
+    if len(points) <= MAX_START_VECTORS:
+        return points
+    keys = random.hash_tensor(seed, torch.arange(len(points), device=points.device))
+    return points[keys.topk(MAX_START_VECTORS).indices]
 
 
 def sequential_start(points: Tensor, size: int, seed: int) -> Tensor:

@@ -1,0 +1,118 @@
+"""What must hold for the start of a codebook from data."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from vqkit.quantizers import Codebook, EMAVectorQuantizer, VectorQuantizer
+from vqkit.quantizers.search import nearest
+
+DECAY = 0.9
+
+
+def test_a_start_is_as_if_its_vectors_had_been_committed_once():
+    torch.manual_seed(0)
+    z = torch.randn(400, 4)
+    started = Codebook(16, 4)
+    started.initialize(z, seed=0, decay=DECAY)
+    committed = Codebook.from_entries(started.entries.data)
+    committed.collect(z, committed.nearest(z))
+    committed.commit(DECAY)
+    counts = nearest(z, started.entries).bincount(minlength=16)
+    assert_close(started.average_counts, (1 - DECAY) * counts)
+    assert_close(started.average_counts, committed.average_counts)
+    sums = torch.zeros(16, 4).index_add_(0, nearest(z, started.entries), z)
+    assert (started.average_sums - (1 - DECAY) * sums).norm() < 0.05 * started.average_sums.norm()
+
+
+def test_entry_sum_and_count_agree_after_a_start():
+    codebook = Codebook(16, 4)
+    codebook.initialize(torch.randn(400, 4), seed=0, decay=DECAY)
+    means = codebook.average_sums / codebook.average_counts.unsqueeze(-1)
+    assert_close(means, codebook.entries.data)
+
+
+def test_the_first_step_after_a_start_does_not_shrink_the_codebook():
+    torch.manual_seed(0)
+    layer = EMAVectorQuantizer(4, 16, decay=DECAY)
+    z_e = torch.randn(400, 4) + 10
+    layer.initialize(z_e, seed=0)
+    before = layer.codebook.entries.clone()
+    layer(z_e)
+    assert_close(layer.codebook.entries.data, before, rtol=0, atol=0.1)
+
+
+def test_a_second_forward_does_not_start_again():
+    torch.manual_seed(0)
+    layer = VectorQuantizer(4, 16, revive=False)
+    layer(torch.randn(400, 4))
+    before = layer.codebook.entries.clone()
+    layer(torch.randn(400, 4) + 100)
+    assert torch.equal(layer.codebook.entries, before)
+
+
+def test_a_reloaded_codebook_does_not_start_again():
+    torch.manual_seed(0)
+    layer, reloaded = (VectorQuantizer(4, 16, revive=False) for _ in range(2))
+    layer(torch.randn(400, 4))
+    reloaded.load_state_dict(layer.state_dict())
+    reloaded(torch.randn(400, 4) + 100)
+    assert torch.equal(reloaded.codebook.entries, layer.codebook.entries)
+
+
+def test_a_codebook_started_by_the_engine_ignores_the_first_batch():
+    torch.manual_seed(0)
+    layer = VectorQuantizer(4, 16, revive=False)
+    layer.initialize(torch.randn(400, 4), seed=0)
+    before = layer.codebook.entries.clone()
+    layer(torch.randn(400, 4) + 100)
+    assert torch.equal(layer.codebook.entries, before)
+
+
+def test_a_start_depends_on_the_vectors_and_the_seed_alone():
+    z = torch.randn(400, 4)
+    torch.manual_seed(1)
+    first = Codebook(16, 4)
+    torch.manual_seed(2)
+    second = Codebook(16, 4)
+    assert first.seed != second.seed
+    first.initialize(z, seed=5)
+    second.initialize(z, seed=5)
+    assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+
+
+def test_a_layer_used_alone_is_reproducible_by_torchs_seed():
+    z_e = torch.randn(400, 4)
+    outputs = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        outputs.append(EMAVectorQuantizer(4, 16)(z_e).z_q)
+    assert torch.equal(*outputs)
+
+
+def test_padding_has_no_part_in_a_start():
+    z_e = torch.randn(400, 4)
+    mask = torch.arange(400) < 200
+    z_e[200:] = 1e6
+    layer = VectorQuantizer(4, 16)
+    layer(z_e, mask)
+    assert layer.codebook.entries.abs().amax() < 10
+
+
+def test_a_first_batch_without_real_vectors_leaves_the_start_to_the_next():
+    layer = VectorQuantizer(4, 16)
+    layer(torch.randn(10, 4), torch.zeros(10, dtype=torch.bool))
+    assert not layer.codebook.is_initialized
+    layer(torch.randn(400, 4) + 50)
+    assert layer.codebook.is_initialized
+    assert (layer.codebook.entries > 40).all()
+
+
+@pytest.mark.parametrize("num", [1, 7])
+def test_after_a_start_from_few_vectors_revival_brings_every_entry_into_use(num: int):
+    torch.manual_seed(0)
+    layer = EMAVectorQuantizer(4, 32)
+    layer(torch.randn(num, 4))
+    for _ in range(60):
+        layer(torch.randn(256, 4))
+    assert len(layer.encode(torch.randn(2000, 4)).unique()) == 32

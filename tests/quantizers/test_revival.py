@@ -1,0 +1,251 @@
+"""What must hold for the revival of dead entries."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from vqkit.quantizers import Codebook, EMAVectorQuantizer, Quantizer, VectorQuantizer
+from vqkit.quantizers.revival import (
+    MAX_DRAWN,
+    Candidates,
+    costs_of_removal,
+    draw,
+    replacements,
+)
+
+KINDS = {"vq": VectorQuantizer, "ema": EMAVectorQuantizer}
+FAR = 100.0
+
+
+def layer(kind: str, entries: Tensor, *, revive: bool = True) -> Quantizer:
+    size, dim = entries.shape
+    return KINDS[kind](dim, size, revive=revive, codebook=Codebook.from_entries(entries))
+
+
+def one_dead(size: int = 4) -> Tensor:
+    """Entries (size, 2), the last far from all vectors of ``batch``."""
+    entries = torch.arange(size).unsqueeze(-1) * torch.tensor([1.0, 0.0])
+    entries[-1] = FAR
+    return entries
+
+
+def batch(num: int, size: int = 4) -> Tensor:
+    """Vectors (num, 2) near all entries of ``one_dead`` but the last."""
+    return one_dead(size)[torch.arange(num) % (size - 1)] + 0.1 * torch.randn(num, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_entry_is_dead_when_uniform_use_would_have_given_it_8_hits(kind: str):
+    """However many steps that takes: 31 vectors leave it alone, the 32nd of 4 entries does not."""
+    for num in (1, 31):
+        torch.manual_seed(0)
+        quantizer = layer(kind, one_dead())
+        for vectors in batch(31).split(num):
+            quantizer(vectors)
+        (codebook,) = quantizer.codebooks()
+        assert codebook.unused_for.tolist()[-1] == 31
+        assert codebook.entries[-1, 0] == FAR
+        quantizer(batch(1))
+        assert codebook.entries[-1, 0] < FAR / 2
+        assert codebook.unused_for[-1] == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_entries_in_use_are_left_alone(kind: str):
+    torch.manual_seed(0)
+    quantizer, without = layer(kind, one_dead()), layer(kind, one_dead(), revive=False)
+    vectors = batch(64)
+    quantizer(vectors)
+    without(vectors)
+    mine, others = quantizer.codebooks()[0].entries, without.codebooks()[0].entries
+    assert torch.equal(mine[:3], others[:3])
+    assert mine[3, 0] < FAR / 2 < others[3, 0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_replacement_is_a_real_vector_of_the_step(kind: str):
+    torch.manual_seed(0)
+    quantizer = layer(kind, one_dead())
+    z_e, mask = batch(64), torch.arange(64) < 40
+    z_e[~mask] = 50.0
+    quantizer(z_e, mask)
+    (codebook,) = quantizer.codebooks()
+    assert (z_e[mask] == codebook.entries[-1]).all(-1).sum() == 1
+
+
+def test_a_revived_entry_survives_the_next_step():
+    torch.manual_seed(0)
+    quantizer = layer("ema", one_dead())
+    quantizer(batch(64))
+    (codebook,) = quantizer.codebooks()
+    revived = codebook.entries[-1].clone()
+    assert_close(codebook.average_sums[-1] / codebook.average_counts[-1], revived)
+    quantizer(torch.zeros(5, 2))  # which does not use it
+    assert torch.equal(codebook.entries[-1], revived)
+    quantizer(revived + 0.01 * torch.randn(5, 2))
+    assert_close(codebook.entries[-1], revived, rtol=0, atol=0.05)
+
+
+def test_draws_are_proportional_to_the_squared_error():
+    errors = torch.tensor([0.0, 1.0, 2.0, 5.0])
+    first = torch.zeros(4, dtype=torch.int64)
+    for step in range(800):
+        drawn = draw([Candidates(errors.unsqueeze(-1), errors, None)], 1, (0, torch.tensor(step)))
+        first[(errors == drawn.vectors[0]).nonzero().item()] += 1
+    assert first[0] == 0
+    expected = errors / errors.sum()
+    assert_close(first / 800, expected, rtol=0, atol=0.06)
+
+
+def test_draws_are_without_replacement_and_padding_is_never_drawn():
+    torch.manual_seed(0)
+    errors, vectors = torch.rand(20), torch.arange(20.0).unsqueeze(-1)
+    real = torch.arange(20) % 2 == 0
+    drawn = draw([Candidates(vectors, errors, real)], 16, (0, torch.tensor(0)))
+    valid = drawn.chances > -torch.inf
+    assert valid.sum() == 10
+    assert sorted(drawn.vectors[valid].flatten().tolist()) == list(range(0, 20, 2))
+
+
+def test_draws_do_not_depend_on_how_a_step_is_split_or_padded():
+    torch.manual_seed(0)
+    errors, vectors = torch.rand(100), torch.randn(100, 3)
+    words = (5, torch.tensor(7))
+    whole = draw([Candidates(vectors, errors, None)], 8, words)
+    split = [
+        Candidates(vectors[:30], errors[:30], None),
+        Candidates(vectors[30:], errors[30:], None),
+    ]
+    padded = torch.rand(150) > 0.4
+    padded[:] = False
+    padded[torch.randperm(150)[:100]] = True
+    spread = Candidates(torch.zeros(150, 3), torch.full((150,), 9.0), padded)
+    spread.vectors[padded], spread.errors[padded] = vectors, errors
+    for other in (draw(split, 8, words), draw([spread], 8, words)):
+        assert_close(other.chances, whole.chances, rtol=0, atol=0)
+        assert torch.equal(other.vectors, whole.vectors)
+
+
+def test_draws_differ_from_step_to_step():
+    torch.manual_seed(0)
+    one = Candidates(torch.randn(100, 3), torch.ones(100), None)
+    drawn = [draw([one], 1, (0, torch.tensor(step))).vectors for step in range(10)]
+    assert len(torch.cat(drawn).unique(dim=0)) > 5
+
+
+def test_an_unlucky_entry_stays_where_its_place_is_worth_more():
+    """It had a third of the vectors, and one step without them does not make it dead."""
+    torch.manual_seed(0)
+    entries = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    quantizer = layer("ema", entries)
+    for _ in range(5):
+        quantizer(entries.repeat(20, 1) + 0.1 * torch.randn(60, 2))
+    (codebook,) = quantizer.codebooks()
+    before = codebook.entries[2].clone()
+    quantizer(entries[:2].repeat(20, 1) + 0.1 * torch.randn(40, 2))
+    assert codebook.unused_for[2] == 40 > 8 * 3
+    assert torch.equal(codebook.entries[2], before)
+
+
+def test_an_unlucky_entry_goes_where_a_vector_needs_it_more():
+    torch.manual_seed(0)
+    entries = torch.tensor([[0.0, 0.0], [5.0, 0.0], [0.1, 0.0]])  # the last is nearly a copy
+    quantizer = layer("ema", entries)
+    for _ in range(5):
+        quantizer(entries.repeat(20, 1))
+    quantizer(torch.cat([entries[:2].repeat(20, 1), torch.tensor([[0.0, 9.0]])]))
+    (codebook,) = quantizer.codebooks()
+    assert codebook.entries[2].tolist() == [0.0, 9.0]
+
+
+def test_the_cost_of_removal_is_the_growth_of_the_error():
+    """By brute force, where the vectors of each entry sit on it."""
+    torch.manual_seed(0)
+    entries = torch.randn(10, 3)
+    z = entries.repeat_interleave(torch.arange(10), dim=0)
+    counts = torch.arange(10.0)
+    alive = torch.zeros(10, dtype=torch.bool)
+    costs = costs_of_removal(entries, torch.arange(10), alive, counts)
+    for k in range(10):
+        rest = torch.cat([entries[:k], entries[k + 1 :]])
+        grown = torch.cdist(z, rest).amin(1).square().sum() / z.numel()
+        alive[k] = True
+        cost = costs_of_removal(entries, torch.tensor([k]), alive, counts)[0]
+        alive[k] = False
+        assert_close(cost, grown * 10, rtol=1e-4, atol=1e-6)
+        assert costs[k] == 0  # of two that may take over, the entry itself is the nearest
+
+
+def test_a_collapsed_codebook_is_revived_within_a_few_steps():
+    torch.manual_seed(0)
+    entries = torch.full((200, 4), FAR) + torch.randn(200, 4)
+    for kind in KINDS:
+        quantizer = layer(kind, entries.clone())
+        for _ in range(2 * 200 // MAX_DRAWN):
+            quantizer(torch.randn(2000, 4))
+        assert quantizer.encode(torch.randn(5000, 4)).unique().numel() > 190
+
+
+def test_vectors_that_are_entries_already_replace_nothing():
+    entries = one_dead()
+    quantizer = layer("vq", entries)
+    quantizer(entries[:3].repeat(30, 1))
+    (codebook,) = quantizer.codebooks()
+    assert torch.equal(codebook.entries, entries)
+
+
+def test_without_revival_dead_entries_stay():
+    for kind in KINDS:
+        quantizer = layer(kind, one_dead(), revive=False)
+        quantizer(batch(64))
+        (codebook,) = quantizer.codebooks()
+        assert codebook.entries[-1, 0] == FAR
+        assert not codebook.candidates
+
+
+def test_revival_in_the_forward_pass_does_not_disturb_the_gradients():
+    torch.manual_seed(0)
+    z_e = batch(64)
+    found = []
+    for revive in (True, False):
+        quantizer = layer("vq", one_dead(), revive=revive)
+        quantizer(z_e).loss.backward()
+        found.append(quantizer.codebooks()[0].entries.grad)
+    assert torch.equal(*found)
+
+
+def test_all_entries_dead_is_no_error():
+    found = replacements(
+        [Candidates(torch.randn(10, 2), torch.ones(10), None)],
+        torch.randn(4, 2),
+        torch.ones(4),
+        torch.full((4,), 1000),
+        (0, torch.tensor(0)),
+    )
+    assert not found.accepted.any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_full_usage_comes_with_an_error_near_that_of_the_true_centres(kind: str, seed: int):
+    """A small version of the benchmark with the frozen encoder: the true centres leave 0.04."""
+    torch.manual_seed(seed)
+    centers = 2 * torch.randn(64, 16)
+
+    def vectors(num: int) -> Tensor:
+        return centers[torch.randint(64, (num,))] + 0.2 * torch.randn(num, 16)
+
+    quantizer = KINDS[kind](16, 64)
+    optimizer = torch.optim.Adam(quantizer.parameters(), lr=1e-2) if kind == "vq" else None
+    for _ in range(400):
+        loss = quantizer(vectors(512)).loss
+        if optimizer:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    z_e = vectors(10_000)
+    out = quantizer.eval()(z_e)
+    assert out.indices.unique().numel() == 64
+    assert (z_e - out.z_q).square().mean() <= 0.042
