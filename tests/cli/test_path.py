@@ -67,7 +67,7 @@ def test_the_run_folder_is_named_after_the_config_when_none_is_given(
 def test_evaluating_writes_figures_pictures_and_a_page(cli: Cli, made: Made):
     result = cli("evaluate", made.run)
     assert result.code == 0
-    assert "over 2 images, held out:" in result.out
+    assert "over 2 images, held-out:" in result.out
     assert f"report: {made.run / 'report.html'}" in result.out
     assert json.loads((made.run / "metrics.json").read_text())["num_items"] == 2
     assert (made.run / "report.html").is_file()

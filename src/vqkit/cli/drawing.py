@@ -61,7 +61,8 @@ def draw(prior: "Prior", tokenizer: "VQVAE", how: Sampling, progress: bool = Fal
     starts = range(0, how.num, how.batch_size)
     images = []
     console = Console(stderr=True)
-    for first in track(starts, "drawing", console=console, disable=not progress, transient=True):
+    hidden = not progress or not console.is_terminal
+    for first in track(starts, "drawing", console=console, disable=hidden, transient=True):
         num = min(how.batch_size, how.num - first)
         given = None
         if labels is not None:

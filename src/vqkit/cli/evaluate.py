@@ -64,10 +64,12 @@ def evaluate(
         examples = held_out_images(run, home, words or ())
     else:
         examples = images_of(home, data, words or ())
+    if prior is not None:
+        check_classes(examples.labels, class_names(run, prior.num_classes), data)
     found = evaluation.evaluate(
         model,
         examples,
-        split="held out" if data is None else data,
+        split="held-out" if data is None else data,
         prior=prior,
         batch_size=batch_size,
         device=place,
@@ -86,6 +88,16 @@ def is_prior(run: Path) -> bool:
     from vqkit.storage import load_config
 
     return load_config(run).get("kind") == "prior"
+
+
+def check_classes(labels: Sequence[str], classes: Sequence[str], data: str | None) -> None:
+    """Raises ValueError unless the images have the classes that a prior was trained with."""
+    if classes and list(labels) != list(classes):
+        have = f"classes {', '.join(labels[:5])}" if labels else "no classes"
+        raise ValueError(
+            f"{data or 'the data'} has {have}, the prior {', '.join(classes[:5])}; put the images "
+            "into a folder for each class, of the same names"
+        )
 
 
 def summary(metrics: dict[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """Run folders, as the commands begin and open them."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,27 @@ def begin(folder: Path, config: "RunConfig | PriorRunConfig") -> bool:
     for name in BEFORE:  # of a start that failed before the first step
         (folder / name).unlink(missing_ok=True)
     return False
+
+
+@contextmanager
+def undone_on_failure(folder: Path) -> Iterator[None]:
+    """Takes away what a run wrote, if it fails before it has computed anything."""
+    from vqkit.distributed import is_main
+
+    try:
+        yield
+    except Exception:
+        if is_main() and folder.is_dir() and not begun(folder) and not any_metrics(folder):
+            for name in (*BEFORE, ".lock"):
+                (folder / name).unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        raise
+
+
+def any_metrics(folder: Path) -> bool:
+    """Whether a run has written a line of metrics."""
+    return (folder / "metrics.jsonl").is_file()
 
 
 def begun(folder: Path) -> bool:

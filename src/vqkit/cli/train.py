@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqkit.cli.options import Words
-from vqkit.cli.runs import CONFIG, begin, say_unreadable
+from vqkit.cli.runs import CONFIG, begin, say_unreadable, undone_on_failure
 
 if TYPE_CHECKING:
     from vqkit.config import RunConfig
@@ -48,10 +48,11 @@ def train_tokenizer(config: "RunConfig", folder: Path) -> None:
 
     join_processes(cpu=config.train.device == "cpu")
     on_main(lambda: begin(folder, config))
-    images = open_images(config.data, folder=folder)
-    say_unreadable(images.unreadable)
-    torch.manual_seed(config.train.seed)
-    model = config.model.build()
-    model.encode(images.train.example(0).x.unsqueeze(0))  # a wrong size shows before anything else
-    on_main(lambda: save_config(config, folder / CONFIG))
-    fit(model, images.train, config.train, folder=folder, eval_examples=images.evaluation)
+    with undone_on_failure(folder):
+        images = open_images(config.data, folder=folder)
+        say_unreadable(images.unreadable)
+        torch.manual_seed(config.train.seed)
+        model = config.model.build()
+        model.encode(images.train.example(0).x.unsqueeze(0))  # a wrong size shows at once
+        on_main(lambda: save_config(config, folder / CONFIG))
+        fit(model, images.train, config.train, folder=folder, eval_examples=images.evaluation)
