@@ -102,6 +102,11 @@ class GaussianObjective(nn.Module):
     Neural Discrete Representation Learning, section 3.2, https://arxiv.org/abs/1711.00937: a
     Gaussian decoder of constant width. The variance makes the losses of unlike data comparable;
     the width is fitted after training, and until then no likelihood is claimed.
+
+    Attributes:
+        variance: Variance of the data in [-1, 1]; 1 until ``observe``. ()
+        sigma: Width of the Gaussian, in the same units. ()
+        calibrated: Whether sigma was fitted. () bool
     """
 
     variance: Tensor
