@@ -74,7 +74,10 @@ def test_a_traceback_is_shown_when_asked_for(
     [
         (["trian"], "No such command 'trian'. Did you mean 'train'? (see vqkit --help)"),
         (["train"], "Missing argument 'PRESET|CONFIG.yaml' (see vqkit train --help)"),
-        (["demo", "--ou", "x"], "No such option: --ou Did you mean --out? (see vqkit demo --help)"),
+        (
+            ["demo", "--ou", "x"],
+            "No such option: --ou (Possible options: --out) (see vqkit demo --help)",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line_and_code_2(cli: Cli, words: list[str], message: str):
