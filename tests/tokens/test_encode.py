@@ -253,6 +253,7 @@ def test_ranks_take_shards_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def encode_share(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     encoded(folder / "two")
     assert len(list((folder / "two").iterdir())) == 3  # no rank returns before all are done

@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqkit.tokens.names import image_names
@@ -38,6 +38,7 @@ def test_equal_names_get_their_numbers():
     assert names == ["a.png", "a-1.png", "A-2.png", "a-1-3.png", "b.png", "a-5.png"]
 
 
+@settings(deadline=None)
 @given(IDS)
 def test_no_two_items_share_a_file_and_none_leaves_the_folder(ids: list[str]):
     names = list(image_names(ids))

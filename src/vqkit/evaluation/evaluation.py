@@ -1,5 +1,6 @@
 """Evaluates a model on a whole split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -145,22 +146,28 @@ class Totals:
                 for level, spec in enumerate(specs)
                 for codebook in range(len(spec.codebook_sizes))
             ]
-        levels = [
-            {
-                "grid": list(spec.grid),
-                "structure": spec.structure,
-                "codebooks": [book.summary() for book in books],
-            }
-            for spec, books in zip(specs, stats, strict=True)
-        ]
         metrics = {
             "num_items": len(examples),
             "item_shape": list(one.x.shape[1:]),
             "tokens_per_item": sum(spec.num_tokens for spec in specs),
             **self.images.results(),
             **self.likelihood.results(),
-            "levels": levels,
+            "levels": summaries(specs, stats),
             "tokenizer": self.model.fingerprint(),
             "data": getattr(examples, "fingerprint", None),
         }
         return Evaluation(metrics, stats, specs, shown, tuple(atlases))
+
+
+def summaries(
+    specs: Sequence[LevelSpec], stats: Sequence[Sequence[CodebookStats]]
+) -> list[dict[str, Any]]:
+    """The shape and the use of each level, as JSON values."""
+    return [
+        {
+            "grid": list(spec.grid),
+            "structure": spec.structure,
+            "codebooks": [book.summary() for book in books],
+        }
+        for spec, books in zip(specs, stats, strict=True)
+    ]

@@ -44,6 +44,7 @@ def test_figures_equal_a_plain_loop_over_all_images_whatever_the_batch_size(size
     assert found["psnr_of_mse_db"] == pytest.approx(-10 * math.log10(mse), rel=1e-9)
 
 
+@pytest.mark.slow  # for the import
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_ssim_equals_torchmetrics(size: int):
     from torchmetrics.functional.image import structural_similarity_index_measure
