@@ -17,8 +17,9 @@ from vqkit.autoencoder import VQVAE, VQVAEConfig
 from vqkit.codes import Codes
 from vqkit.modalities.image.data import ImageDataConfig, open_images
 from vqkit.modalities.image.network import ConvConfig
-from vqkit.priors import Conditioning, Prior
+from vqkit.priors import Conditioning, HistogramPrior, Prior, UniformPrior
 from vqkit.quantizers import EMAVectorQuantizer, VQConfig
+from vqkit.tokens import TokenSet
 
 PICTURES = Path(__file__).parent / "pictures"
 INK, ACCENT, PALE = "#22303c", "#d1495b", "#9fb3c2"
@@ -74,9 +75,7 @@ def quantization() -> None:
         cells = layer.codebook.nearest(plane)
         error = (layer.eval()(points).z_q - points).square().mean()
         layer.train()
-        axis.imshow(
-            0.55 + 0.45 * colours[cells], extent=(-1.25, 1.25, -1.25, 1.25), origin="lower"
-        )
+        axis.imshow(0.55 + 0.45 * colours[cells], extent=(-1.25, 1.25, -1.25, 1.25), origin="lower")
         axis.scatter(*points.T, s=2, color=INK, alpha=0.5, linewidths=0)
         axis.scatter(*layer.codebook.entries.T, s=34, color=ACCENT, edgecolor="white", zorder=3)
         axis.set_title(f"{title}\nmean squared error {error:.4f}")
@@ -128,7 +127,12 @@ def loss_terms() -> None:
         rows.append([gradient_norm(part) for part in parts.values()])
     table = torch.tensor(rows)
     _, axis = plt.subplots(figsize=(5.2, 2.0))
-    axis.imshow(table.clamp(min=1e-9), norm=LogNorm(1e-5, table.max().item() * 100), cmap="Reds", aspect="auto")
+    axis.imshow(
+        table.clamp(min=1e-9),
+        norm=LogNorm(1e-5, table.max().item() * 100),
+        cmap="Reds",
+        aspect="auto",
+    )
     for row in range(3):
         for column in range(3):
             value = rows[row][column]
@@ -184,6 +188,7 @@ def samples_of_priors(tokenizer: VQVAE, learned: Prior, histogram: Prior, unifor
 
 
 def main() -> None:
+    """Draws all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("demo", type=Path, help="the folder that vqkit demo wrote")
     demo = parser.parse_args().demo
@@ -197,7 +202,7 @@ def main() -> None:
     codes_of_digits(tokenizer)
     tokens = TokenSet.open(demo / "tokens")
     histogram, uniform = HistogramPrior(tokens.specs), UniformPrior(tokens.specs)
-    histogram.count(tokens.codes(range(len(tokens))))
+    histogram.count(Codes.cat([tokens.codes(i) for i in range(len(tokens))]))
     samples_of_priors(tokenizer, Prior.from_pretrained(demo / "prior"), histogram, uniform)
 
 
