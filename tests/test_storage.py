@@ -1,0 +1,218 @@
+"""What must hold for files: whole or not there."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from vqkit import storage
+
+
+def names(folder: Path) -> list[str]:
+    """All that is in a folder, temporary files included."""
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def fail_after_writing(path: Path) -> None:
+    path.write_text("half")
+    raise RuntimeError
+
+
+def test_a_file_appears_whole(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    with storage.atomic_file(path) as part:
+        part.write_text("half")
+        assert not path.exists()
+        part.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_that_fails_leaves_the_old_one_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), storage.atomic_file(path) as part:
+        fail_after_writing(part)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_that_could_not_be_put_on_disk_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_is_renamed_is_on_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    order: list[str] = []
+    sync, replace = storage.sync, Path.replace
+    monkeypatch.setattr(storage, "sync", lambda path: (order.append(path.name), sync(path)))
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: (order.append("rename"), replace(self, to))[1]
+    )
+    storage.write_text(tmp_path / "a.txt", "text")
+    assert order[1:] == ["rename", tmp_path.name]
+    assert "a.txt" in order[0]
+
+
+def test_a_folder_appears_whole(tmp_path: Path):
+    folder = tmp_path / "deep" / "checkpoint"
+    with storage.atomic_folder(folder) as part:
+        (part / "inner").mkdir()
+        (part / "inner" / "a.txt").write_text("a")
+        assert not folder.exists()
+    assert names(tmp_path) == ["a.txt", "checkpoint", "deep", "inner"]
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path: Path):
+    with pytest.raises(RuntimeError), storage.atomic_folder(tmp_path / "checkpoint") as part:
+        fail_after_writing(part / "a.txt")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_never_written_over(tmp_path: Path):
+    (tmp_path / "checkpoint").mkdir()
+    with (
+        pytest.raises(FileExistsError, match="remove it or choose"),
+        storage.atomic_folder(tmp_path / "checkpoint"),
+    ):
+        pass
+
+
+def test_what_an_earlier_process_left_half_written_is_no_obstacle(tmp_path: Path):
+    part = tmp_path / f".checkpoint.{os.getpid()}.part"
+    part.mkdir()
+    (part / "old.txt").write_text("old")
+    with storage.atomic_folder(tmp_path / "checkpoint") as folder:
+        (folder / "new.txt").write_text("new")
+    assert names(tmp_path) == ["checkpoint", "new.txt"]
+
+
+def test_json_comes_back_and_has_no_numbers_that_are_none(tmp_path: Path):
+    value = {"a": [1, 2.5, None], "b": "é"}
+    storage.write_json(tmp_path / "a.json", value)
+    assert storage.read_json(tmp_path / "a.json") == value
+    with pytest.raises(ValueError, match="JSON compliant"):
+        storage.write_json(tmp_path / "b.json", {"a": float("nan")})
+    assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1', b"", b"\xff\xfe"])
+def test_json_that_was_cut_is_named(tmp_path: Path, content: bytes):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.json is not valid JSON"):
+        storage.read_json(tmp_path / "a.json")
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    return {
+        "transposed": torch.arange(6.0).reshape(2, 3).T,
+        "scalar": torch.tensor(7),
+        "flag": torch.tensor(True),
+        "half": torch.randn(3).bfloat16(),
+        "trained": torch.ones(2, requires_grad=True),
+    }
+
+
+def test_tensors_come_back_bit_for_bit(tmp_path: Path):
+    written = tensors()
+    storage.write_tensors(tmp_path / "a.safetensors", written)
+    read = storage.read_tensors(tmp_path / "a.safetensors")
+    assert read.keys() == written.keys()
+    for name, tensor in written.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor)
+
+
+def test_equal_tensors_give_equal_bytes(tmp_path: Path):
+    torch.manual_seed(0)
+    written = tensors()
+    storage.write_tensors(tmp_path / "a", written)
+    storage.write_tensors(tmp_path / "b", {name: t.clone() for name, t in written.items()})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("keep", [0, 4, 0.5, 0.99])
+def test_tensors_that_were_cut_are_named(tmp_path: Path, keep: float):
+    path = tmp_path / "a.safetensors"
+    storage.write_tensors(path, {"a": torch.randn(100)})
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
+    with pytest.raises(ValueError, match=r"a\.safetensors is cut or damaged"):
+        storage.read_tensors(path)
+
+
+def test_tensors_that_are_missing_are_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"a\.safetensors is not there"):
+        storage.read_tensors(tmp_path / "a.safetensors")
+
+
+def test_a_model_comes_back_with_its_config(tmp_path: Path):
+    torch.manual_seed(0)
+    model, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    storage.save_model(tmp_path / "run", model, {"kind": "linear"})
+    config = storage.load_config(tmp_path / "run")
+    assert config == {"format_version": storage.FORMAT_VERSION, "kind": "linear"}
+    storage.load_weights(tmp_path / "run", other)
+    assert storage.fingerprint(other) == storage.fingerprint(model)
+
+
+def test_saving_keeps_other_files_of_the_folder(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("mine")
+    storage.save_model(tmp_path, nn.Linear(3, 2), {})
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_weights_of_another_structure_are_refused_in_one_line(tmp_path: Path):
+    storage.save_model(tmp_path, nn.Linear(3, 2), {})
+    with pytest.raises(ValueError, match="does not fit the model") as caught:
+        storage.load_weights(tmp_path, nn.Linear(3, 4))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [{"format_version": 99}, {}, []])
+def test_a_config_of_another_version_is_refused(tmp_path: Path, content: object):
+    (tmp_path / storage.CONFIG).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="the version of vqkit that wrote it"):
+        storage.load_config(tmp_path)
+
+
+def test_a_folder_without_a_config_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="finished run"):
+        storage.load_config(tmp_path)
+
+
+def test_the_fingerprint_sees_every_name_shape_type_and_bit():
+    class Holder(nn.Module):
+        def __init__(self, **buffers: torch.Tensor) -> None:
+            super().__init__()
+            for name, buffer in buffers.items():
+                self.register_buffer(name, buffer)
+
+    base = torch.arange(6.0)
+    nearly = base.clone()
+    nearly[3] = torch.nextafter(nearly[3], torch.tensor(9.0))
+    holders = [
+        Holder(a=base),
+        Holder(b=base),
+        Holder(a=base.reshape(2, 3)),
+        Holder(a=base.reshape(3, 2)),
+        Holder(a=base.long()),
+        Holder(a=nearly),
+        Holder(a=base, b=base),
+    ]
+    assert len({storage.fingerprint(holder) for holder in holders}) == len(holders)
+    assert storage.fingerprint(Holder(a=base.clone())) == storage.fingerprint(holders[0])
+    assert storage.fingerprint(Holder(b=base, a=base)) == storage.fingerprint(holders[-1])
