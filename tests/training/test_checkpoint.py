@@ -123,7 +123,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_half_written(
 
     monkeypatch.setattr(checkpoint, "write_tensors", full(checkpoint.write_tensors))
     monkeypatch.setattr(checkpoint, "write_json", full(checkpoint.write_json))
-    with pytest.raises(OSError, match="no room for checkpoint .*step-00000020") as error:
+    with pytest.raises(OSError, match=r"no room for checkpoint .*step-00000020") as error:
         checkpoints.save(20, MODEL, TRAINING, {})
     assert error.value.errno == errno.ENOSPC
     assert "\n" not in str(error.value)

@@ -175,6 +175,22 @@ def test_a_run_folder_of_another_version_is_refused(tmp_path: Path):
         run(tmp_path)
 
 
+def test_a_finished_model_of_another_version_is_refused(tmp_path: Path):
+    run(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    path = tmp_path / "finished.json"
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 0'))
+    with pytest.raises(ValueError, match=r"finished.json: format_version is 0"):
+        run(tmp_path)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path):
+    (tmp_path / ".model.safetensors.4711.part").write_bytes(b"half")
+    (tmp_path / "mine.part").write_bytes(b"kept")
+    run(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*.part")] == ["mine.part"]
+
+
 def test_a_checkpoint_cut_in_half_is_named_and_the_one_before_used(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ):

@@ -1,6 +1,7 @@
 """Two processes with half the batch each do what one process does, codebooks included."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from vqkit import distributed
-from vqkit.quantizers import codebook
+from vqkit.quantizers import Codebook
 from vqkit.training import fit
 
 PRECISIONS = {
@@ -21,23 +22,21 @@ PRECISIONS = {
 
 def train(kind: str, dtype: torch.dtype, optimizer: str) -> dict[str, Tensor]:
     """The weights after 20 steps, and how many entries were revived on the way."""
-    revived = []
-    replacements = codebook.replacements
+    revived = torch.zeros((), dtype=torch.int64)
+    revive = Codebook.revive
 
-    def counted(*args):
-        found = replacements(*args)
-        revived.append(found.accepted.sum())
-        return found
+    def counted(book: Codebook, *args: Any, **keys: Any) -> None:
+        unused = book.unused_for > 0
+        revive(book, *args, **keys)
+        revived.add_((unused & (book.unused_for == 0)).sum())
 
-    codebook.replacements = counted
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Codebook, "revive", counted)
         model = tiny.model(kind, size=32).to(dtype)
         rate = 0.05 if optimizer == "sgd" else 0.02
         config = tiny.config(optimizer=optimizer, learning_rate=rate, micro_batches=2)
         fit(model, tiny.series(dtype=dtype), config)
-    finally:
-        codebook.replacements = replacements
-    return tiny.state(model) | {"revived": torch.stack(revived).sum()}
+    return tiny.state(model) | {"revived": revived}
 
 
 def half(folder: Path, kind: str, dtype: torch.dtype, optimizer: str) -> None:

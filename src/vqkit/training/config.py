@@ -41,7 +41,7 @@ class TrainConfig:
     """Weight of the past in a moving average of weights and codebook entries, which is then what
     is evaluated and saved. None: the last weights are."""
     device: Literal["auto", "cpu"] = "auto"
-    """The accelerator of this machine when there is one, or the CPU in any case."""
+    """auto: the GPU (CUDA) when there is one; cpu: the CPU in any case."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the networks; auto is bfloat16 on a GPU that has it, else float32. Codebook
     search and averages are float32 at least in any case."""

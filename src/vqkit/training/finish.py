@@ -11,9 +11,10 @@ from vqkit.data.batch import Batch
 from vqkit.data.example import Examples
 from vqkit.data.loader import in_order
 from vqkit.random import generator
-from vqkit.storage import FORMAT_VERSION, WEIGHTS, read_json, write_json
+from vqkit.storage import CONFIG, FORMAT_VERSION, WEIGHTS, read_json, write_json
 from vqkit.training.checkpoint import file_record, room_for
 from vqkit.training.config import TrainConfig
+from vqkit.training.log import METRICS
 from vqkit.training.runtime import Runtime, on_main
 from vqkit.training.task import Task
 
@@ -24,13 +25,29 @@ PURPOSE = 2
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """What ``save`` noted in a folder; None without a finished model, or with a damaged one."""
+    """What ``save`` noted in a folder; None without a finished model, or with a damaged one.
+
+    Raises:
+        ValueError: If another version of vqkit wrote it.
+    """
     try:
         record = read_json(folder / FINISHED)
         whole = file_record(folder / WEIGHTS) == record["model"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if record.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{folder / FINISHED}: format_version is {record.get('format_version')}, this vqkit "
+            f"reads {FORMAT_VERSION}; train in a new folder, or with the version that wrote it"
+        )
     return record if whole else None
+
+
+def clean(folder: Path) -> None:
+    """Removes what killed runs left half-written of the files that training writes."""
+    for name in (WEIGHTS, CONFIG, FINISHED, METRICS):
+        for part in folder.glob(f".{name}.*.part"):
+            part.unlink(missing_ok=True)
 
 
 @torch.no_grad()

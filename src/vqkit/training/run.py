@@ -158,6 +158,7 @@ class Run:
 
         def look() -> Checkpoint | None:
             checkpoints.clean()
+            finish.clean(checkpoints.folder.parent)
             return checkpoints.latest(self.screen.say)
 
         found = on_main(look)

@@ -77,7 +77,7 @@ def open_runtime(config: TrainConfig, folder: Path | None) -> Iterator[Runtime]:
         ValueError: If a tracker is not known or not installed.
     """
     with accelerator_state(), deterministic(config.deterministic), kept_generator():
-        join_processes(cpu=config.device == "cpu")
+        join_processes(cpu=not on_gpu(config))
         precision = choose_precision(config)
         runtime = Runtime(_accelerator(config, precision, folder), precision)
         if config.trackers:
@@ -97,7 +97,7 @@ def _accelerator(config: TrainConfig, precision: torch.dtype, folder: Path | Non
 
     check_trackers(config.trackers, folder)
     return Accelerator(
-        cpu=config.device == "cpu",
+        cpu=not on_gpu(config),
         mixed_precision="bf16" if precision == torch.bfloat16 else "no",
         log_with=list(config.trackers) or None,
         project_dir=None if folder is None else str(folder),
@@ -123,16 +123,21 @@ def check_trackers(names: Sequence[str], folder: Path | None) -> None:
             raise ValueError(f"trackers: {name} writes files; give fit a folder")
 
 
+def on_gpu(config: TrainConfig) -> bool:
+    """Whether the run is on a GPU of CUDA; other accelerators lack float64, which means need."""
+    return config.device == "auto" and torch.cuda.is_available()
+
+
 def choose_precision(config: TrainConfig) -> torch.dtype:
     """The precision of the networks on this machine.
 
     Raises:
         ValueError: If bfloat16 is asked for on the CPU, where it is slower and no gain.
     """
-    cuda = config.device == "auto" and torch.cuda.is_available()
-    if config.precision == "bfloat16" and not cuda:
+    gpu = on_gpu(config)
+    if config.precision == "bfloat16" and not gpu:
         raise ValueError("precision is bfloat16, which is for GPUs; take auto or float32 here")
-    fast = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    fast = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     if config.precision == "bfloat16" or (config.precision == "auto" and fast):
         return torch.bfloat16
     return torch.float32
