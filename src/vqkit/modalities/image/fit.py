@@ -76,7 +76,7 @@ def fit(pixels: np.ndarray, framing: Framing) -> np.ndarray:
     region, size = framing.plan(*pixels.shape[:2])
     top, left = (pixels.shape[0] - region[0]) // 2, (pixels.shape[1] - region[1]) // 2
     part = pixels[top : top + region[0], left : left + region[1]].transpose(2, 0, 1)
-    part = np.ascontiguousarray(part)
+    part = np.require(part, requirements=["C", "W"])  # torch wants to be able to write
     if size != region:
         batch = torch.from_numpy(part).unsqueeze(0)
         scaled = F.interpolate(batch, size, mode="bicubic", antialias=True)
