@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := $(VENV)/.peers
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # One thread for each test process, or the processes wait for each other.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 WORKERS ?= 2
@@ -19,7 +21,11 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e '.[dev]'
+	touch $@
+
+$(PEERS): $(STAMP) benchmarks/requirements.txt
+	$(PIP) -r benchmarks/requirements.txt
 	touch $@
 
 demo: $(STAMP)
@@ -40,7 +46,7 @@ test: lint
 test-all: lint
 	$(THREADS) $(BIN)/pytest -q -n $(WORKERS)
 
-bench: $(STAMP)
+bench: $(PEERS)
 	for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" || exit 1; done
 
 clean:

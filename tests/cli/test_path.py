@@ -176,16 +176,12 @@ def test_sampling_writes_numbered_images_and_a_contact_sheet(cli: Cli, made: Mad
     assert record["classes"] == ["cat", "dog"]
 
 
-def test_a_sample_depends_on_the_seed_and_its_number_alone(cli: Cli, made: Made, tmp_path: Path):
-    for name, words in {
-        "a": ["-n", 5, "--class", "dog"],
-        "b": ["-n", 3, "--class", "1", "--batch-size", 2],
-        "c": ["-n", 3, "--class", "dog", "--seed", 1],
-    }.items():
-        assert cli("sample", made.prior, *words, "-o", tmp_path / name).code == 0
-    a, b, c = ([read(p) for p in pictures(tmp_path / n)[:3]] for n in "abc")
-    assert all(np.abs(x.astype(int) - y.astype(int)).max() <= 1 for x, y in zip(a, b, strict=True))
-    assert any((x != y).any() for x, y in zip(a, c, strict=True))
+def test_one_class_may_be_asked_for_by_name_or_number(cli: Cli, made: Made, tmp_path: Path):
+    for name, words in {"a": ["--class", "dog"], "b": ["--class", "1"]}.items():
+        assert cli("sample", made.prior, "-n", 3, *words, "-o", tmp_path / name).code == 0
+    a, b = ([read(p) for p in pictures(tmp_path / name)] for name in "ab")
+    assert all((x == y).all() for x, y in zip(a, b, strict=True))
+    assert json.loads((tmp_path / "a" / "samples.json").read_text())["labels"] == [1, 1, 1]
 
 
 def test_comparing_draws_from_the_baselines_too(cli: Cli, made: Made, tmp_path: Path):

@@ -81,5 +81,5 @@ def _say(text: str, code: int) -> int:
     """Prints the one line; under torchrun with the number of the process."""
     rank = os.environ.get("RANK", "0")
     who = "vqkit" if rank == "0" else f"vqkit (process {rank})"
-    print(f"{who}: {text}", file=sys.stderr)
+    sys.stderr.write(f"{who}: {text}\n")  # in one piece, for others write there, too
     return code

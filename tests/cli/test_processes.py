@@ -1,0 +1,71 @@
+"""Commands as processes: several at once, and stopped from outside."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.cli.folders import TINY, make_images
+
+from vqkit.autoencoder import VQVAE
+
+pytestmark = pytest.mark.slow
+TRAIN = ["-m", "vqkit", "train", "photos-64", "train.num_workers=0", *TINY]
+ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def together(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs two processes of a command."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *launcher, *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENV)
+
+
+def test_two_processes_train_encode_and_evaluate_as_one(tmp_path: Path):
+    images, run, tokens = (str(tmp_path / name) for name in ("images", "run", "tokens"))
+    make_images(tmp_path / "images", 20)
+    for words in (
+        [*TRAIN, f"data.path={images}", "-o", run],
+        ["-m", "vqkit", "encode", run, images, tokens, "--shard-size", "7"],
+        ["-m", "vqkit", "evaluate", run, images],
+    ):
+        found = together(*words)
+        assert found.returncode == 0, found.stderr
+        assert found.stdout.count(f"{run}\n") <= 1  # one process speaks
+    assert len(list((tmp_path / "tokens").iterdir())) == 3
+    assert "over 20 images" in found.stdout
+
+
+def test_a_fault_stops_all_processes_with_a_line_each(tmp_path: Path):
+    found = together(*TRAIN, f"data.path={tmp_path / 'nowhere'}", "-o", str(tmp_path / "run"))
+    assert found.returncode == 1
+    lines = [line for line in found.stderr.splitlines() if line.startswith("vqkit")]
+    assert f"vqkit: {tmp_path / 'nowhere'} is not there" in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path: Path, number: signal.Signals):
+    make_images(tmp_path / "images", 20)
+    run = tmp_path / "run"
+    command = [sys.executable, *TRAIN, f"data.path={tmp_path / 'images'}", "-o", str(run)]
+    endless = [*command, "train.steps=1000000", "train.log_every=10"]
+    with subprocess.Popen(endless, stderr=subprocess.PIPE, text=True, env=ENV) as process:
+        while not (run / "metrics.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "run the same command to go on" in err
+    assert "Traceback" not in err
+    step = int(sorted((run / "checkpoints").glob("step-*"))[-1].name.removeprefix("step-"))
+    found = subprocess.run(
+        [*command, f"train.steps={step + 2}"], capture_output=True, text=True, timeout=60, env=ENV
+    )
+    assert found.returncode == 0, found.stderr
+    assert f"going on from step {step}" in found.stderr
+    assert VQVAE.from_pretrained(run)
