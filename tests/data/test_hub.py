@@ -1,6 +1,7 @@
 """Data sets of the hub, with the real library but without the network."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,18 @@ def test_rows_are_items_with_the_bytes_of_their_files(hub: Any):
     assert record.value == encoded(picture(2))
     assert source.describe(2) == "hub:me/pets:train row 2"
     assert source.fingerprint == open_source("hub:me/pets:train").fingerprint
+
+
+def test_files_that_lie_beside_the_data_set_are_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    path = tmp_path / "0.png"
+    path.write_bytes(encoded(picture(0)))
+    features = datasets.Features({"image": datasets.Image()})
+    columns = {"image": [{"bytes": None, "path": str(path)}]}
+    data = datasets.Dataset.from_dict(columns, features=features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: data)
+    assert open_source("hub:me/pets:train")[0].value == path.read_bytes()
 
 
 def test_splits_are_found_by_their_names(hub: Any):

@@ -1,5 +1,6 @@
 """The index pass, what it keeps, and what it refuses."""
 
+import errno
 import json
 import shutil
 import time
@@ -70,6 +71,14 @@ def test_threads_keep_the_order(tmp_path: Path):
     source.__class__ = Many
     index = build_index(source, lambda number: (number % 7,))
     assert index.shapes == tuple((number % 7,) for number in range(count))
+
+
+def test_too_few_file_handles_are_not_taken_for_a_bad_file(source: Source):
+    def measure(index: int) -> tuple[int, ...]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with pytest.raises(OSError, match="Too many open files"):
+        build_index(source, measure)
 
 
 def test_an_error_of_ours_is_not_taken_for_a_bad_file(source: Source):

@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from vqkit.data.record import Record, numbered_id
@@ -68,7 +69,7 @@ class HubSource:
     def __getitem__(self, index: int) -> Record:
         value = self._data[index][self._column]
         if isinstance(value, dict):
-            value = value.get("bytes")
+            value = value["bytes"] or Path(value["path"]).read_bytes()
         return Record(self.id(index), value, self.label(index))
 
     def id(self, index: int) -> str:

@@ -1,16 +1,15 @@
 """Reads batches ahead, in worker processes, in an order that does not depend on them."""
 
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-from torch.utils.data import Dataset
-
-from vqkit.data.batch import Batch, collate
+from vqkit.data.batch import Batch
 from vqkit.data.example import Examples
+from vqkit.data.reading import Reading
 from vqkit.data.sampler import Draw, StatelessSampler
-from vqkit.data.workers import Failure, Workers
+from vqkit.data.workers import Workers
 
 
 class Loader:
@@ -52,7 +51,7 @@ class Loader:
         self.first_step = first_step
         self.last_step = last_step
         self._parts = sampler.num_micro_batches
-        self._workers = Workers(_Steps(examples, sampler), num_workers)
+        self._workers = Workers(Reading(examples, partial(_of_step, sampler)), num_workers)
 
     def __len__(self) -> int:
         return self.last_step - self.first_step
@@ -103,55 +102,16 @@ def in_order(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; give at least 1")
     numbers = range(len(examples)) if indices is None else indices
-    workers = Workers(_Slices(examples, numbers, batch_size), num_workers)
-    return workers.read(range(-(-len(numbers) // batch_size)))
+    reading = Reading(examples, partial(_of_list, numbers, batch_size))
+    return Workers(reading, num_workers).read(range(-(-len(numbers) // batch_size)))
 
 
-class _Steps(Dataset[Batch | Failure]):
-    """Batch number s A + k is micro-batch k of step s."""
-
-    def __init__(self, examples: Examples, sampler: StatelessSampler) -> None:
-        self.examples = examples
-        self.sampler = sampler
-
-    def __getitem__(self, index: int) -> Batch | Failure:
-        step, k = divmod(index, self.sampler.num_micro_batches)
-        return _read(self.examples, self.sampler.micro_batch(step, k))
+def _of_step(sampler: StatelessSampler, number: int) -> list[Draw]:
+    """The draws of batch number s A + k, which is micro-batch k of step s."""
+    return sampler.micro_batch(*divmod(number, sampler.num_micro_batches))
 
 
-class _Slices(Dataset[Batch | Failure]):
-    """Batch number b has the items b G to (b + 1) G of a list."""
-
-    def __init__(self, examples: Examples, numbers: Sequence[int], batch_size: int) -> None:
-        self.examples = examples
-        self.numbers = numbers
-        self.batch_size = batch_size
-
-    def __getitem__(self, index: int) -> Batch | Failure:
-        chosen = self.numbers[index * self.batch_size : (index + 1) * self.batch_size]
-        return _read(self.examples, [Draw(int(i), None, int(i)) for i in chosen])
-
-
-def _read(examples: Examples, draws: Sequence[Draw]) -> Batch | Failure:
-    """One batch, or why it cannot be had."""
-    items = []
-    for draw in draws:
-        try:
-            items.append(examples.example(draw.index, draw.seed))
-        except Exception as error:  # a user's examples may raise anything; the item must be named
-            return _failure(_name(examples, draw.index), error)
-    try:
-        return collate(items, [draw.position for draw in draws])
-    except ValueError as error:
-        return _failure(f"the batch with {_name(examples, draws[0].index)}", error)
-
-
-def _name(examples: Examples, index: int) -> str:
-    describe: Callable[[int], str] | None = getattr(examples, "describe", None)
-    return f"item {index}" if describe is None else f"item {index} ({describe(index)})"
-
-
-def _failure(where: str, error: Exception) -> Failure:
-    if isinstance(error, ValueError | OSError):
-        return Failure(f"{where}: {error}", None)
-    return Failure(f"{where}: {type(error).__name__}: {error}", traceback.format_exc())
+def _of_list(numbers: Sequence[int], batch_size: int, number: int) -> list[Draw]:
+    """The draws of batch number b: items b G to (b + 1) G of a list."""
+    chosen = numbers[number * batch_size : (number + 1) * batch_size]
+    return [Draw(int(index), None, int(index)) for index in chosen]

@@ -1,5 +1,6 @@
 """The index pass: reads every item once, in threads, and keeps what was found."""
 
+import errno
 import os
 import time
 import warnings
@@ -15,6 +16,7 @@ from vqkit.distributed import broadcast_object, is_distributed, is_main
 QUIET_S = 1.0  # shorter work shows no bar
 BEAT_S = 30.0  # waiting ranks hear from the main one so often, well within a collective's timeout
 CHUNK = 16  # items that a thread takes at once
+SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of this process, not a fault of the file
 
 Measure = Callable[[int], tuple[int, ...]]
 
@@ -131,6 +133,8 @@ def _look(index: int, measure: Measure) -> tuple[int, ...] | str:
     try:
         return measure(index)
     except OSError as error:
+        if error.errno in SHORTAGE:
+            raise
         return f"cannot be read ({error.strerror or error}); make it readable or remove it"
     except ValueError as error:
         return " ".join(str(error).split())

@@ -8,53 +8,43 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vqkit.data.batch import Batch
+from vqkit.data.reading import Failure, Reading
 
 # Forked workers share what was read before; elsewhere system libraries do not survive a fork.
 CONTEXT = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 PREFETCH = 3  # batches that each worker holds ready
 SMALL = 2**20  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An error of a worker, to be raised in the process that trains.
-
-    Attributes:
-        message: One line that names the item.
-        note: Where in the code it was raised, for errors nobody foresaw.
-    """
-
-    message: str
-    note: str | None
+PATIENCE_S = 20.0
 
 
 class Workers:
-    """Reads the batches of a data set, in this process or ahead of it in others.
+    """Reads batches, in this process or ahead of it in others.
 
     Args:
-        dataset: Gives the batch with a number, or why there is none.
+        reading: Gives the batch with a number, or why there is none.
         num_workers: Processes that read ahead; 0 reads in this one, when asked.
 
     Raises:
         ValueError: If the number is negative.
     """
 
-    def __init__(self, dataset: Dataset[Batch | Failure], num_workers: int) -> None:
+    def __init__(self, reading: Reading, num_workers: int) -> None:
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}; give at least 0")
-        self._dataset = dataset
+        self._reading = reading
         self._num_workers = num_workers
-        self._iterator: Iterator[Any] | None = None
+        self._iterator: Any = None
+        self._processes: list[BaseProcess] = []
 
     def read(self, numbers: range) -> Iterator[Batch]:
         """The batches with these numbers, in order; ends the workers with the last.
@@ -66,7 +56,7 @@ class Workers:
         self.close()
         if not self._num_workers or not numbers:
             for number in numbers:
-                yield _checked(self._dataset[number])
+                yield _checked(self._reading[number])
             return
         self._iterator = self._start(numbers)
         atexit.register(self.close)  # workers ignore signals: at exit they must be told to end
@@ -77,12 +67,12 @@ class Workers:
             self.close()
 
     def _start(self, numbers: range) -> Iterator[Any]:
-        with contextlib.suppress(Exception):  # read before the fork, shared after it
-            self._dataset[numbers[0]]
+        with contextlib.suppress(Exception):  # whoever reads the batch will say it
+            self._reading.warm_up(numbers[0])
         with warnings.catch_warnings():  # of many workers, and of forks beside torch's threads
             warnings.simplefilter("ignore")
             loader = DataLoader(
-                self._dataset,
+                self._reading,
                 batch_size=None,
                 sampler=numbers,
                 num_workers=min(self._num_workers, len(numbers)),
@@ -92,8 +82,11 @@ class Workers:
                 generator=torch.Generator(),  # or the global one would move on
                 multiprocessing_context=CONTEXT,
             )
+            others = set(multiprocessing.active_children())
             with _kept_handler():
-                return iter(loader)
+                iterator = iter(loader)
+            self._processes = [p for p in multiprocessing.active_children() if p not in others]
+            return iterator
 
     def _next(self) -> Batch | Failure:
         if self._iterator is None:
@@ -102,16 +95,24 @@ class Workers:
             return _unpack(next(self._iterator))
         except RuntimeError as error:
             reason = str(error).partition(".")[0]
-        # Raised outside: the first error would keep torch's iterator alive, and so the workers.
-        raise OSError(
-            f"a process that reads data was killed ({reason}): memory or /dev/shm may be full; "
-            "set fewer num_workers or a smaller batch_size"
-        )
+            raise OSError(
+                f"a process that reads data was killed ({reason}): memory or /dev/shm may be full; "
+                "set fewer num_workers or a smaller batch_size"
+            ) from None
 
     def close(self) -> None:
         """Ends the workers, and waits for them."""
-        self._iterator = None  # torch joins them when their iterator goes
+        iterator, self._iterator = self._iterator, None
         atexit.unregister(self.close)
+        if iterator is not None:
+            # Torch does it when the iterator is collected, which may be long after an exception.
+            iterator._shutdown_workers()
+        for process in self._processes:
+            process.join(PATIENCE_S)
+            if process.is_alive():  # it hangs in a file system, say
+                process.kill()
+                process.join()
+        self._processes = []
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ class ImageExamples:
     def fingerprint(self) -> str:
         """Hexadecimal; changes when the data, their choice or their size do."""
         digest = hashlib.sha256(self.source.fingerprint.encode())
-        digest.update(repr(self._framing).encode())
+        digest.update(repr((self._framing, self.augment and self.config.flip)).encode())
         digest.update(np.asarray(self.numbers, dtype=np.int64).tobytes())
         return digest.hexdigest()
 
