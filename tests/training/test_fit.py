@@ -1,9 +1,10 @@
 """A run from outside: what is asked for, refused, found again and left behind."""
 
 import errno
-import fcntl
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -206,27 +207,24 @@ def test_a_checkpoint_cut_in_half_is_named_and_the_one_before_used(
     assert fingerprint(first) == fingerprint(second)
 
 
-def hold(folder: Path, ready: Any, done: Any) -> None:
-    file = (folder / ".lock").open("a+")
-    fcntl.lockf(file, fcntl.LOCK_EX)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    ready.set()
-    done.wait(30)
+HOLD = """
+import fcntl, os, sys
+file = open(sys.argv[1], "a+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print(os.getpid(), file=file, flush=True)
+print("ready", flush=True)
+sys.stdin.read()
+"""
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path):
-    ready, done = tiny.PROCESSES.Event(), tiny.PROCESSES.Event()
-    holder = tiny.PROCESSES.Process(target=hold, args=(tmp_path, ready, done))
-    holder.start()
-    assert ready.wait(30)
-    try:
+    words = [sys.executable, "-c", HOLD, str(tmp_path / ".lock")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"ready\n"
         with pytest.raises(BlockingIOError, match=f"in use: process {holder.pid} trains") as error:
             run(tmp_path)
-        assert "\n" not in str(error.value)
-    finally:
-        done.set()
-        holder.join()
+    assert "\n" not in str(error.value)
     run(tmp_path)
 
 
@@ -255,6 +253,18 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
 def test_what_cannot_be_trained_is_refused():
     with pytest.raises(TypeError, match="model is a Linear; give a VQVAE, a Prior or a Task"):
         fit(nn.Linear(1, 1), tiny.series())
+
+
+class Nothing:
+    def __len__(self) -> int:
+        return 0
+
+
+def test_no_examples_are_refused():
+    with pytest.raises(ValueError, match="examples has 0 items; give at least 1"):
+        fit(tiny.model(), Nothing(), tiny.config())
+    with pytest.raises(ValueError, match="eval_examples has 0 items"):
+        fit(tiny.model(), tiny.series(), tiny.config(), eval_examples=Nothing())
 
 
 def test_a_batch_that_cannot_be_split_is_refused():

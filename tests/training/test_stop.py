@@ -42,11 +42,14 @@ def run(folder: Path | None, **keys):
 
 @pytest.mark.usefixtures("backward")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tmp_path: Path, number: int, code: int):
+def test_a_signal_finishes_the_step_and_writes_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture, number: int, code: int
+):
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     signalled(number, at=6)
     with pytest.raises(Stopped) as stopped:
-        run(tmp_path)
+        run(tmp_path, progress="lines")
+    assert capsys.readouterr().err.endswith("stopped at step 7; run the same command to go on\n")
     assert (stopped.value.step, stopped.value.signal, stopped.value.code) == (7, number, code)
     assert str(stopped.value) == "stopped at step 7; run the same command to go on"
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers

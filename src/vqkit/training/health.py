@@ -110,13 +110,14 @@ def judge_usage(name: str, stats: CodebookStats) -> dict[str, str | None]:
         collapse = (
             f"{name} collapses: {stats.num_used} of {stats.size} entries are used, perplexity "
             f"{stats.perplexity:.1f}, KL to uniform {stats.kl_to_uniform_nats:.2f} nats {over}. "
-            "Try revive=true, quantizer.type=ema, a lower learning_rate, a smaller codebook_size, "
-            "or normalised encoder outputs (quantizer.type=normalized)"
+            "Try model.quantizer.revive=true, model.quantizer.type=ema, a lower "
+            "train.learning_rate, a smaller model.quantizer.codebook_size, or normalised encoder "
+            "outputs (model.quantizer.type=normalized)"
         )
     elif stats.dead > MANY_DEAD * stats.size:
         dead = (
-            f"{name} has {stats.dead} dead entries of {stats.size} {over}. Try revive=true, a "
-            "smaller codebook_size, or more data"
+            f"{name} has {stats.dead} dead entries of {stats.size} {over}. Try "
+            "model.quantizer.revive=true, a smaller model.quantizer.codebook_size, or more data"
         )
     return {f"collapse/{name}": collapse, f"dead/{name}": dead}
 
@@ -140,8 +141,8 @@ def judge_growth(name: str, history: list[tuple[int, float]], entries: float | N
     return (
         f"{name}: the norm of the encoder's outputs grows without bound: {quarter:.3g}, {half:.3g} "
         f"and {now:.3g} at a quarter, a half and all of the {step} steps{beside}. Try a larger "
-        "commitment (0.25 is usual), normalised encoder outputs (quantizer.type=normalized), or a "
-        "lower learning_rate"
+        "model.quantizer.commitment (0.25 is usual), normalised encoder outputs "
+        "(model.quantizer.type=normalized), or a lower train.learning_rate"
     )
 
 

@@ -1,32 +1,20 @@
-"""``fit``: a whole run, from the first batch to the saved model, resumed where it was left."""
+"""``fit``: trains anything, or goes on with it."""
 
-from contextlib import nullcontext
-from functools import partial
+import os
 from pathlib import Path
 from typing import TypeVar
 
 from torch import nn
 
-from vqkit import distributed, storage
 from vqkit.autoencoder import VQVAE
 from vqkit.data.example import Examples
-from vqkit.data.loader import Loader
-from vqkit.data.sampler import StatelessSampler
 from vqkit.priors import HistogramPrior, Prior, UniformPrior
-from vqkit.training import finish, snapshot
 from vqkit.training.autoencoder import AutoencoderTask
-from vqkit.training.checkpoint import Checkpoint, Checkpoints
 from vqkit.training.config import TrainConfig
-from vqkit.training.evaluate import evaluate
-from vqkit.training.initialize import initialize
-from vqkit.training.journal import Journal
-from vqkit.training.log import Screen
-from vqkit.training.loop import Trainer
-from vqkit.training.optimizer import learning_rate
-from vqkit.training.prior import PriorTask, count
-from vqkit.training.resume import check_same, identity, lock
-from vqkit.training.runtime import Runtime, on_main, open_runtime, share_state
-from vqkit.training.stop import Stopped
+from vqkit.training.prior import PriorTask
+from vqkit.training.resume import lock
+from vqkit.training.runtime import open_runtime
+from vqkit.training.session import Session
 from vqkit.training.task import Task
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -61,16 +49,26 @@ def fit(
         Stopped: After SIGINT (Ctrl-C) or SIGTERM, at the end of the step.
     """
     config = config or TrainConfig()
+    check_examples("examples", examples)
+    if eval_examples is not None:
+        check_examples("eval_examples", eval_examples)
     path = None if folder is None else Path(folder)
     task = task_of(model)
     with open_runtime(config, path) as runtime, lock(path), task.attached(config):
-        run = Run(task, examples, config, runtime, path, eval_examples)
+        run = Session(task, examples, config, runtime, path, eval_examples)
         if isinstance(model, HistogramPrior | UniformPrior):
             run.count(model)
         else:
             run.go()
     model.eval()
     return model
+
+
+def check_examples(name: str, examples: Examples) -> None:
+    """Raises ValueError unless there is an example for each process."""
+    least = max(1, int(os.environ.get("WORLD_SIZE", "1")))
+    if len(examples) < least:
+        raise ValueError(f"{name} has {len(examples)} items; give at least {least}")
 
 
 def task_of(model: nn.Module) -> Task:
@@ -86,202 +84,3 @@ def task_of(model: nn.Module) -> Task:
     if isinstance(model, Prior):
         return PriorTask(model)
     raise TypeError(f"model is a {type(model).__name__}; give a VQVAE, a Prior or a Task")
-
-
-class Run:
-    """One call of ``fit``.
-
-    Args:
-        task: What is trained.
-        examples: Training data.
-        config: How.
-        runtime: On what.
-        folder: The run folder; None keeps nothing.
-        eval_examples: Held-out examples; None evaluates nothing.
-    """
-
-    def __init__(
-        self,
-        task: Task,
-        examples: Examples,
-        config: TrainConfig,
-        runtime: Runtime,
-        folder: Path | None,
-        eval_examples: Examples | None,
-    ) -> None:
-        self.task = task
-        self.examples = examples
-        self.eval_examples = eval_examples
-        self.config = config
-        self.runtime = runtime
-        self.folder = folder
-        self.identity = identity(task, examples, config)
-        self.checkpoints = None if folder is None else Checkpoints(folder, config.keep_checkpoints)
-        self.screen = Screen(config.progress, config.steps)
-        self.journal = Journal(task, config, runtime, self.screen, folder)
-
-    def go(self) -> None:
-        """Trains what is left to train."""
-        self.task.to(self.runtime.device)
-        share_state(self.task.model)
-        checkpoint = self.find()
-        if self.is_finished(checkpoint):
-            return
-        first = 0 if checkpoint is None else checkpoint.step
-        if checkpoint is None:
-            initialize(self.task, self.examples, self.config, self.runtime)
-        else:
-            snapshot.load_model(self.task.model, checkpoint)
-        self.trainer = Trainer(self.task, self.config, self.runtime)
-        if checkpoint is not None:
-            self.restore(checkpoint)
-        self.journal.begin(first)
-        with self.screen.open(first), self.trainer.stop.caught():
-            self.steps(first)
-            self.end(max(first, self.config.steps))
-
-    def count(self, prior: HistogramPrior | UniformPrior) -> None:
-        """One pass over the data, for a prior that is counted and not optimised."""
-        self.task.to(self.runtime.device)
-        if self.is_finished(None):
-            return
-        if isinstance(prior, HistogramPrior):
-            count(prior, self.examples, self.config.batch_size, self.runtime)
-        if self.folder is not None:
-            finish.save(self.task, self.folder, self.config.steps, "last", self.identity)
-
-    def find(self) -> Checkpoint | None:
-        """The checkpoint to go on from, the same on every rank; it is one of this same run."""
-        checkpoints = self.checkpoints
-        if checkpoints is None:
-            return None
-
-        def look() -> Checkpoint | None:
-            checkpoints.clean()
-            finish.clean(checkpoints.folder.parent)
-            return checkpoints.latest(self.screen.say)
-
-        found = on_main(look)
-        if found is not None:
-            check_same(found.state["run"], self.identity, found.path)
-        return found
-
-    def is_finished(self, checkpoint: Checkpoint | None) -> bool:
-        """Whether the folder holds the model of as many steps; loads it then.
-
-        Raises:
-            ValueError: If it holds one of fewer steps, and no checkpoint to go on from.
-        """
-        record = None if self.folder is None else on_main(partial(finish.finished, self.folder))
-        if self.folder is None or record is None:
-            return False
-        check_same(record["run"], self.identity, self.folder)
-        if record["step"] >= self.config.steps:
-            storage.load_weights(self.folder, self.task.model)
-            done = f"{self.folder} is finished at step {record['step']}"
-            self.screen.say(f"{done}; raise steps to train on")
-            return True
-        if checkpoint is None:
-            raise ValueError(
-                f"{self.folder} holds a model of {record['step']} steps and no checkpoint to go on "
-                "from; train in a new folder"
-            )
-        return False
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Takes up the state of training, all but the model's."""
-        state = checkpoint.state
-        snapshot.restore(self.trainer, self.journal, checkpoint.training(), state["journal"])
-        self.trainer.last_good = f"the last good checkpoint is {checkpoint.path}"
-        self.screen.say(f"going on from step {checkpoint.step} of {self.folder}")
-        before = state["run"]["train"]["steps"]
-        if before != self.config.steps:
-            rate = learning_rate(self.config, checkpoint.step)
-            self.screen.say(
-                f"steps was {before} and is {self.config.steps}: the learning rate follows the new "
-                f"schedule from here on, {rate:.3g} now"
-            )
-
-    def steps(self, first: int) -> None:
-        """Takes the steps from ``first`` on."""
-        config = self.config
-        sampler = StatelessSampler(
-            len(self.examples),
-            config.batch_size,
-            seed=config.seed,
-            num_micro_batches=config.micro_batches,
-            rank=distributed.rank(),
-            world_size=self.runtime.world_size,
-        )
-        self.task.train()
-        with Loader(
-            self.examples,
-            sampler,
-            first_step=first,
-            last_step=max(first, config.steps),
-            num_workers=config.num_workers,
-        ) as loader:
-            for step, batches in enumerate(loader, start=first):
-                number = self.trainer.step(step, batches)
-                self.after(step + 1, number)
-
-    def after(self, step: int, number: int) -> None:
-        """What is due when so many steps were taken.
-
-        Args:
-            step: Number of steps taken.
-            number: Of the signal that asks to stop, or 0.
-        """
-        config, last = self.config, step == self.config.steps
-        self.journal.clock.tick()
-        self.screen.advance(step)
-        if last or step % config.log_every == 0:
-            self.trainer.meters.join()
-            self.journal.training(step, self.trainer.meters)
-            self.trainer.meters.clear()
-        every = config.eval_every or config.checkpoint_every
-        if self.eval_examples is not None and (last or step % every == 0):
-            self.evaluate(step, self.eval_examples)
-        if last or number or step % config.checkpoint_every == 0:
-            self.save(step)
-        if number and not last:
-            then = "nothing was saved, for fit was given no folder"
-            if self.folder is not None:
-                then = "run the same command to go on"
-            raise Stopped(step, number, f"stopped at step {step}; {then}")
-
-    def evaluate(self, step: int, examples: Examples) -> None:
-        """Evaluates the weights that would be saved now."""
-        average = self.trainer.average
-        applied = nullcontext() if average is None else average.applied(self.task.model)
-        with self.journal.clock.pause(), applied:
-            values = evaluate(self.task, examples, self.config, self.runtime)
-        self.journal.evaluation(step, {"weights": self.which_weights(), **values})
-
-    def which_weights(self) -> str:
-        """Which weights are evaluated and saved: "average" or "last"."""
-        return "last" if self.trainer.average is None else "average"
-
-    def save(self, step: int) -> None:
-        """Writes a checkpoint."""
-        checkpoints = self.checkpoints
-        if checkpoints is None:
-            return
-
-        def write() -> Path:
-            tensors = snapshot.tensors(self.trainer, self.journal)
-            state = {"run": self.identity, "journal": self.journal.state()}
-            return checkpoints.save(step, self.task.model.state_dict(), tensors, state)
-
-        with self.journal.clock.pause():
-            self.trainer.meters.join()
-            path = on_main(write)
-        self.trainer.last_good = f"the last good checkpoint is {path}"
-
-    def end(self, step: int) -> None:
-        """Fits what is fitted last, and saves the model of so many steps."""
-        if self.trainer.average is not None:
-            self.trainer.average.apply(self.task.model)
-        finish.calibrate(self.task, self.examples, self.config, self.runtime)
-        if self.folder is not None:
-            finish.save(self.task, self.folder, step, self.which_weights(), self.identity)

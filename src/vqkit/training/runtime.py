@@ -76,26 +76,28 @@ def open_runtime(config: TrainConfig, folder: Path | None) -> Iterator[Runtime]:
     Raises:
         ValueError: If a tracker is not known or not installed.
     """
-    with accelerator_state(), deterministic(config.deterministic), kept_generator():
-        join_processes(cpu=not on_gpu(config))
-        precision = choose_precision(config)
-        runtime = Runtime(_accelerator(config, precision, folder), precision)
+    gpu = on_gpu(config)
+    check_trackers(config.trackers, folder)
+    precision = choose_precision(config)
+    join_processes(cpu=not gpu)
+    with accelerator_state(), deterministic(config.deterministic), kept_generator(gpu):
+        accelerator = _accelerator(config, precision, folder)
         if config.trackers:
             values = TypeAdapter(TrainConfig).dump_python(config, mode="json")
             flat = {key: str(value) for key, value in values.items()}
-            runtime.accelerator.init_trackers("vqkit", config=flat)
+            accelerator.init_trackers("vqkit", config=flat)
         try:
-            yield runtime
+            yield Runtime(accelerator, precision)
         finally:
-            if config.trackers:
-                runtime.accelerator.end_training()
+            # Not accelerate's end_training, which takes the process group away.
+            for tracker in accelerator.trackers:
+                tracker.finish()
 
 
 def _accelerator(config: TrainConfig, precision: torch.dtype, folder: Path | None) -> Any:
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs
 
-    check_trackers(config.trackers, folder)
     return Accelerator(
         cpu=not on_gpu(config),
         mixed_precision="bf16" if precision == torch.bfloat16 else "no",
@@ -207,10 +209,9 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def kept_generator() -> Iterator[None]:
+def kept_generator(gpu: bool) -> Iterator[None]:
     """The global random state is as before afterwards: the loop seeds it at every step."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng([torch.cuda.current_device()] if gpu else []):
         yield
 
 
