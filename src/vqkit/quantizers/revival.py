@@ -10,6 +10,7 @@ from vqkit import distributed, random
 
 DEAD_AFTER_HITS = 8  # unused, while uniform use would have given so many hits
 MAX_DRAWN = 64  # the most entries that one step revives
+STEP_BITS = 40  # no step has 2^40 vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,6 @@ class Candidates:
     vectors: Tensor
     errors: Tensor
     real: Tensor | None
-
-    @property
-    def num_real(self) -> Tensor:
-        """Number of real vectors. () int64"""
-        if self.real is None:
-            return torch.full((), len(self.errors), dtype=torch.int64, device=self.errors.device)
-        return self.real.sum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +45,22 @@ class Replacements:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Vectors in the order in which they were drawn, the same on every rank.
+    """Vectors in the order in which they were drawn.
 
     Attributes:
         chances: What was compared, descending; -inf for what is no vector. (M,) float64
-        errors: Mean squared error of each against its entry. (M,) float64
-        vectors: What was drawn; float64 holds a float32 exactly. (M, D) float64
+        errors: Mean squared error of each against its entry. (M,)
+        vectors: What was drawn. (M, D)
     """
 
     chances: Tensor
     errors: Tensor
     vectors: Tensor
+
+    def best(self, num: int) -> "Drawn":
+        """The first ``num`` of vectors from several draws."""
+        first = self.chances.topk(min(num, len(self.chances)))
+        return Drawn(first.values, self.errors[first.indices], self.vectors[first.indices])
 
 
 def is_dead(unused_for: Tensor) -> Tensor:
@@ -119,37 +118,63 @@ def draw(passes: Sequence[Candidates], num: int, words: tuple[int, Tensor]) -> D
         num: Number of draws M.
         words: Seed and step, on which the draws depend.
     """
-    counts = distributed.all_gather(torch.stack([one.num_real for one in passes]))
-    first_of_pass = counts.sum(0).cumsum(0) - counts.sum(0)
-    firsts = first_of_pass + counts[: distributed.rank()].sum(0)
-    parts = [_race(one, num, words, first) for one, first in zip(passes, firsts, strict=True)]
-    joined = distributed.all_gather(_best(torch.cat(parts), num)).flatten(0, 1)
-    best = _best(joined, num)
-    return Drawn(best[:, 0], best[:, 1], best[:, 2:])
+    drawn = [
+        _race(one, num, words, first)
+        for one, first in zip(passes, _first_numbers(passes), strict=True)
+    ]
+    joined = drawn[0] if len(drawn) == 1 else _joined(drawn).best(num)
+    if not distributed.is_distributed():
+        return joined
+    empty = Drawn(
+        joined.chances.new_full((num,), -torch.inf),
+        joined.errors.new_zeros(num),
+        joined.vectors.new_zeros(num, joined.vectors.shape[-1]),
+    )
+    mine = _joined([joined, empty]).best(num)  # as many on every rank
+    # One collective; float64 holds a float32 exactly.
+    rows = torch.cat([mine.chances[:, None], mine.errors[:, None], mine.vectors], dim=1)
+    rows = distributed.all_gather(rows).flatten(0, 1)
+    return Drawn(
+        rows[:, 0], rows[:, 1].to(mine.errors.dtype), rows[:, 2:].to(mine.vectors.dtype)
+    ).best(num)
 
 
-def _race(one: Candidates, num: int, words: tuple[int, Tensor], first: Tensor) -> Tensor:
-    """The winners of one pass as rows of chance, error and vector. (M, 2 + D) float64"""
+def _joined(parts: Sequence[Drawn]) -> Drawn:
+    """Several draws as one, in no order."""
+    return Drawn(
+        torch.cat([part.chances for part in parts]),
+        torch.cat([part.errors for part in parts]),
+        torch.cat([part.vectors for part in parts]),
+    )
+
+
+def _first_numbers(passes: Sequence[Candidates]) -> list[Tensor | int]:
+    """The number of the first real vector of each pass of this rank.
+
+    Earlier passes come first, and in a pass lower ranks.
+    """
+    counts = [len(one.errors) if one.real is None else one.real.sum() for one in passes]
+    if distributed.is_distributed():
+        device = passes[0].errors.device
+        mine = torch.stack([torch.as_tensor(count, device=device) for count in counts])
+        gathered = distributed.all_gather(mine)
+        lower = gathered[: distributed.rank()].sum(0)
+        return list((gathered.sum(0).cumsum(0) - gathered.sum(0) + lower).unbind())
+    return [sum(counts[:i]) for i in range(len(counts))]
+
+
+def _race(one: Candidates, num: int, words: tuple[int, Tensor], first: Tensor | int) -> Drawn:
+    """The winners of one pass; fewer than M where N is less."""
     if one.real is None:
         index = torch.arange(len(one.errors), device=one.errors.device)
     else:
         index = one.real.cumsum(0) - 1
-    chances = random.uniform(*words, index + first).log_().div_(one.errors)
+    seed, step = words
+    number = index + ((step << STEP_BITS) + first)
+    chances = random.uniform(seed, number).log_().div_(one.errors)
     if one.real is not None:
         chances.masked_fill_(~one.real, -torch.inf)
-    best = chances.topk(min(num, len(chances)))
-    rows = torch.zeros(num, 2 + one.vectors.shape[-1], dtype=torch.float64, device=chances.device)
-    rows[:, 0] = -torch.inf
-    found = rows[: len(best.indices)]
-    found[:, 0] = best.values
-    found[:, 1] = one.errors[best.indices]
-    found[:, 2:] = one.vectors[best.indices]
-    return rows
-
-
-def _best(rows: Tensor, num: int) -> Tensor:
-    """The winners of several races. (N, 2 + D) -> (M, 2 + D) float64"""
-    return rows[rows[:, 0].topk(num).indices]
+    return Drawn(chances, one.errors, one.vectors).best(num)
 
 
 def costs_of_removal(entries: Tensor, rows: Tensor, dead: Tensor, average_counts: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.backends import cuda, mkldnn
 
 SCORES_PER_CHUNK = 2**20  # 4 MB: what the matmul writes is still in cache when argmax reads it
+MORE_ON_GPU = 8  # fewer, larger kernels
 ENTRIES_PER_CHUNK = 2**13  # with more, chunks of so few vectors that the matmul slows down
 GROUP = 64
 
@@ -46,7 +47,8 @@ def search(z: Tensor, entries: Tensor) -> Tensor:
     vectors = z.reshape(-1, dim)
     indices = torch.empty(len(vectors), dtype=torch.int64, device=z.device)
     width = blocks[0].shape[1]
-    num_rows = max(1, min(len(vectors), SCORES_PER_CHUNK // width))
+    num_scores = SCORES_PER_CHUNK * (MORE_ON_GPU if z.is_cuda else 1)
+    num_rows = max(1, min(len(vectors), num_scores // width))
     rows = torch.ones(num_rows, dim + 1, dtype=dtype, device=z.device)
     scores = torch.empty(num_rows * width, dtype=dtype, device=z.device)
     with full_precision(z.device.type):

@@ -1,0 +1,114 @@
+"""How much faster is a training step of the EMA quantizer than that of vector-quantize-pytorch?
+
+Run: python benchmarks/bench_quantizer_step.py
+"""
+
+import statistics
+import sys
+from itertools import cycle
+
+import torch
+from measuring import Task, cpu_ms, extra_mb, heading, in_own_process, ratio
+from torch import Tensor
+from vector_quantize_pytorch import VectorQuantize
+
+from vqkit.quantizers import EMAVectorQuantizer
+
+DIM, DECAY, ITEMS, BATCHES = 64, 0.99, 16, 8
+SIZES = ((2_048, 512, 41), (16_384, 1_024, 15), (16_384, 8_192, 7))  # N, K, rounds
+TARGETS = {(2_048, 512): 6.0, (16_384, 1_024): 10.0}
+
+
+def batches(num: int) -> list[Tensor]:
+    """Encoder outputs (16, N / 16, D), other ones at each step."""
+    torch.manual_seed(0)
+    shape = (ITEMS, num // ITEMS, DIM)
+    return [torch.randn(shape, requires_grad=True) for _ in range(BATCHES)]
+
+
+def ours(num: int, size: int, *, revive: bool = True) -> Task:
+    """Forward, straight-through backward and update, at the defaults."""
+    layer = EMAVectorQuantizer(DIM, size, decay=DECAY, revive=revive)
+    source, upstream = cycle(batches(num)), torch.randn(ITEMS, num // ITEMS, DIM)
+
+    def step() -> None:
+        z_e = next(source)
+        z_e.grad = None
+        out = layer(z_e)
+        ((out.z_q * upstream).sum() + out.loss).backward()
+
+    return step
+
+
+def theirs(num: int, size: int) -> Task:
+    """The same of the peer, at its defaults but for sizes and decay."""
+    layer = VectorQuantize(dim=DIM, codebook_size=size, decay=DECAY)
+    source, upstream = cycle(batches(num)), torch.randn(ITEMS, num // ITEMS, DIM)
+
+    def step() -> None:
+        z_e = next(source)
+        z_e.grad = None
+        z_q, _, loss = layer(z_e)
+        ((z_q * upstream).sum() + loss.sum()).backward()
+
+    return step
+
+
+def product(num: int, size: int) -> Task:
+    z, entries = torch.randn(num, DIM), torch.randn(size, DIM)
+    out = torch.empty(num, size)
+    return lambda: torch.mm(z, entries.T, out=out)
+
+
+def compare(num: int, size: int, rounds: int) -> None:
+    tasks = {
+        "vqkit": ours(num, size),
+        "vqkit, revive=False": ours(num, size, revive=False),
+        "peer": theirs(num, size),
+        "product alone": product(num, size),
+    }
+    times = cpu_ms(tasks, rounds)
+    print(f"\nN {num:,}, K {size:,}, D {DIM}, median of {rounds}")
+    for name, values in times.items():
+        print(f"  {name:<20} {statistics.median(values):9.2f} ms")
+    print(
+        f"  peer / vqkit, median (quartiles) of the rounds: {ratio(times['peer'], times['vqkit'])}"
+    )
+    if target := TARGETS.get((num, size)):
+        found = statistics.median(times["peer"]) / statistics.median(times["vqkit"])
+        print(
+            f"  ratio of medians {found:.2f}, target {target}: {'yes' if found >= target else 'NO'}"
+        )
+
+
+def memory(name: str, num: int, size: int) -> None:
+    make = {"vqkit": ours, "peer": theirs}[name]
+    make(64, size)()
+    step = make(num, size)
+    print(f"{extra_mb(step):.0f}")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    if len(sys.argv) == 4 and sys.argv[1] != "time":
+        memory(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        return
+    if len(sys.argv) > 1:
+        compare(*map(int, sys.argv[2:]))
+        return
+    print(heading("Training step of the EMA quantizer: forward, backward, update of the codebook"))
+    print("Process CPU time in turns, each size in a process of its own, 8 batches in turn.")
+    print("'peer': vector-quantize-pytorch at its defaults but codebook_size, dim and decay 0.99;")
+    print(
+        "'vqkit': EMAVectorQuantizer at its defaults, so with revival, which the peer leaves off."
+    )
+    for size in SIZES:
+        print(in_own_process("time", *size))
+    num, size, _ = SIZES[-1]
+    print(f"\nGrowth of the peak memory in one step, MB, N {num:,}, K {size:,}, D {DIM}")
+    for name in ("vqkit", "peer"):
+        print(f"  {name:<10} {in_own_process(name, num, size):>6}")
+
+
+if __name__ == "__main__":
+    main()
