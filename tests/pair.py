@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import distributed as dist
 
-TIMEOUT_S = 120
+TIMEOUT_S = 60
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["torch", "vqkit.quantizers"])  # imported once for all pairs
 
@@ -26,8 +27,9 @@ def run_pair(function: Callable[..., object], folder: Path, *args: object) -> li
     ]
     for process in processes:
         process.start()
+    deadline = time.monotonic() + TIMEOUT_S
     for process in processes:
-        process.join(TIMEOUT_S)
+        process.join(max(0, deadline - time.monotonic()))
     codes = [process.exitcode for process in processes]
     for process in processes:
         process.kill()
