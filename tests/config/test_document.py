@@ -59,7 +59,7 @@ def test_a_scalar_is_what_it_looks_like(text: str, value: object):
     assert type(found) is type(value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.text(string.ascii_letters, min_size=1, max_size=5), VALUES, max_size=4))
 def test_what_is_written_reads_back_equal(values: dict):
     found = read(write(values), "run.yaml").values

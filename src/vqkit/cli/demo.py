@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from vqkit.cli.drawing import SHEET
-from vqkit.cli.encode import encode
+from vqkit.cli.encode import encode_images, summary
 from vqkit.cli.evaluate import evaluate
+from vqkit.cli.runs import images_of, open_tokenizer
 from vqkit.cli.sample import sample
 from vqkit.cli.train import train_tokenizer
 from vqkit.cli.train_prior import print_nats, train_prior_run
@@ -36,7 +37,8 @@ def demo(out: Out = Path("demo")) -> None:
     title(2, "how good it is on digits that it has not seen")
     evaluate(tokenizer)
     title(3, "all digits as tokens")
-    encode(tokenizer, "digits", tokens)
+    digits = images_of(tokenizer, "digits")
+    print(summary(encode_images(open_tokenizer(tokenizer, "auto"), digits, tokens)))
     title(4, "a prior learns which codes make which digit")
     config = load_prior_config("prior-digits", [f"tokens.path={json.dumps(str(tokens))}"])
     print_nats(train_prior_run(config, prior, tokenizer))

@@ -1,12 +1,17 @@
 """``vqkit encode``: a data set as tokens."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vqkit.cli.options import BatchSize, DataWords, Device, NumWorkers, Run
 from vqkit.cli.runs import images_of, open_tokenizer
+
+if TYPE_CHECKING:
+    from vqkit.autoencoder import VQVAE
+    from vqkit.modalities.image.data import ImageExamples
+    from vqkit.tokens import TokenSet
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Images, as for data.path.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the token data set.")]
@@ -27,23 +32,47 @@ def encode(
     Example: vqkit encode runs/photos photos tokens/photos
     """
     from vqkit.distributed import is_main
-    from vqkit.tokens import TokenSet, encode_dataset
     from vqkit.training import join_processes
 
     join_processes(cpu=device == "cpu")
-    model = open_tokenizer(run, device)
-    examples = images_of(run, data, words or ())
+    tokens = encode_images(
+        open_tokenizer(run, device),
+        images_of(run, data, words or ()),
+        out,
+        batch_size=batch_size,
+        shard_size=shard_size,
+        num_workers=num_workers,
+    )
+    if is_main():
+        print(summary(tokens))
+        print(f"  vqkit train-prior {out} --tokenizer {run}    learns what codes are likely")
+
+
+def encode_images(
+    model: "VQVAE",
+    images: "ImageExamples",
+    out: Path,
+    *,
+    batch_size: int = 64,
+    shard_size: int = 8192,
+    num_workers: int = 0,
+) -> "TokenSet":
+    """The token set of all images, in a folder; what is there already is kept."""
+    from vqkit.tokens import TokenSet, encode_dataset
+
     encode_dataset(
         model,
-        examples,
+        images,
         out,
         batch_size=batch_size,
         shard_size=shard_size,
         num_workers=num_workers,
         progress=True,
     )
-    if is_main():
-        tokens = TokenSet.open(out)
-        each = sum(spec.num_tokens for spec in tokens.specs)
-        print(f"{len(tokens)} items of {each} tokens each: {out}")
-        print(f"  vqkit train-prior {out} --tokenizer {run}    learns what codes are likely")
+    return TokenSet.open(out)
+
+
+def summary(tokens: "TokenSet") -> str:
+    """How large a token set is, and where."""
+    each = sum(spec.num_tokens for spec in tokens.specs)
+    return f"{len(tokens)} items of {each} tokens each: {tokens.folder}"
