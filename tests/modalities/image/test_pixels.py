@@ -235,7 +235,7 @@ def test_a_bomb_of_a_few_bytes_is_refused():
 
 def test_text_that_unpacks_to_gigabytes_is_refused():
     info = PngImagePlugin.PngInfo()
-    info.add_text("comment", "a" * 10**8, zip=True)
+    info.add_text("comment", "a" * 3_000_000, zip=True)
     file = io.BytesIO()
     Image.fromarray(RGB).save(file, "png", pnginfo=info)
     with pytest.raises(ValueError, match="is cut or damaged"):
