@@ -178,7 +178,8 @@ def samples_of_priors(tokenizer: VQVAE, learned: Prior, histogram: Prior, unifor
     labels = torch.arange(10).repeat(2)
     figure, axes = plt.subplots(3, 20, figsize=(9, 1.75))
     for line, (name, prior) in zip(axes, priors.items(), strict=True):
-        codes: Codes = prior.sample(20, Conditioning(labels=labels), seed=0)
+        given = None if prior.num_classes is None else Conditioning(labels=labels)
+        codes = prior.sample(20, given, seed=0)
         line[0].text(-0.25, 0.5, name, ha="right", va="center", transform=line[0].transAxes)
         for axis, image in zip(line, tokenizer.decode(codes).squeeze(1), strict=True):
             axis.imshow(image, cmap="gray")

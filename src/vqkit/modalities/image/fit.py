@@ -90,7 +90,8 @@ def _resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
     # Bytes with channels last are ten times as fast as other layouts and types, and right even
     # where an image becomes one pixel wide: torch's kernels for floats are not.
-    batch = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).unsqueeze(0)
+    writable = np.require(pixels, requirements=["C", "W"])  # or torch warns
+    batch = torch.from_numpy(writable).permute(2, 0, 1).unsqueeze(0)
     scaled = F.interpolate(batch, size, mode="bicubic", antialias=True)
     return scaled[0].contiguous().numpy()
 
