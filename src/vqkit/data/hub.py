@@ -99,7 +99,7 @@ def _ask(path: str, function: Any, *arguments: Any, **options: Any) -> Any:
 
 def _datasets() -> Any:
     try:
-        import datasets
+        import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError(
             'data of the hub need the library datasets; install it with: pip install "vqkit[hub]"'
