@@ -5,17 +5,19 @@ Run: python benchmarks/bench_quantizer_step.py
 
 import statistics
 import sys
+from functools import partial
 from itertools import cycle
 
 import torch
-from measuring import Task, cpu_ms, extra_mb, heading, in_own_process, ratio
+from measuring import Task, cpu_ms_apart, extra_mb, heading, in_own_process, ratio
 from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
 
 from vqkit.quantizers import EMAVectorQuantizer
 
 DIM, DECAY, ITEMS, BATCHES = 64, 0.99, 16, 8
-SIZES = ((2_048, 512, 41), (16_384, 1_024, 15), (16_384, 8_192, 7))  # N, K, rounds
+SIZES = ((2_048, 512, 10), (16_384, 1_024, 3), (16_384, 8_192, 1))  # N, K, steps in a turn
+ROUNDS = 15
 TARGETS = {(2_048, 512): 6.0, (16_384, 1_024): 10.0}
 
 
@@ -60,15 +62,15 @@ def product(num: int, size: int) -> Task:
     return lambda: torch.mm(z, entries.T, out=out)
 
 
-def compare(num: int, size: int, rounds: int) -> None:
-    tasks = {
-        "vqkit": ours(num, size),
-        "vqkit, revive=False": ours(num, size, revive=False),
-        "peer": theirs(num, size),
-        "product alone": product(num, size),
+def compare(num: int, size: int, steps: int) -> None:
+    makers = {
+        "vqkit": partial(ours, num, size),
+        "vqkit, revive=False": partial(ours, num, size, revive=False),
+        "peer": partial(theirs, num, size),
+        "product alone": partial(product, num, size),
     }
-    times = cpu_ms(tasks, rounds)
-    print(f"\nN {num:,}, K {size:,}, D {DIM}, median of {rounds}")
+    times = cpu_ms_apart(makers, ROUNDS, steps)
+    print(f"\nN {num:,}, K {size:,}, D {DIM}: {ROUNDS} turns of {steps} steps")
     for name, values in times.items():
         print(f"  {name:<20} {statistics.median(values):9.2f} ms")
     print(
@@ -90,20 +92,18 @@ def memory(name: str, num: int, size: int) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    if len(sys.argv) == 4 and sys.argv[1] != "time":
+    if len(sys.argv) > 1:
         memory(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
         return
-    if len(sys.argv) > 1:
-        compare(*map(int, sys.argv[2:]))
-        return
     print(heading("Training step of the EMA quantizer: forward, backward, update of the codebook"))
-    print("Process CPU time in turns, each size in a process of its own, 8 batches in turn.")
+    print("Process CPU time of a step, median of turns; each task in a process of its own.")
+    print(f"Input: {BATCHES} batches of N(0, 1) in turn, so that revival has work in every step.")
     print("'peer': vector-quantize-pytorch at its defaults but codebook_size, dim and decay 0.99;")
     print(
         "'vqkit': EMAVectorQuantizer at its defaults, so with revival, which the peer leaves off."
     )
     for size in SIZES:
-        print(in_own_process("time", *size))
+        compare(*size)
     num, size, _ = SIZES[-1]
     print(f"\nGrowth of the peak memory in one step, MB, N {num:,}, K {size:,}, D {DIM}")
     for name in ("vqkit", "peer"):

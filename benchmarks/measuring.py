@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import resource
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -55,6 +57,47 @@ def cpu_ms(tasks: dict[str, Task], rounds: int, warm_up: int = 2) -> dict[str, l
             task()
             times[name].append((time.process_time() - start) * 1e3)
     return {name: values[warm_up:] for name, values in times.items()}
+
+
+def cpu_ms_apart(
+    makers: dict[str, Callable[[], Task]], rounds: int, steps: int
+) -> dict[str, list[float]]:
+    """Process CPU time per step of tasks that live in processes of their own, in turns.
+
+    Each has its own heap, as in a training run, and a turn is several steps in a row; while one
+    works the others wait.
+
+    Args:
+        makers: Functions of the main module that make each task, by name.
+        rounds: Number of turns of each.
+        steps: Number of steps in a turn.
+    """
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    for name, make in makers.items():
+        pipes[name], theirs = context.Pipe()
+        processes.append(context.Process(target=_serve, args=(make, theirs)))
+        processes[-1].start()
+    times: dict[str, list[float]] = {name: [] for name in makers}
+    for _ in range(rounds + 1):
+        for name, pipe in pipes.items():
+            pipe.send(steps)
+            times[name].append(pipe.recv())
+    for pipe, process in zip(pipes.values(), processes, strict=True):
+        pipe.send(0)
+        process.join()
+    return {name: values[1:] for name, values in times.items()}  # the first warms up
+
+
+def _serve(make: Callable[[], Task], pipe: Connection) -> None:
+    """Runs as many steps as asked and answers the milliseconds of each, until asked for none."""
+    torch.set_num_threads(1)
+    task = make()
+    while steps := pipe.recv():
+        start = time.process_time()
+        for _ in range(steps):
+            task()
+        pipe.send((time.process_time() - start) * 1e3 / steps)
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> str:

@@ -63,7 +63,7 @@ def test_given_entries_are_not_replaced_by_a_start_from_data():
     entries = torch.randn(8, 4)
     for codebook in (Codebook.from_entries(entries), Codebook(8, 4)):
         codebook.load_state_dict({"entries": entries}, strict=False)
-        layer = VectorQuantizer(4, 8, codebook=codebook)
+        layer = VectorQuantizer(4, 8, codebook=codebook, revive=False)
         layer(torch.randn(100, 4))
         assert torch.equal(layer.codebook.entries, entries)
 
@@ -121,4 +121,4 @@ def test_a_training_step_needs_memory_for_vectors_and_entries_not_their_product(
     with Largest() as largest:
         out = layer(z_e)
         (out.z_q.sum() + out.loss).backward()
-    assert largest.numel <= 2**20
+    assert largest.numel <= 2**19

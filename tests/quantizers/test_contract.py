@@ -288,9 +288,11 @@ def test_a_start_from_numbers_that_are_none_is_refused(fresh: Quantizer):
 def test_a_model_of_half_precision_quantizes_as_before(quantizer: Quantizer, dtype: torch.dtype):
     z_e = torch.randn(200, DIM).to(dtype)
     twin = copy.deepcopy(quantizer).to(dtype)
-    before, after = quantizer(z_e), twin(z_e)
+    (before, gradient), (after, same) = train_step(quantizer, z_e), train_step(twin, z_e)
+    assert gradient.dtype == same.dtype == dtype
     assert torch.equal(before.indices, after.indices)
     assert torch.equal(before.z_q, after.z_q)
+    assert torch.equal(gradient, same)
     assert_close(quantizer.state_dict(), twin.state_dict(), rtol=0, atol=0)
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqkit.means import Mean
@@ -144,3 +145,9 @@ def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
         shapes = f"{tuple(mask.shape)}, but the positions are {tuple(x.shape[:-1])}"
         raise ValueError(f"mask has shape {shapes}; give it one element per vector")
     return x.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+def squared_errors(x: Tensor, y: Tensor) -> Tensor:
+    """The mean over coordinates of the squared difference. (..., D), (..., D) -> (...)"""
+    # Half the passes over the vectors of (x - y).square().mean(-1), forward and backward.
+    return F.mse_loss(x, y, reduction="none").sum(-1) / x.shape[-1]

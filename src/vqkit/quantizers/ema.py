@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.means import Mean
-from vqkit.quantizers.base import Quantized, Quantizer, mask_out
+from vqkit.quantizers.base import Quantized, Quantizer, mask_out, squared_errors
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.gradients import straight_through
 from vqkit.quantizers.vector import at_least_zero
@@ -88,7 +88,7 @@ class EMAVectorQuantizer(Quantizer):
             self.codebook.initialize_from_batch(z_e, mask, decay=self.decay)
         indices = self.encode(z_e, mask)
         z_q = self.decode(indices)
-        errors = (z_e - z_q).square().mean(-1)
+        errors = squared_errors(z_e, z_q)
         commitment = Mean.over(errors, mask)
         if self.training:
             self.codebook.collect(z_e, indices.squeeze(-1), mask)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.backends import cuda, mkldnn
 
-SCORES_PER_CHUNK = 2**20  # 4 MB: what the matmul writes is still in cache when argmax reads it
-MORE_ON_GPU = 8  # fewer, larger kernels
+SCORES_PER_CHUNK = 2**19  # 2 MB: what the matmul writes is still in cache when argmax reads it
+MORE_ON_GPU = 16  # fewer, larger kernels
 ENTRIES_PER_CHUNK = 2**13  # with more, chunks of so few vectors that the matmul slows down
 GROUP = 64
 

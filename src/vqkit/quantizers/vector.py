@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.means import Mean
-from vqkit.quantizers.base import Quantized, Quantizer, mask_out
+from vqkit.quantizers.base import Quantized, Quantizer, mask_out, squared_errors
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.gradients import straight_through
 from vqkit.schema import STRICT
@@ -76,9 +76,9 @@ class VectorQuantizer(Quantizer):
             self.codebook.initialize_from_batch(z_e, mask)
         indices = self.encode(z_e, mask)
         z_q = self.decode(indices)
-        errors = (z_q - z_e.detach()).square().mean(-1)
+        errors = squared_errors(z_q, z_e.detach())
         codebook = Mean.over(errors, mask)
-        commitment = Mean.over((z_e - z_q.detach()).square().mean(-1), mask)
+        commitment = Mean.over(squared_errors(z_e, z_q.detach()), mask)
         if self.training:
             self.codebook.collect(z_e, indices.squeeze(-1), mask)
             if self.revive:
