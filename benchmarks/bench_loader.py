@@ -160,7 +160,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"{datetime.date.today()}, {hardware(args.threads)}, torch {torch.__version__}")
-    print(f"{args.data or '2,000 PNG files'}: {BATCH} x 3 x {SIZE} x {SIZE}, random crop and flip")
+    data = Path(args.data).name if args.data else "2,000 PNG files"
+    print(f"{data}: batches of {BATCH} x 3 x {SIZE} x {SIZE}, random crop and flip")
     print("ms of a whole training step, median; throughput over that on one batch read before,")
     print("within a round, median (quartiles); target at least 0.95")
     with opened(args.data) as (kept, anew):
