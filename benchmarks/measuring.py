@@ -5,12 +5,10 @@ import importlib.metadata
 import multiprocessing
 import os
 import platform
-import resource
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -100,17 +98,18 @@ def _serve(make: Callable[[], Task], pipe: Connection) -> None:
         pipe.send((time.process_time() - start) * 1e3 / steps)
 
 
-def ratio(over: Sequence[float], under: Sequence[float]) -> str:
-    """The median and the quartiles of the ratio within a round."""
-    low, middle, high = statistics.quantiles([a / b for a, b in zip(over, under, strict=True)], n=4)
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
-
-
 def extra_mb(task: Task) -> float:
-    """By how much the peak memory of this process grows while the task runs."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """By how much the peak memory of this process grows while the task runs; Linux alone."""
+    before = peak_mb()
     task()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_mb() - before
+
+
+def peak_mb() -> float:
+    """The most memory that this process ever held, without that of its parent."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def in_own_process(*words: object) -> str:
