@@ -77,8 +77,7 @@ def test_a_resumed_model_trains_on_bit_for_bit(tmp_path: Path):
     assert_close(dict(opened.state_dict()), dict(model.state_dict()), rtol=0, atol=0)
 
 
-@pytest.mark.xfail(reason="storage.write_tensors refuses one tensor under two names")
-def test_a_shared_codebook_is_saved_once_and_shared_again(tmp_path: Path):
+def test_a_shared_codebook_is_saved_and_shared_again(tmp_path: Path):
     def shared() -> VQVAE:
         model = levels(2)
         book = model.quantizers[0].codebook

@@ -1,5 +1,7 @@
 """What must hold for the revival of dead entries."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from vqkit.quantizers.revival import (
     Candidates,
     costs_of_removal,
     draw,
+    gains,
     replacements,
 )
 
@@ -175,6 +178,32 @@ def test_the_cost_of_removal_is_the_growth_of_the_error():
         alive[k] = False
         assert_close(cost, grown * 10, rtol=1e-4, atol=1e-6)
         assert costs[k] == 0  # of two that may take over, the entry itself is the nearest
+
+
+def test_the_gain_is_the_shrinkage_of_the_error():
+    """By brute force; of the vectors of the step and as many that gain nothing as entries."""
+    torch.manual_seed(0)
+    entries, z = 30 + torch.randn(10, 3), 30 + torch.randn(6000, 3)
+    errors = torch.cdist(z, entries).amin(1).square() / 3
+    new = z[:5]
+    found = gains([Candidates(z, errors, None)], entries, new)
+    for vector, gain in zip(new, found, strict=True):
+        shrunk = torch.cdist(z, torch.cat([entries, vector[None]])).amin(1).square() / 3
+        assert_close(gain, (errors - shrunk).sum() * 10 / (6000 + 10), rtol=1e-3, atol=1e-4)
+    assert found.min() > 0
+
+
+def test_the_gain_does_not_depend_on_passes_padding_or_precision():
+    torch.manual_seed(0)
+    entries, z, errors = torch.randn(10, 3), torch.randn(100, 3), torch.rand(100)
+    whole = gains([Candidates(z, errors, None)], entries, z[:5])
+    padded = Candidates(torch.full((150, 3), torch.nan), torch.full((150,), torch.nan), None)
+    real = torch.rand(150).argsort() < 70
+    padded.vectors[real], padded.errors[real] = z[30:], errors[30:]
+    split = [Candidates(z[:30], errors[:30], None), replace(padded, real=real)]
+    assert_close(gains(split, entries, z[:5]), whole)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(gains([Candidates(z, errors, None)], entries, z[:5]), whole)
 
 
 def test_a_collapsed_codebook_is_revived_within_a_few_steps():

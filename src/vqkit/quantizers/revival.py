@@ -1,6 +1,6 @@
 """Which vectors take the places of dead entries."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from vqkit import distributed, random
 
 DEAD_AFTER_HITS = 8  # unused, while uniform use would have given so many hits
 MAX_DRAWN = 64  # the most entries that one step revives
+ROWS = 4_096  # vectors that are compared at a time
 STEP_BITS = 40  # no step has 2^40 vectors
 
 
@@ -49,18 +50,16 @@ class Drawn:
 
     Attributes:
         chances: What was compared, descending; -inf for what is no vector. (M,) float64
-        errors: Mean squared error of each against its entry. (M,)
         vectors: What was drawn. (M, D)
     """
 
     chances: Tensor
-    errors: Tensor
     vectors: Tensor
 
     def best(self, num: int) -> "Drawn":
         """The first ``num`` of vectors from several draws."""
         first = self.chances.topk(min(num, len(self.chances)))
-        return Drawn(first.values, self.errors[first.indices], self.vectors[first.indices])
+        return Drawn(first.values, self.vectors[first.indices])
 
 
 def is_dead(unused_for: Tensor) -> Tensor:
@@ -84,9 +83,8 @@ def replacements(
 ) -> Replacements:
     """Pairs the entries that were unused for longest with vectors drawn by their error.
 
-    A dead entry that had been in use may only have been unlucky, so it stays where its place is
-    worth more than the new one: a vector that takes it saves its own error for, at best, the share
-    of uniform use.
+    A dead entry that had been in use may only have been unlucky, so it stays where the error would
+    grow more without it than it would shrink with the vector in its place.
 
     Args:
         passes: What this rank saw since the last commit; every rank has as many.
@@ -101,7 +99,8 @@ def replacements(
     rows = longest.topk(len(drawn.chances)).indices  # no ties, so that all ranks choose alike
     dead = is_dead(unused_for)
     costs = costs_of_removal(entries, rows, dead, average_counts)
-    accepted = dead[rows] & (drawn.chances > -torch.inf) & (costs <= drawn.errors)
+    worth = costs <= gains(passes, entries, drawn.vectors)
+    accepted = dead[rows] & (drawn.chances > -torch.inf) & worth
     return Replacements(rows, accepted, drawn.vectors.to(entries.dtype))
 
 
@@ -127,23 +126,19 @@ def draw(passes: Sequence[Candidates], num: int, words: tuple[int, Tensor]) -> D
         return joined
     empty = Drawn(
         joined.chances.new_full((num,), -torch.inf),
-        joined.errors.new_zeros(num),
         joined.vectors.new_zeros(num, joined.vectors.shape[-1]),
     )
     mine = _joined([joined, empty]).best(num)  # as many on every rank
     # One collective; float64 holds a float32 exactly.
-    rows = torch.cat([mine.chances[:, None], mine.errors[:, None], mine.vectors], dim=1)
+    rows = torch.cat([mine.chances[:, None], mine.vectors], dim=1)
     rows = distributed.all_gather(rows).flatten(0, 1)
-    return Drawn(
-        rows[:, 0], rows[:, 1].to(mine.errors.dtype), rows[:, 2:].to(mine.vectors.dtype)
-    ).best(num)
+    return Drawn(rows[:, 0], rows[:, 1:].to(mine.vectors.dtype)).best(num)
 
 
 def _joined(parts: Sequence[Drawn]) -> Drawn:
     """Several draws as one, in no order."""
     return Drawn(
         torch.cat([part.chances for part in parts]),
-        torch.cat([part.errors for part in parts]),
         torch.cat([part.vectors for part in parts]),
     )
 
@@ -174,7 +169,49 @@ def _race(one: Candidates, num: int, words: tuple[int, Tensor], first: Tensor | 
     chances = random.uniform(seed, number).log_().div_(one.errors)
     if one.real is not None:
         chances.masked_fill_(~one.real, -torch.inf)
-    return Drawn(chances, one.errors, one.vectors).best(num)
+    return Drawn(chances, one.vectors).best(num)
+
+
+def gains(passes: Sequence[Candidates], entries: Tensor, drawn: Tensor) -> Tensor:
+    """By how much the mean squared error of all vectors would shrink with a new entry, times K.
+
+    Estimated from the vectors of the step: each that is nearer to the new entry than to its own
+    saves the difference. There may be fewer of them than entries, so K more that save nothing are
+    counted with them.
+
+    Args:
+        passes: What this rank saw since the last commit; every rank has as many.
+        entries: The codebook. (K, D)
+        drawn: The new entries, each taken alone, the same on every rank. (M, D)
+
+    Returns:
+        Means over the coordinates. (M,)
+    """
+    size, dim = entries.shape
+    center = entries.mean(0)
+    new = drawn.to(entries.dtype) - center
+    total = new.new_zeros(len(new), dtype=torch.float64)
+    num = torch.zeros_like(total[0])
+    for one in passes:
+        for rows, errors, real in _blocks(one):
+            centered = rows.to(entries.dtype) - center
+            # error - |z - v|^2 / D; in place, so that autocast leaves it alone.
+            own = errors.to(entries.dtype) - centered.square().sum(-1) / dim
+            saved = own.unsqueeze(1) - new.square().sum(-1) / dim
+            saved.addmm_(centered, new.T, alpha=2 / dim).clamp_(min=0)
+            if real is not None:
+                saved.masked_fill_(~real.unsqueeze(1), 0)
+            total += saved.sum(0)
+            num += len(rows) if real is None else real.sum()
+    total, num = distributed.all_reduce(torch.cat([total, num.unsqueeze(0)])).split(len(new))
+    return (total * size / (num + size)).to(entries.dtype)
+
+
+def _blocks(one: Candidates) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Vectors, errors and reality of a pass, few rows at a time."""
+    for first in range(0, len(one.errors), ROWS):
+        block = slice(first, first + ROWS)
+        yield one.vectors[block], one.errors[block], None if one.real is None else one.real[block]
 
 
 def costs_of_removal(entries: Tensor, rows: Tensor, dead: Tensor, average_counts: Tensor) -> Tensor:

@@ -86,11 +86,8 @@ class Checkpoints:
             # Only one that was found damaged can be here.
             shutil.rmtree(path, ignore_errors=True)
             with atomic_folder(path) as part:
-                # Clones, because safetensors refuses tensors that share memory, as tied ones do.
-                write_tensors(part / MODEL, {k: t.detach().clone() for k, t in model.items()})
-                write_tensors(
-                    part / OPTIMIZER, {k: t.detach().clone() for k, t in training.items()}
-                )
+                write_tensors(part / MODEL, model)
+                write_tensors(part / OPTIMIZER, training)
                 files = {name: file_record(part / name) for name in (MODEL, OPTIMIZER)}
                 body = {"format_version": FORMAT_VERSION, "step": step, "files": files}
                 body["state"] = state
