@@ -49,6 +49,23 @@ def test_the_update_equals_the_papers_formula_in_float64_over_many_steps():
         assert_close(layer.codebook.average_counts, counts, rtol=0, atol=1e-12)
 
 
+def test_the_decay_rises_to_its_value():
+    """Against the recurrence, step by step; with no warm-up it has its value from the start."""
+    for warmup in (0, 5, 50):
+        torch.manual_seed(0)
+        book = Codebook.from_entries(torch.randn(2, 3))
+        layer = EMAVectorQuantizer(
+            3, 2, decay=DECAY, decay_warmup=warmup, revive=False, codebook=book
+        ).double()
+        sums, counts = 0, 0
+        for step, batch in enumerate(torch.randn(100, 20, 3, dtype=torch.float64)):
+            decay = min(DECAY, (1 + step) / max(warmup + step, 1))
+            mine = layer(batch).indices.squeeze(-1) == 0
+            sums = decay * sums + (1 - decay) * batch[mine].sum(0)
+            counts = decay * counts + (1 - decay) * mine.sum().double()
+            assert_close(layer.codebook.entries[0].data, sums / counts, rtol=0, atol=1e-12)
+
+
 def test_an_entry_that_nobody_used_does_not_move():
     layer = quantizer(size=64)
     before = layer.codebook.entries.clone()

@@ -39,15 +39,15 @@ def batch(num: int, size: int = 4) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_entry_is_dead_when_uniform_use_would_have_given_it_8_hits(kind: str):
-    """However many steps that takes: 31 vectors leave it alone, the 32nd of 4 entries does not."""
-    for num in (1, 31):
+def test_an_entry_is_dead_when_uniform_use_would_have_given_it_32_hits(kind: str):
+    """However many steps that takes: 127 vectors leave it alone, the 128th of 4 entries does not."""
+    for num in (1, 127):
         torch.manual_seed(0)
         quantizer = layer(kind, one_dead())
-        for vectors in batch(31).split(num):
+        for vectors in batch(127).split(num):
             quantizer(vectors)
         (codebook,) = quantizer.codebooks()
-        assert codebook.unused_for.tolist()[-1] == 31
+        assert codebook.unused_for.tolist()[-1] == 127
         assert codebook.entries[-1, 0] == FAR
         quantizer(batch(1))
         assert codebook.entries[-1, 0] < FAR / 2
@@ -58,7 +58,7 @@ def test_an_entry_is_dead_when_uniform_use_would_have_given_it_8_hits(kind: str)
 def test_entries_in_use_are_left_alone(kind: str):
     torch.manual_seed(0)
     quantizer, without = layer(kind, one_dead()), layer(kind, one_dead(), revive=False)
-    vectors = batch(64)
+    vectors = batch(256)
     quantizer(vectors)
     without(vectors)
     mine, others = quantizer.codebooks()[0].entries, without.codebooks()[0].entries
@@ -70,7 +70,7 @@ def test_entries_in_use_are_left_alone(kind: str):
 def test_the_replacement_is_a_real_vector_of_the_step(kind: str):
     torch.manual_seed(0)
     quantizer = layer(kind, one_dead())
-    z_e, mask = batch(64), torch.arange(64) < 40
+    z_e, mask = batch(256), torch.arange(256) < 140
     z_e[~mask] = 50.0
     quantizer(z_e, mask)
     (codebook,) = quantizer.codebooks()
@@ -80,7 +80,7 @@ def test_the_replacement_is_a_real_vector_of_the_step(kind: str):
 def test_a_revived_entry_survives_the_next_step():
     torch.manual_seed(0)
     quantizer = layer("ema", one_dead())
-    quantizer(batch(64))
+    quantizer(batch(256))
     (codebook,) = quantizer.codebooks()
     revived = codebook.entries[-1].clone()
     assert_close(codebook.average_sums[-1] / codebook.average_counts[-1], revived)
@@ -146,8 +146,8 @@ def test_an_unlucky_entry_stays_where_its_place_is_worth_more():
         quantizer(entries.repeat(20, 1) + 0.1 * torch.randn(60, 2))
     (codebook,) = quantizer.codebooks()
     before = codebook.entries[2].clone()
-    quantizer(entries[:2].repeat(20, 1) + 0.1 * torch.randn(40, 2))
-    assert codebook.unused_for[2] == 40 > 8 * 3
+    quantizer(entries[:2].repeat(60, 1) + 0.1 * torch.randn(120, 2))
+    assert codebook.unused_for[2] == 120 > 32 * 3
     assert torch.equal(codebook.entries[2], before)
 
 
@@ -157,7 +157,7 @@ def test_an_unlucky_entry_goes_where_a_vector_needs_it_more():
     quantizer = layer("ema", entries)
     for _ in range(5):
         quantizer(entries.repeat(20, 1))
-    quantizer(torch.cat([entries[:2].repeat(20, 1), torch.tensor([[0.0, 9.0]])]))
+    quantizer(torch.cat([entries[:2].repeat(60, 1), torch.tensor([[0.0, 9.0]])]))
     (codebook,) = quantizer.codebooks()
     assert codebook.entries[2].tolist() == [0.0, 9.0]
 
@@ -211,7 +211,7 @@ def test_a_collapsed_codebook_is_revived_within_a_few_steps():
     entries = torch.full((200, 4), FAR) + torch.randn(200, 4)
     for kind in KINDS:
         quantizer = layer(kind, entries.clone())
-        for _ in range(2 * 200 // MAX_DRAWN):
+        for _ in range(32 * 200 // 2000 + 2 * 200 // MAX_DRAWN):
             quantizer(torch.randn(2000, 4))
         assert quantizer.encode(torch.randn(5000, 4)).unique().numel() > 190
 
@@ -219,7 +219,7 @@ def test_a_collapsed_codebook_is_revived_within_a_few_steps():
 def test_vectors_that_are_entries_already_replace_nothing():
     entries = one_dead()
     quantizer = layer("vq", entries)
-    quantizer(entries[:3].repeat(30, 1))
+    quantizer(entries[:3].repeat(60, 1))
     (codebook,) = quantizer.codebooks()
     assert torch.equal(codebook.entries, entries)
 
@@ -227,7 +227,7 @@ def test_vectors_that_are_entries_already_replace_nothing():
 def test_without_revival_dead_entries_stay():
     for kind in KINDS:
         quantizer = layer(kind, one_dead(), revive=False)
-        quantizer(batch(64))
+        quantizer(batch(256))
         (codebook,) = quantizer.codebooks()
         assert codebook.entries[-1, 0] == FAR
         assert not codebook.candidates
@@ -235,7 +235,7 @@ def test_without_revival_dead_entries_stay():
 
 def test_revival_in_the_forward_pass_does_not_disturb_the_gradients():
     torch.manual_seed(0)
-    z_e = batch(64)
+    z_e = batch(256)
     found = []
     for revive in (True, False):
         quantizer = layer("vq", one_dead(), revive=revive)

@@ -186,7 +186,7 @@ class Codebook(nn.Module):
         self.candidates.append(Candidates(vectors, errors.detach().flatten(), real))
 
     @torch.no_grad()
-    def commit(self, decay: float | None) -> None:
+    def commit(self, decay: float | Tensor | None) -> None:
         """Takes the pending statistics of all ranks into the averages; they may move the entries.
 
         Both averages start at 0 and so are short by the factor 1 - decay^t after t commits. It
@@ -213,7 +213,7 @@ class Codebook(nn.Module):
         self.pending_sums.zero_()
 
     @torch.no_grad()
-    def revive(self, decay: float | None) -> None:
+    def revive(self, decay: float | Tensor | None) -> None:
         """Gives dead entries the places of badly fitting vectors of the step; after ``commit``.
 
         Args:
@@ -225,7 +225,7 @@ class Codebook(nn.Module):
             self._replace(1 - (USAGE_DECAY if decay is None else decay))
         self.candidates.clear()
 
-    def _replace(self, weight: float) -> None:
+    def _replace(self, weight: float | Tensor) -> None:
         """Replaces entries as if each new one had been committed once, alone, with a weight."""
         found = replacements(
             self.candidates,

@@ -25,6 +25,9 @@ class EMAConfig:
     """Weight of the loss that pulls the encoder toward its entry."""
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Weight of the past in the running averages."""
+    decay_warmup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    """How slowly the decay rises to its value: in step t, counted from 0, it is at most
+    (1 + t) / (decay_warmup + t), so that early averages forget an encoder that still moves fast."""
     revive: bool = True
     """Whether entries that nobody uses are replaced by vectors that fit badly."""
 
@@ -35,6 +38,7 @@ class EMAConfig:
             self.codebook_size,
             commitment=self.commitment,
             decay=self.decay,
+            decay_warmup=self.decay_warmup,
             revive=self.revive,
         )
 
@@ -49,6 +53,8 @@ class EMAVectorQuantizer(Quantizer):
         codebook_size: Number of entries K.
         commitment: Weight of the loss that pulls the encoder toward its entry.
         decay: Weight of the past in the running averages, at least 0 and less than 1.
+        decay_warmup: How slowly it rises to its value: in step t, counted from 0, it is at most
+            (1 + t) / (decay_warmup + t).
         revive: Whether entries that nobody uses are replaced by vectors that fit badly.
         commit_in_forward: Whether each training forward moves the entries. Turn it off, and call
             ``commit`` once per optimizer step, when a step has several forward passes
@@ -63,18 +69,22 @@ class EMAVectorQuantizer(Quantizer):
         *,
         commitment: float = 0.25,
         decay: float = 0.99,
+        decay_warmup: float = 0,
         revive: bool = True,
         commit_in_forward: bool = True,
         codebook: Codebook | None = None,
     ) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay is {decay}; give a number of at least 0 and less than 1")
+        if not 0 <= decay_warmup < float("inf"):
+            raise ValueError(f"decay_warmup is {decay_warmup}; give a number of at least 0")
         super().__init__(dim)
         self.codebook = codebook or Codebook(codebook_size, dim)
         self.codebook.check_shape(codebook_size, dim)
         self.codebook.claim("averages")  # no optimizer may
         self.commitment = at_least_zero(commitment)
         self.decay = decay
+        self.decay_warmup = decay_warmup
         self.revive = revive
         self.commit_in_forward = commit_in_forward
 
@@ -112,9 +122,12 @@ class EMAVectorQuantizer(Quantizer):
 
     def commit(self) -> None:
         """Moves the entries by all that was collected since the last commit."""
-        self.codebook.commit(self.decay)
+        decay, step = self.decay, self.codebook.step.to(self.codebook.entries.dtype)
+        if self.decay_warmup > 1:
+            decay = ((1 + step) / (self.decay_warmup + step)).clamp(max=self.decay)
+        self.codebook.commit(decay)
         if self.revive:
-            self.codebook.revive(self.decay)
+            self.codebook.revive(decay)
 
     def initialize(self, z_e: Tensor, *, seed: int) -> None:
         self.codebook.initialize(z_e, seed=seed, decay=self.decay)

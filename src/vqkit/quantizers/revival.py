@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vqkit import distributed, random
 
-DEAD_AFTER_HITS = 8  # unused, while uniform use would have given so many hits
+DEAD_AFTER_HITS = 32  # unused, while uniform use would have given so many hits
 MAX_DRAWN = 64  # the most entries that one step revives
 ROWS = 4_096  # vectors that are compared at a time
 STEP_BITS = 40  # no step has 2^40 vectors
@@ -63,7 +63,7 @@ class Drawn:
 
 
 def is_dead(unused_for: Tensor) -> Tensor:
-    """Whether uniform use would have given each entry 8 hits while it had none.
+    """Whether uniform use would have given each entry 32 hits while it had none.
 
     Args:
         unused_for: Number of vectors quantized since each entry was used. (K,) int64
