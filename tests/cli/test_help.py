@@ -63,7 +63,7 @@ def test_presets_are_listed_with_what_they_are_for(cli: Cli):
 
 
 def test_config_shows_one_key_or_those_below_it(cli: Cli):
-    one = cli("config", "cifar10", "model.quantizer.decay").out
+    one = cli("config", "fashion-mnist", "model.quantizer.decay").out
     assert one == (
         "model.quantizer.decay = 0.99\n"
         "    number >= 0 and < 1. Weight of the past in the running averages.\n"
