@@ -23,9 +23,8 @@ class TrainConfig:
     """Parts in which each process computes its share of a batch, to save memory."""
     seed: int = 0
     """The integer that the whole run is a function of."""
-    optimizer: Literal["adam", "muon", "sgd"] = "adam"
-    """Adam (with decoupled weight decay, so AdamW); Muon, which moves weight matrices and kernels
-    by orthogonal steps and all else as Adam does; or plain gradient descent."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam (with decoupled weight decay, so AdamW), or plain gradient descent."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Learning rate after warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"

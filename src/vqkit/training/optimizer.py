@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from vqkit.quantizers import Codebook
 from vqkit.training.config import TrainConfig
-from vqkit.training.muon import Muon
 
 SPARED = (
     nn.LayerNorm,
@@ -32,7 +31,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         id(p) for part in model.modules() if isinstance(part, SPARED) for p in part.parameters()
     }
     groups = [
-        {"params": [], "weight_decay": weight_decay, "matrices": True},
+        {"params": [], "weight_decay": weight_decay},
         {"params": [], "weight_decay": 0.0},
     ]
     for parameter in model.parameters():
@@ -46,8 +45,6 @@ def make_optimizer(groups: list[dict], config: TrainConfig) -> torch.optim.Optim
     """The optimizer that the config asks for, in its fastest form."""
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate)
-    if config.optimizer == "muon":
-        return Muon(groups, config.learning_rate, config.betas)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 
 

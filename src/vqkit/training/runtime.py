@@ -1,7 +1,9 @@
 """Devices, processes and precision, by accelerate: all that the loop knows of the machine."""
 
 import atexit
+import ctypes
 import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from vqkit.data.batch import Batch
 from vqkit.training.config import TrainConfig
 
 T = TypeVar("T")
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # malloc.h of glibc
 
 
 class Runtime:
@@ -77,6 +80,8 @@ def open_runtime(config: TrainConfig, folder: Path | None) -> Iterator[Runtime]:
         ValueError: If a tracker is not known or not installed.
     """
     gpu = on_gpu(config)
+    if not gpu:
+        keep_freed_memory()
     check_trackers(config.trackers, folder)
     precision = choose_precision(config)
     join_processes(cpu=not gpu)
@@ -106,6 +111,18 @@ def _accelerator(config: TrainConfig, precision: torch.dtype, folder: Path | Non
         # Codebooks are equal on all ranks by their own all-reduce, before any broadcast.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+
+
+def keep_freed_memory() -> None:
+    """Lets the process keep memory that a step freed for the next step, up to 1 GiB.
+
+    The C library of Linux gives large blocks back at once, and the system zeroes them anew for the
+    next tensor: about a twentieth of the time of a training step on a CPU.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(MMAP_THRESHOLD, 2**25)  # the most that it takes
+        mallopt(TRIM_THRESHOLD, 2**30)
 
 
 def check_trackers(names: Sequence[str], folder: Path | None) -> None:
