@@ -40,7 +40,7 @@ def batch(num: int, size: int = 4) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_entry_is_dead_when_uniform_use_would_have_given_it_32_hits(kind: str):
-    """However many steps that takes: 127 vectors leave it alone, the 128th of 4 entries does not."""
+    """However many steps that takes: 127 vectors leave it, the 128th of 4 entries does not."""
     for num in (1, 127):
         torch.manual_seed(0)
         quantizer = layer(kind, one_dead())
