@@ -58,6 +58,11 @@ def test_labels_reach_the_prior():
     assert nats(prior, labelled=True) < 0.15
 
 
+def test_a_prior_cannot_be_compiled_and_says_so():
+    with pytest.raises(ValueError, match="compile is true, but priors cannot"):
+        fit(transformer(), codes(), tiny.config(compile=True))
+
+
 def test_a_prior_is_logged_saved_and_resumed(tmp_path: Path):
     keys = {"steps": 10, "log_every": 5, "checkpoint_every": 5}
     model = fit(transformer(), codes(), tiny.config(**keys), folder=tmp_path, eval_examples=codes())

@@ -48,7 +48,7 @@ class TrainConfig:
     channels_last: bool = True
     """Whether image tensors are laid out with channels last in memory, which is faster."""
     compile: bool = False
-    """Whether torch.compile is applied to the networks."""
+    """Whether torch.compile is applied to the networks of a tokenizer; not for priors."""
     deterministic: bool = False
     """Whether only deterministic kernels are used: on a GPU, the same run twice gives the same
     bits. On the CPU it does in any case."""

@@ -1,5 +1,7 @@
 """Training of a prior."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from vqkit.data.batch import Batch
 from vqkit.data.example import Examples
 from vqkit.data.loader import in_order
 from vqkit.priors import Conditioning, HistogramPrior, Prior, PriorConfig
+from vqkit.training.config import TrainConfig
 from vqkit.training.runtime import Runtime
 from vqkit.training.task import StepOutput, Task
 
@@ -46,6 +49,12 @@ class PriorTask(Task):
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
+
+    @contextmanager
+    def attached(self, config: TrainConfig) -> Iterator[None]:
+        if config.compile:
+            raise ValueError("train.compile is true, but priors cannot be compiled; leave it false")
+        yield
 
 
 def codes_of(prior: Prior, batch: Batch) -> Codes:

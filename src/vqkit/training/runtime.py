@@ -4,6 +4,7 @@ import atexit
 import ctypes
 import os
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -54,7 +55,10 @@ class Runtime:
 
     def prepare(self, module: nn.Module) -> nn.Module:
         """The module on the device, under autocast, its gradients averaged over processes."""
-        return self.accelerator.prepare_model(module)
+        with warnings.catch_warnings():
+            # Its successor is not in torch 2.11.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return self.accelerator.prepare_model(module)
 
     def without_sync(self, module: nn.Module) -> AbstractContextManager[None]:
         """A context in which gradients stay on their process: all micro-batches but the last."""
