@@ -3,17 +3,13 @@
 Run: python benchmarks/bench_autoencoder_step.py [rounds]
 """
 
-import datetime
-import importlib.metadata
-import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from measuring import cpu_ms, heading
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
@@ -163,17 +159,6 @@ def pictures() -> Tensor:
     return ((smooth / 2).clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
 
 
-def cpu_ms(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Process CPU time of each step in turns, so that a slow spell hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds + 3):
-        for name, step in steps.items():
-            start = time.process_time()
-            step()
-            times[name].append((time.process_time() - start) * 1e3)
-    return {name: values[3:] for name, values in times.items()}  # the first warm up
-
-
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     torch.set_num_threads(1)
@@ -184,14 +169,10 @@ def main() -> None:
         "c  vqkit without a quantizer": ours(images, quantized=False),
         "d  plain PyTorch, vector-quantize-pytorch": plain(Peer(), images),
     }
-    versions = {p: importlib.metadata.version(p) for p in ("torch", "vector-quantize-pytorch")}
-    cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, 1 thread, {processor()}"
-    print(f"{datetime.date.today()}, {cpu}")
-    print(f"python {platform.python_version()}, {versions}")
-    print(f"python benchmarks/bench_autoencoder_step.py {rounds}")
+    print(heading("The whole training step, and what quantizing costs"))
     print(f"whole training step, Adam, {BATCH} x {CHANNELS} x {SIZE} x {SIZE}, hidden {HIDDEN},")
     print(f"D {DIM}, K {CODEBOOK_SIZE}; process CPU ms, median (quartiles) of {rounds} in turns")
-    times = cpu_ms(steps, rounds)
+    times = cpu_ms(steps, rounds, warm_up=3)
     for name, values in times.items():
         low, middle, high = statistics.quantiles(values, n=4)
         print(f"{name:<42} {middle:6.1f}  ({low:.1f} to {high:.1f})")
@@ -207,13 +188,6 @@ def ratio(above: list[float], below: list[float]) -> str:
     ratios = [x / y for x, y in zip(above, below, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
-
-
-def processor() -> str:
-    """The name of the CPU."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((x.split(": ")[1] for x in lines if x.startswith("model name")), "unknown CPU")
 
 
 if __name__ == "__main__":

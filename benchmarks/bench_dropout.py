@@ -3,14 +3,12 @@
 Run: python benchmarks/bench_dropout.py
 """
 
-import datetime
-import platform
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from measuring import cpu_ms, heading
 from torch import Tensor, nn
 
 from vqkit.codes import Codes, LevelSpec
@@ -61,13 +59,8 @@ def alone(dropout: nn.Module) -> Callable[[], None]:
 
 def median_ms(functions: dict[str, Callable[[], None]]) -> dict[str, float]:
     """Median process CPU time of each; taken in turns, so that a slow spell hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(REPEATS + 1):
-        for name, function in functions.items():
-            start = time.process_time()
-            function()
-            times[name].append((time.process_time() - start) * 1e3)
-    return {name: statistics.median(values[1:]) for name, values in times.items()}  # 1 warms up
+    times = cpu_ms(functions, REPEATS, warm_up=1)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def main() -> None:
@@ -75,8 +68,7 @@ def main() -> None:
     torch.manual_seed(0)
     kinds = {"none": nn.Identity(), "ours": StatelessDropout(RATE), "torch's": TorchDropout()}
     codes = Codes.from_flat(torch.randint(0, 512, (BATCH, SPECS[0].num_tokens)), SPECS)
-    cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, 1 thread"
-    print(f"{datetime.date.today()}, {cpu}, torch {torch.__version__}")
+    print(heading("Dropout that is a function of the step, beside PyTorch's"))
     print(f"batch {BATCH}, 64 positions, {LAYERS} layers x {WIDTH}, rate {RATE}")
     print(f"process CPU time in ms, median of {REPEATS}, interleaved")
     steps = median_ms({name: training_step(prior_with(d), codes) for name, d in kinds.items()})

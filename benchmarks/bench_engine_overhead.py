@@ -4,14 +4,12 @@ Run: python benchmarks/bench_engine_overhead.py
 """
 
 import copy
-import datetime
-import importlib.metadata
-import platform
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
+from measuring import heading
 
 from vqkit.autoencoder import VQVAE, VQVAEConfig
 from vqkit.data.batch import Batch
@@ -68,9 +66,9 @@ def main() -> None:
                 times[name].append(seconds / STEPS * 1e3)
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     ratios = [ours / bare for bare, ours in zip(*times.values(), strict=True)]
-    print(f"{datetime.date.today()}, {platform.machine()}, one thread, process CPU time")
-    print(f"torch {torch.__version__}, vqkit {importlib.metadata.version('vqkit')}")
-    print(f"CIFAR shapes, batch {BATCH}, 128 hidden, K 512; median of {ROUNDS} rounds of {STEPS}")
+    print(heading("What the training engine adds to a bare loop over the same model and batch"))
+    print(f"CIFAR shapes, batch {BATCH}, 128 hidden, K 512; process CPU time,")
+    print(f"median of {ROUNDS} rounds of {STEPS}")
     for name, value in medians.items():
         print(f"{name:10} {value:8.1f} ms a step")
     print(f"overhead   {100 * (statistics.median(ratios[1:]) - 1):8.2f} %, median over rounds")

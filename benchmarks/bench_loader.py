@@ -8,8 +8,6 @@ Without data, 2,000 PNG files are made in a temporary folder.
 """
 
 import argparse
-import datetime
-import platform
 import statistics
 import tempfile
 import time
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from measuring import heading
 from PIL import Image
 
 from vqkit.autoencoder import VQVAEConfig
@@ -144,12 +143,6 @@ def show(title: str, times: dict[str, list[float]]) -> None:
         )
 
 
-def hardware(threads: int) -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {threads} thread(s)"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="?")
@@ -159,7 +152,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"{datetime.date.today()}, {hardware(args.threads)}, torch {torch.__version__}")
+    print(heading("Does reading images keep up with training on them?"))
     data = Path(args.data).name if args.data else "2,000 PNG files"
     print(f"{data}: batches of {BATCH} x 3 x {SIZE} x {SIZE}, random crop and flip")
     print("ms of a whole training step, median; throughput over that on one batch read before,")

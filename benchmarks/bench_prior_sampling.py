@@ -3,13 +3,11 @@
 Run: python benchmarks/bench_prior_sampling.py
 """
 
-import datetime
-import platform
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from measuring import cpu_ms, heading
 from torch import Tensor
 
 from vqkit.codes import Codes, LevelSpec
@@ -47,13 +45,8 @@ def candidates(prior: TransformerPrior) -> dict[str, Callable[[], Codes]]:
 
 def median_ms(functions: dict[str, Callable[[], Codes]]) -> dict[str, float]:
     """Median process CPU time of each; taken in turns, so that a slow spell hits all alike."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(REPEATS + 1):
-        for name, function in functions.items():
-            start = time.process_time()
-            function()
-            times[name].append((time.process_time() - start) * 1e3)
-    return {name: statistics.median(values[1:]) for name, values in times.items()}  # 1 warms up
+    times = cpu_ms(functions, REPEATS, warm_up=1)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def main() -> None:
@@ -63,8 +56,7 @@ def main() -> None:
     for parameter in prior.parameters():  # as far from uniform as a trained one
         parameter.data.mul_(3)
     functions = candidates(prior)
-    cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, 1 thread"
-    print(f"{datetime.date.today()}, {cpu}, torch {torch.__version__}")
+    print(heading("Sampling with the cache, beside a full forward pass at each position"))
     sizes = f"{SPECS[0].num_tokens} positions, K {SPECS[0].codebook_sizes[0]}"
     print(f"{BATCH} items of {sizes}, {CONFIG.layers} layers x {CONFIG.width}")
     print(f"process CPU time in ms for all items, median of {REPEATS}, interleaved")

@@ -7,15 +7,13 @@ Run: python benchmarks/fashion_mnist_peers.py FOLDER_OF_IDX_FILES [--steps 3000]
 """
 
 import argparse
-import datetime
-import importlib.metadata
-import platform
 import statistics
 import sys
 import time
 from dataclasses import dataclass
 
 import torch
+from measuring import heading
 from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
 
@@ -99,12 +97,9 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=64)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    versions = {p: importlib.metadata.version(p) for p in ("torch", "vector-quantize-pytorch")}
-    cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, 1 thread"
-    print(f"{datetime.date.today()}, {cpu}, {versions}")
-    options = f"--steps {arguments.steps} --seeds {arguments.seeds} --hidden {arguments.hidden}"
-    print(f"python {sys.argv[0]} FOLDER {options}")
-    print(f"Test split, {arguments.steps} steps of 64, learning rate 1e-3 with cosine")
+    print(heading("Our layers and vector-quantize-pytorch's in the same network, Fashion-MNIST"))
+    print(f"Test split, 7 x 7 codes of {SIZE}, hidden {arguments.hidden}")
+    print(f"{arguments.steps} steps of 64, learning rate 1e-3 with cosine")
     results: dict[str, list[Result]] = {}
     for seed in range(arguments.seeds):
         for name in OURS | PEERS:

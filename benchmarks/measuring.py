@@ -1,4 +1,4 @@
-"""How the benchmarks of quantizers measure: in turns, one thread, process CPU time."""
+"""How the benchmarks measure: in turns, one thread, process CPU time."""
 
 import datetime
 import importlib.metadata
@@ -14,29 +14,33 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("torch", "vector-quantize-pytorch", "faiss-cpu")
+PACKAGES = ("torch", "vqkit", "vector-quantize-pytorch", "faiss-cpu")
 Task = Callable[[], object]
 
 
 def heading(question: str) -> str:
     """Date, machine, versions and the exact command, under the question."""
-    command = " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    capability = torch.backends.cpu.get_cpu_capability()
+    words = ["FOLDER" if Path(word).is_dir() else word for word in sys.argv[1:]]
+    command = " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *words])
+    threads = f"{torch.get_num_threads()} of {os.cpu_count()} cores used"
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         f"{question}\n{datetime.date.today()}, {command}\n"
-        f"{processor()}, {capability}, {os.cpu_count()} cores, 1 thread used, load {load}\n"
+        f"{processor()}, {threads}, load {load}\n"
         f"python {platform.python_version()}, {versions}\n"
     )
 
 
 def processor() -> str:
-    """The name of the processor."""
+    """The name of the GPU, or of the processor and what of it torch uses."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    name = names[0] if names else platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def version(package: str) -> str:
