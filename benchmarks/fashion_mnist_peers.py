@@ -4,6 +4,7 @@ Fashion-MNIST, 7 x 7 codes of 512. Every layer sits in the same VQVAE and is tra
 engine on the same batches: only the quantizer differs. Whole test split, three seeds.
 
 Run: python benchmarks/fashion_mnist_peers.py FOLDER_OF_IDX_FILES [--steps 3000] [--seeds 3]
+     [--layers NAME ...]
 """
 
 import argparse
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--layers", nargs="+", default=list(OURS | PEERS), choices=OURS | PEERS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(heading("Our layers and vector-quantize-pytorch's in the same network, Fashion-MNIST"))
@@ -102,7 +104,7 @@ def main() -> None:
     print(f"{arguments.steps} steps of 64, learning rate 1e-3 with cosine")
     results: dict[str, list[Result]] = {}
     for seed in range(arguments.seeds):
-        for name in OURS | PEERS:
+        for name in arguments.layers:
             torch.manual_seed(seed)
             quantizer = OURS[name](DIM, SIZE) if name in OURS else Peer(**PEERS[name])
             torch.manual_seed(seed)
