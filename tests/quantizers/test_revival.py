@@ -21,9 +21,10 @@ KINDS = {"vq": VectorQuantizer, "ema": EMAVectorQuantizer}
 FAR = 100.0
 
 
-def layer(kind: str, entries: Tensor, *, revive: bool = True) -> Quantizer:
+def layer(kind: str, entries: Tensor, *, revive: bool = True, dead_after: float = 8) -> Quantizer:
     size, dim = entries.shape
-    return KINDS[kind](dim, size, revive=revive, codebook=Codebook.from_entries(entries))
+    book = Codebook.from_entries(entries)
+    return KINDS[kind](dim, size, revive=revive, dead_after=dead_after, codebook=book)
 
 
 def one_dead(size: int = 4) -> Tensor:
@@ -39,15 +40,17 @@ def batch(num: int, size: int = 4) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_entry_is_dead_when_uniform_use_would_have_given_it_32_hits(kind: str):
-    """However many steps that takes: 127 vectors leave it, the 128th of 4 entries does not."""
-    for num in (1, 127):
+@pytest.mark.parametrize("dead_after", [8, 32])
+def test_an_entry_is_dead_when_uniform_use_would_have_given_it_hits(kind: str, dead_after: int):
+    """However many steps that takes: of 4 entries, 8 hits, 31 vectors leave it, the 32nd not."""
+    last = 4 * dead_after - 1
+    for num in (1, last):
         torch.manual_seed(0)
-        quantizer = layer(kind, one_dead())
-        for vectors in batch(127).split(num):
+        quantizer = layer(kind, one_dead(), dead_after=dead_after)
+        for vectors in batch(last).split(num):
             quantizer(vectors)
         (codebook,) = quantizer.codebooks()
-        assert codebook.unused_for.tolist()[-1] == 127
+        assert codebook.unused_for.tolist()[-1] == last
         assert codebook.entries[-1, 0] == FAR
         quantizer(batch(1))
         assert codebook.entries[-1, 0] < FAR / 2

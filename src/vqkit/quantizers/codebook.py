@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vqkit import distributed
 from vqkit.quantizers.base import mask_out
 from vqkit.quantizers.kmeans import kmeans
-from vqkit.quantizers.revival import Candidates, is_dead, replacements
+from vqkit.quantizers.revival import DEAD_AFTER, Candidates, is_dead, replacements
 from vqkit.quantizers.search import nearest
 
 MAX_PASSES = 1024  # a commit was forgotten
@@ -213,19 +213,21 @@ class Codebook(nn.Module):
         self.pending_sums.zero_()
 
     @torch.no_grad()
-    def revive(self, decay: float | Tensor | None) -> None:
+    def revive(self, decay: float | Tensor | None, dead_after: float = DEAD_AFTER) -> None:
         """Gives dead entries the places of badly fitting vectors of the step; after ``commit``.
 
         Args:
             decay: That of ``commit``.
+            dead_after: An entry is dead when it was unused while uniform use would have given it
+                so many hits.
         """
         # All ranks agree on what is dead. A GPU is not asked: the answer would be waited for.
         ask = not (self.entries.is_cuda or torch.compiler.is_compiling())
-        if self.candidates and not (ask and not is_dead(self.unused_for).any()):
-            self._replace(1 - (USAGE_DECAY if decay is None else decay))
+        if self.candidates and not (ask and not is_dead(self.unused_for, dead_after).any()):
+            self._replace(1 - (USAGE_DECAY if decay is None else decay), dead_after)
         self.candidates.clear()
 
-    def _replace(self, weight: float | Tensor) -> None:
+    def _replace(self, weight: float | Tensor, dead_after: float) -> None:
         """Replaces entries as if each new one had been committed once, alone, with a weight."""
         found = replacements(
             self.candidates,
@@ -233,6 +235,7 @@ class Codebook(nn.Module):
             self.average_counts,
             self.unused_for,
             (self.random_seed, self.step),
+            dead_after,
         )
         rows, accepted = found.rows, found.accepted
         column, vectors = accepted.unsqueeze(-1), found.vectors

@@ -10,6 +10,7 @@ from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, squared_errors
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.gradients import straight_through
+from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.vector import at_least_zero
 from vqkit.schema import STRICT
 
@@ -30,6 +31,9 @@ class EMAConfig:
     (1 + t) / (decay_warmup + t), so that early averages forget an encoder that still moves fast."""
     revive: bool = True
     """Whether entries that nobody uses are replaced by vectors that fit badly."""
+    dead_after: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEAD_AFTER
+    """Nobody uses an entry when it had no hit while uniform use would have given it so many. With
+    more, the error is smaller and use less even."""
 
     def build(self, dim: int) -> "EMAVectorQuantizer":
         """The quantizer for vectors of length ``dim``."""
@@ -40,6 +44,7 @@ class EMAConfig:
             decay=self.decay,
             decay_warmup=self.decay_warmup,
             revive=self.revive,
+            dead_after=self.dead_after,
         )
 
 
@@ -56,6 +61,8 @@ class EMAVectorQuantizer(Quantizer):
         decay_warmup: How slowly it rises to its value: in step t, counted from 0, it is at most
             (1 + t) / (decay_warmup + t).
         revive: Whether entries that nobody uses are replaced by vectors that fit badly.
+        dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
+            so many.
         commit_in_forward: Whether each training forward moves the entries. Turn it off, and call
             ``commit`` once per optimizer step, when a step has several forward passes
             (accumulation, activation checkpointing) or the codebook is shared.
@@ -71,6 +78,7 @@ class EMAVectorQuantizer(Quantizer):
         decay: float = 0.99,
         decay_warmup: float = 0,
         revive: bool = True,
+        dead_after: float = DEAD_AFTER,
         commit_in_forward: bool = True,
         codebook: Codebook | None = None,
     ) -> None:
@@ -86,6 +94,7 @@ class EMAVectorQuantizer(Quantizer):
         self.decay = decay
         self.decay_warmup = decay_warmup
         self.revive = revive
+        self.dead_after = dead_after
         self.commit_in_forward = commit_in_forward
 
     @property
@@ -127,7 +136,7 @@ class EMAVectorQuantizer(Quantizer):
             decay = ((1 + step) / (self.decay_warmup + step)).clamp(max=self.decay)
         self.codebook.commit(decay)
         if self.revive:
-            self.codebook.revive(decay)
+            self.codebook.revive(decay, self.dead_after)
 
     def initialize(self, z_e: Tensor, *, seed: int) -> None:
         self.codebook.initialize(z_e, seed=seed, decay=self.decay)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vqkit import distributed, random
 
-DEAD_AFTER_HITS = 32  # unused, while uniform use would have given so many hits
+DEAD_AFTER = 8.0  # hits of uniform use
 MAX_DRAWN = 64  # the most entries that one step revives
 ROWS = 4_096  # vectors that are compared at a time
 STEP_BITS = 40  # no step has 2^40 vectors
@@ -62,16 +62,17 @@ class Drawn:
         return Drawn(first.values, self.vectors[first.indices])
 
 
-def is_dead(unused_for: Tensor) -> Tensor:
-    """Whether uniform use would have given each entry 32 hits while it had none.
+def is_dead(unused_for: Tensor, dead_after: float) -> Tensor:
+    """Whether uniform use would have given each entry so many hits while it had none.
 
     Args:
         unused_for: Number of vectors quantized since each entry was used. (K,) int64
+        dead_after: Number of hits.
 
     Returns:
         (K,) bool
     """
-    return unused_for >= DEAD_AFTER_HITS * len(unused_for)
+    return unused_for >= dead_after * len(unused_for)
 
 
 def replacements(
@@ -80,6 +81,7 @@ def replacements(
     average_counts: Tensor,
     unused_for: Tensor,
     words: tuple[int, Tensor],
+    dead_after: float = DEAD_AFTER,
 ) -> Replacements:
     """Pairs the entries that were unused for longest with vectors drawn by their error.
 
@@ -92,12 +94,13 @@ def replacements(
         average_counts: Running average of the use of each entry. (K,)
         unused_for: Number of vectors quantized since each entry was used. (K,) int64
         words: Seed and step, on which the draws depend.
+        dead_after: See ``is_dead``.
     """
     size = len(entries)
     drawn = draw(passes, min(MAX_DRAWN, size), words)
     longest = unused_for * size - torch.arange(size, device=entries.device)
     rows = longest.topk(len(drawn.chances)).indices  # no ties, so that all ranks choose alike
-    dead = is_dead(unused_for)
+    dead = is_dead(unused_for, dead_after)
     costs = costs_of_removal(entries, rows, dead, average_counts)
     worth = costs <= gains(passes, entries, drawn.vectors)
     accepted = dead[rows] & (drawn.chances > -torch.inf) & worth
