@@ -23,7 +23,13 @@ from vqkit.evaluation import evaluate
 from vqkit.means import Mean
 from vqkit.modalities.image.data import ImageDataConfig, open_images
 from vqkit.modalities.image.network import ConvConfig
-from vqkit.quantizers import EMAVectorQuantizer, Quantized, Quantizer, VectorQuantizer
+from vqkit.quantizers import (
+    EMAVectorQuantizer,
+    Normalized,
+    Quantized,
+    Quantizer,
+    VectorQuantizer,
+)
 from vqkit.training import TrainConfig, fit
 
 SIZE, DIM = 512, 64
@@ -35,7 +41,13 @@ PEERS = {
         "kmeans_init": True,
     },
 }
-OURS = {"vqkit EMA, defaults": EMAVectorQuantizer, "vqkit gradient, defaults": VectorQuantizer}
+OURS = {
+    "vqkit EMA, defaults": EMAVectorQuantizer,
+    "vqkit gradient, defaults": VectorQuantizer,
+    "vqkit EMA, vectors of length 1": lambda dim, size: Normalized(
+        EMAVectorQuantizer(dim, size), "l2"
+    ),
+}
 
 
 class Peer(Quantizer):
