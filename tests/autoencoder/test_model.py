@@ -318,3 +318,19 @@ def test_indices_out_of_range_are_refused(index: int):
     indices[0, 1, 2] = index
     with pytest.raises(ValueError, match=r"indices of level 0 go from .*\(16,\)"):
         small().decode(Codes((Level(indices, (16,)),)))
+
+
+def test_a_decoder_of_other_outputs_is_refused():
+    """One channel for three would be broadcast, and train."""
+    model = small()
+    model.decoder = nn.ConvTranspose2d(4, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"decoder gave \(2, 1, 16, 16\) .* \(2, 3, 16, 16\)"):
+        model(images(2))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_log_prob_takes_items_as_the_data_give_them(objective: str):
+    model, x = small(objective=OBJECTIVES[objective]), images(4)
+    model.calibrate([x])
+    found = model.distribution(model.encode(x))
+    assert torch.equal(found.log_prob(x), found.log_prob(model.objective.normalize(x)))

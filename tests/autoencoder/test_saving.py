@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from tests.autoencoder.models import images, levels, small
 from torch import nn
 from torch.testing import assert_close
@@ -105,6 +106,23 @@ def test_the_fingerprint_changes_with_what_makes_codes_and_images():
         after = model.fingerprint()
         assert after != before
         before = after
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"network": {"activation": "silu"}},
+        {"quantizer": {"type": "normalized", "how": "l2"}},
+    ],
+)
+def test_the_fingerprint_changes_with_how_the_same_weights_compute(changed: dict):
+    plain = VQVAEConfig(quantizer=NormalizedConfig())
+    key = next(iter(changed))
+    config = TypeAdapter(VQVAEConfig).dump_python(plain, mode="json")
+    other = TypeAdapter(VQVAEConfig).validate_python(config | {key: config[key] | changed[key]})
+    models = [one.build() for one in (plain, other)]
+    models[1].load_state_dict(models[0].state_dict())
+    assert models[0].fingerprint() != models[1].fingerprint()
 
 
 def test_the_fingerprint_does_not_change_with_statistics_of_training_and_evaluation():

@@ -122,3 +122,22 @@ def test_a_training_step_needs_memory_for_vectors_and_entries_not_their_product(
         out = layer(z_e)
         (out.z_q.sum() + out.loss).backward()
     assert largest.numel <= 2**19
+
+
+def test_what_was_collected_before_a_state_was_loaded_is_forgotten():
+    torch.manual_seed(0)
+    layer = EMAVectorQuantizer(4, 8, commit_in_forward=False)
+    layer(torch.randn(100, 4))
+    saved = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    layer(torch.randn(100, 4))
+    layer.load_state_dict(saved)
+    layer.commit()
+    assert_close(dict(layer.state_dict()), saved, rtol=0, atol=0)
+
+
+def test_given_entries_keep_their_precision_and_are_numbers():
+    entries = torch.randn(8, 4, dtype=torch.float64)
+    assert torch.equal(Codebook.from_entries(entries).entries, entries)
+    for wrong in (entries[0], entries / 0 * 0):
+        with pytest.raises(ValueError, match="give K rows of D finite numbers"):
+            Codebook.from_entries(wrong)

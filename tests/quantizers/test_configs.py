@@ -16,16 +16,21 @@ from vqkit.quantizers import (
 ADAPTER = TypeAdapter(QuantizerConfig)
 
 
-def test_every_key_reaches_the_layer():
-    keys = {"codebook_size": 7, "commitment": 0.5, "revive": False}
-    vq = ADAPTER.validate_python({"type": "vq", **keys}).build(dim=4)
-    ema = ADAPTER.validate_python({"type": "ema", "decay": 0.8, **keys}).build(dim=4)
-    assert isinstance(vq, VectorQuantizer)
-    assert isinstance(ema, EMAVectorQuantizer)
-    assert ema.decay == 0.8
-    for layer in (vq, ema):
-        assert (layer.dim, layer.codebook_sizes) == (4, (7,))
-        assert (layer.commitment, layer.revive) == (0.5, False)
+VALUES = {"codebook_size": 7, "commitment": 0.5, "revive": False, "dead_after": 3.0}
+EMA_VALUES = {**VALUES, "decay": 0.8, "decay_warmup": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "layer"),
+    [(VQConfig, VALUES, VectorQuantizer), (EMAConfig, EMA_VALUES, EMAVectorQuantizer)],
+)
+def test_every_key_reaches_the_layer(config: type, values: dict[str, float], layer: type):
+    assert set(config.__pydantic_fields__) == {"type", *values}
+    built = ADAPTER.validate_python({"type": config.type, **values}).build(dim=4)
+    assert type(built) is layer
+    assert (built.dim, built.codebook_sizes) == (4, (7,))
+    for key, value in values.items():
+        assert key == "codebook_size" or getattr(built, key) == value
 
 
 def test_the_normalized_may_be_any_other_itself_included():

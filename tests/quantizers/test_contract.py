@@ -319,9 +319,20 @@ def test_one_forward_pass_is_one_graph_when_compiled(quantizer: Quantizer):
 
 def test_wrong_shapes_are_refused(quantizer: Quantizer):
     z_e, mask = padded_batch()
-    with pytest.raises(ValueError, match="length 1"):
-        quantizer(z_e[..., :1])
     with pytest.raises(ValueError, match="mask has shape"):
         quantizer(z_e, mask[0])
+    with pytest.raises(ValueError, match=r"mask is torch\.int64; give booleans"):
+        quantizer(z_e, mask.long())
     with pytest.raises(ValueError, match="indices have shape"):
         quantizer.decode(torch.zeros(5, DIM, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, DIM, 5, 7), (5, 1)])
+def test_vectors_of_another_length_are_refused_before_they_start_a_codebook(
+    fresh: Quantizer, shape: tuple[int, ...]
+):
+    before = copy.deepcopy(fresh.state_dict())
+    for call in (fresh, fresh.encode, fresh.eval()):
+        with pytest.raises(ValueError, match=f"z_e has shape .* the {DIM} coordinates"):
+            call(torch.randn(shape))
+    assert_close(dict(fresh.state_dict()), dict(before), rtol=0, atol=0)

@@ -134,3 +134,26 @@ def test_no_gradient_reaches_the_entries():
 def test_a_decay_without_meaning_is_refused(decay: float):
     with pytest.raises(ValueError, match="decay"):
         EMAVectorQuantizer(4, 8, decay=decay)
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+def test_one_vector_that_is_not_finite_costs_one_update_of_one_entry(poison: float):
+    """As an overflow in mixed precision, in a step that the optimizer then skips."""
+    layer, clean = quantizer(revive=True), quantizer(revive=True)
+    batch = torch.randn(100, 4)
+    layer(torch.cat([batch, torch.full((1, 4), poison)]))
+    clean(batch)
+    for one in (layer.codebook, clean.codebook):
+        assert one.entries.isfinite().all()
+        assert one.average_sums.isfinite().all()
+    assert (layer.codebook.entries == clean.codebook.entries).all(-1).sum() == 7
+    assert layer(torch.randn(1000, 4)).indices.unique().numel() == 8
+
+
+def test_no_gradient_reaches_the_entries_whoever_asks_for_it():
+    """The usual way to freeze and unfreeze a network."""
+    layer = quantizer(commit_in_forward=False).requires_grad_(False).requires_grad_(True)
+    z_e = torch.randn(10, 4, requires_grad=True)
+    (layer(z_e).loss + layer(z_e).z_q.sum()).backward()
+    assert layer.codebook.entries.grad is None
+    assert z_e.grad is not None

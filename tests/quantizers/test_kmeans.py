@@ -162,3 +162,11 @@ def test_a_start_from_nothing_or_from_no_numbers_is_refused():
         kmeans(torch.zeros(0, 4), 8, seed=0)
     with pytest.raises(ValueError, match="not finite"):
         kmeans(torch.full((10, 4), torch.nan), 8, seed=0)
+
+
+def test_autocast_does_not_change_the_start():
+    torch.manual_seed(0)
+    vectors = torch.randn(500, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = kmeans(vectors, 32, seed=0)
+    assert torch.equal(inside.entries, kmeans(vectors, 32, seed=0).entries)

@@ -15,6 +15,7 @@ from vqkit.quantizers.revival import (
     draw,
     gains,
     replacements,
+    shares_of_use,
 )
 
 KINDS = {"vq": VectorQuantizer, "ema": EMAVectorQuantizer}
@@ -25,6 +26,11 @@ def layer(kind: str, entries: Tensor, *, revive: bool = True, dead_after: float 
     size, dim = entries.shape
     book = Codebook.from_entries(entries)
     return KINDS[kind](dim, size, revive=revive, dead_after=dead_after, codebook=book)
+
+
+def candidates(vectors: Tensor, errors: Tensor) -> Candidates:
+    """All of them real."""
+    return Candidates(vectors, errors, torch.ones(len(errors), dtype=torch.bool))
 
 
 def one_dead(size: int = 4) -> Tensor:
@@ -40,7 +46,7 @@ def batch(num: int, size: int = 4) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dead_after", [8, 32])
+@pytest.mark.parametrize("dead_after", [2, 8, 32])
 def test_an_entry_is_dead_when_uniform_use_would_have_given_it_hits(kind: str, dead_after: int):
     """However many steps that takes: of 4 entries, 8 hits, 31 vectors leave it, the 32nd not."""
     last = 4 * dead_after - 1
@@ -97,7 +103,7 @@ def test_draws_are_proportional_to_the_squared_error():
     errors = torch.tensor([0.0, 1.0, 2.0, 5.0])
     first = torch.zeros(4, dtype=torch.int64)
     for step in range(800):
-        drawn = draw([Candidates(errors.unsqueeze(-1), errors, None)], 1, (0, torch.tensor(step)))
+        drawn = draw([candidates(errors.unsqueeze(-1), errors)], 1, (0, torch.tensor(step)))
         first[(errors == drawn.vectors[0]).nonzero().item()] += 1
     assert first[0] == 0
     expected = errors / errors.sum()
@@ -118,10 +124,10 @@ def test_draws_do_not_depend_on_how_a_step_is_split_or_padded():
     torch.manual_seed(0)
     errors, vectors = torch.rand(100), torch.randn(100, 3)
     words = (5, torch.tensor(7))
-    whole = draw([Candidates(vectors, errors, None)], 8, words)
+    whole = draw([candidates(vectors, errors)], 8, words)
     split = [
-        Candidates(vectors[:30], errors[:30], None),
-        Candidates(vectors[30:], errors[30:], None),
+        candidates(vectors[:30], errors[:30]),
+        candidates(vectors[30:], errors[30:]),
     ]
     padded = torch.rand(150) > 0.4
     padded[:] = False
@@ -135,7 +141,7 @@ def test_draws_do_not_depend_on_how_a_step_is_split_or_padded():
 
 def test_draws_differ_from_step_to_step():
     torch.manual_seed(0)
-    one = Candidates(torch.randn(100, 3), torch.ones(100), None)
+    one = candidates(torch.randn(100, 3), torch.ones(100))
     drawn = [draw([one], 1, (0, torch.tensor(step))).vectors for step in range(10)]
     assert len(torch.cat(drawn).unique(dim=0)) > 5
 
@@ -170,17 +176,47 @@ def test_the_cost_of_removal_is_the_growth_of_the_error():
     torch.manual_seed(0)
     entries = torch.randn(10, 3)
     z = entries.repeat_interleave(torch.arange(10), dim=0)
-    counts = torch.arange(10.0)
+    shares = torch.arange(10.0) / 4.5
     alive = torch.zeros(10, dtype=torch.bool)
-    costs = costs_of_removal(entries, torch.arange(10), alive, counts)
+    costs = costs_of_removal(entries, torch.arange(10), alive, shares)
     for k in range(10):
         rest = torch.cat([entries[:k], entries[k + 1 :]])
         grown = torch.cdist(z, rest).amin(1).square().sum() / z.numel()
         alive[k] = True
-        cost = costs_of_removal(entries, torch.tensor([k]), alive, counts)[0]
+        cost = costs_of_removal(entries, torch.tensor([k]), alive, shares)[0]
         alive[k] = False
         assert_close(cost, grown * 10, rtol=1e-4, atol=1e-6)
         assert costs[k] == 0  # of two that may take over, the entry itself is the nearest
+
+
+def test_hits_that_did_not_come_lower_the_share_of_use():
+    """Fully trusted right after a hit, halved by as many missed hits as the average counts for."""
+    counts = torch.tensor([30.0, 60.0, 60.0, 90.0])
+    missed = torch.tensor([0, 4 * 8, 4 * 80_000, 0])
+    shares = shares_of_use(counts, missed, dead_after=8)
+    assert_close(shares, torch.tensor([0.5, 0.5, 1e-4, 1.5]), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("change", ["shifted", "shrunk", "elsewhere"])
+def test_entries_that_the_vectors_have_left_are_not_held_by_their_past(kind: str, change: str):
+    torch.manual_seed(0)
+    centers = 2 * torch.randn(64, 8)
+    quantizer = KINDS[kind](8, 64)
+
+    def step() -> None:
+        quantizer(centers.repeat(8, 1) + 0.1 * torch.randn(512, 8))
+
+    for _ in range(100):
+        step()
+    centers = {
+        "shifted": centers + 5,
+        "shrunk": centers / 4,
+        "elsewhere": centers[:, [7, *range(7)]],
+    }[change]
+    for _ in range(60):
+        step()
+    assert quantizer.encode(centers).unique().numel() >= 54
 
 
 def test_the_gain_is_the_shrinkage_of_the_error():
@@ -189,7 +225,7 @@ def test_the_gain_is_the_shrinkage_of_the_error():
     entries, z = 30 + torch.randn(10, 3), 30 + torch.randn(6000, 3)
     errors = torch.cdist(z, entries).amin(1).square() / 3
     new = z[:5]
-    found = gains([Candidates(z, errors, None)], entries, new)
+    found = gains([candidates(z, errors)], entries, new)
     for vector, gain in zip(new, found, strict=True):
         shrunk = torch.cdist(z, torch.cat([entries, vector[None]])).amin(1).square() / 3
         assert_close(gain, (errors - shrunk).sum() * 10 / (6000 + 10), rtol=1e-3, atol=1e-4)
@@ -199,14 +235,14 @@ def test_the_gain_is_the_shrinkage_of_the_error():
 def test_the_gain_does_not_depend_on_passes_padding_or_precision():
     torch.manual_seed(0)
     entries, z, errors = torch.randn(10, 3), torch.randn(100, 3), torch.rand(100)
-    whole = gains([Candidates(z, errors, None)], entries, z[:5])
-    padded = Candidates(torch.full((150, 3), torch.nan), torch.full((150,), torch.nan), None)
+    whole = gains([candidates(z, errors)], entries, z[:5])
+    padded = candidates(torch.full((150, 3), torch.nan), torch.full((150,), torch.nan))
     real = torch.rand(150).argsort() < 70
     padded.vectors[real], padded.errors[real] = z[30:], errors[30:]
-    split = [Candidates(z[:30], errors[:30], None), replace(padded, real=real)]
+    split = [candidates(z[:30], errors[:30]), replace(padded, real=real)]
     assert_close(gains(split, entries, z[:5]), whole)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(gains([Candidates(z, errors, None)], entries, z[:5]), whole)
+        assert torch.equal(gains([candidates(z, errors)], entries, z[:5]), whole)
 
 
 def test_a_collapsed_codebook_is_revived_within_a_few_steps():
@@ -217,6 +253,19 @@ def test_a_collapsed_codebook_is_revived_within_a_few_steps():
         for _ in range(32 * 200 // 2000 + 2 * 200 // MAX_DRAWN):
             quantizer(torch.randn(2000, 4))
         assert quantizer.encode(torch.randn(5000, 4)).unique().numel() > 190
+
+
+@pytest.mark.parametrize("poison", [torch.nan, -torch.inf])
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_that_are_not_finite_become_no_entries(kind: str, poison: float):
+    torch.manual_seed(0)
+    quantizer = layer(kind, one_dead())
+    vectors = batch(256)
+    vectors[::2, 1] = poison
+    quantizer(vectors)
+    (codebook,) = quantizer.codebooks()
+    assert codebook.entries[-1, 0] < FAR / 2
+    assert codebook.entries.isfinite().all()
 
 
 def test_vectors_that_are_entries_already_replace_nothing():
@@ -249,7 +298,7 @@ def test_revival_in_the_forward_pass_does_not_disturb_the_gradients():
 
 def test_all_entries_dead_is_no_error():
     found = replacements(
-        [Candidates(torch.randn(10, 2), torch.ones(10), None)],
+        [candidates(torch.randn(10, 2), torch.ones(10))],
         torch.randn(4, 2),
         torch.ones(4),
         torch.full((4,), 1000),
@@ -262,14 +311,17 @@ def test_all_entries_dead_is_no_error():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(3))
 def test_full_usage_comes_with_an_error_near_that_of_the_true_centres(kind: str, seed: int):
-    """A small version of the benchmark with the frozen encoder: the true centres leave 0.04."""
+    """A small version of the benchmark with the frozen encoder: the true centres leave 0.04.
+
+    The start is no help: entries drawn blindly, most of which are dead.
+    """
     torch.manual_seed(seed)
     centers = 2 * torch.randn(64, 16)
 
     def vectors(num: int) -> Tensor:
         return centers[torch.randint(64, (num,))] + 0.2 * torch.randn(num, 16)
 
-    quantizer = KINDS[kind](16, 64)
+    quantizer = layer(kind, torch.randn(64, 16))
     optimizer = torch.optim.Adam(quantizer.parameters(), lr=1e-2) if kind == "vq" else None
     for _ in range(400):
         loss = quantizer(vectors(512)).loss
@@ -280,4 +332,5 @@ def test_full_usage_comes_with_an_error_near_that_of_the_true_centres(kind: str,
     z_e = vectors(10_000)
     out = quantizer.eval()(z_e)
     assert out.indices.unique().numel() == 64
-    assert (z_e - out.z_q).square().mean() <= 0.042
+    # Gradients move the last entries slowly.
+    assert (z_e - out.z_q).square().mean() <= {"ema": 0.042, "vq": 0.055}[kind]

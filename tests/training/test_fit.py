@@ -15,6 +15,7 @@ from torch import nn
 
 from vqkit.autoencoder import VQVAE
 from vqkit.data import TensorExamples
+from vqkit.quantizers import Codebook
 from vqkit.storage import fingerprint, write_tensors
 from vqkit.training import checkpoint, fit
 from vqkit.training.loop import Trainer
@@ -77,6 +78,19 @@ def test_a_trained_model_is_trained_further_from_where_it_is():
     fit(model, tiny.series(), tiny.config(steps=1, learning_rate=1e-12))
     moved = (model.quantizers[0].codebook.entries - entries).norm(dim=1)
     assert moved.mean() < 0.3 * entries.norm(dim=1).mean()
+
+
+@pytest.mark.parametrize("how", ["given", "checked"])
+def test_a_codebook_that_was_started_keeps_the_objective_from_nothing(how: str):
+    """Entries that are given, or a look at the shapes in training mode."""
+    book = Codebook.from_entries(torch.randn(16, 4)) if how == "given" else None
+    model = tiny.model(codebook=book)
+    if how == "checked":
+        model(torch.rand(8, 2, 5))
+    entries = model.quantizers[0].codebook.entries.clone()
+    fit(model, tiny.series(), tiny.config(steps=1, learning_rate=1e-12))
+    assert 0.2 < model.objective.variance < 0.5
+    assert (model.quantizers[0].codebook.entries == entries).any()
 
 
 def test_a_finished_run_says_so_and_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -153,9 +167,9 @@ def test_other_data_are_named(tmp_path: Path):
 
 def test_another_model_is_named(tmp_path: Path):
     run(tmp_path)
-    for steps, words in ((6, "model.safetensors does not fit"), (9, "06 is of another model")):
+    for steps in (6, 9):
         config = tiny.config(**KEYS | {"steps": steps})
-        with pytest.raises(ValueError, match=words) as error:
+        with pytest.raises(ValueError, match=r"was Codebook\(16, 4\) .* is Codebook\(17") as error:
             fit(tiny.model(size=17), tiny.series(), config, folder=tmp_path)
         assert "\n" not in str(error.value)
 
@@ -166,6 +180,17 @@ def test_another_config_of_the_model_is_named_by_its_key(tmp_path: Path):
     other = tiny.images_model(codebook_size=32)
     with pytest.raises(ValueError, match=r"model.quantizer.codebook_size was 16 .* is 32 now"):
         fit(other, images, tiny.config(**KEYS), folder=tmp_path)
+
+
+def test_another_option_of_ones_own_modules_is_named(tmp_path: Path):
+    run(tmp_path)
+    other = tiny.model(commitment=2.0)
+    other.encoder[1] = nn.SiLU()
+    words = r"model\.encoder\.1 was Tanh\(\) .* is SiLU\(\) now"
+    with pytest.raises(ValueError, match=words):
+        fit(other, tiny.series(), tiny.config(**KEYS), folder=tmp_path)
+    with pytest.raises(ValueError, match=r"quantizers\.0 was EMA.*commitment=0.25.* is EMA"):
+        fit(tiny.model(commitment=2.0), tiny.series(), tiny.config(**KEYS), folder=tmp_path)
 
 
 def test_a_run_folder_of_another_version_is_refused(tmp_path: Path):

@@ -29,9 +29,9 @@ def start(examples=None, **keys: Any) -> tuple[dict[str, Tensor], list[int]]:
     model_start = model.initialize
     task = AutoencoderTask(model)
 
-    def seen(batches, *, seed: int) -> None:
+    def seen(batches, *, seed: int, keep_started: bool) -> None:
         sizes.extend(len(x) for x, _ in batches)
-        model_start(batches, seed=seed)
+        model_start(batches, seed=seed, keep_started=keep_started)
 
     model.initialize = seen
     config = tiny.config(**keys)

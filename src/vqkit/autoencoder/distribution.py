@@ -80,3 +80,18 @@ class Objective(Protocol):
                 (N, C) of the real values if masked.
         """
         ...
+
+
+def checked_outputs(outputs: Tensor, x: Tensor, objective: Objective) -> Tensor:
+    """What a decoder gave (B, O, *grid) for items x (B, C, *grid).
+
+    Raises:
+        ValueError: If it has another shape than the objective reads.
+    """
+    shape = (len(x), objective.num_outputs(x.shape[1]), *x.shape[2:])
+    if outputs.shape != shape:
+        raise ValueError(
+            f"the decoder gave {tuple(outputs.shape)} for items of shape {tuple(x.shape)}; let it "
+            f"give {shape}, which the objective reads"
+        )
+    return outputs

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vqkit import random
 from vqkit.autoencoder import hub, saving
-from vqkit.autoencoder.distribution import Distribution, Objective
+from vqkit.autoencoder.distribution import Distribution, Objective, checked_outputs
 from vqkit.autoencoder.hierarchy import Hierarchy, level_mask
 from vqkit.autoencoder.output import Output
 from vqkit.autoencoder.start import check_enough, joined_vectors, real_values
@@ -82,7 +82,7 @@ class VQVAE(nn.Module):
         """
         x = self._normalized(x, mask)
         levels, z_q = self._hierarchy.forward(self._features(x), mask)
-        outputs = self.decoder(*z_q)
+        outputs = checked_outputs(self.decoder(*z_q), x, self.objective)
         objectives, terms = dict(self.objective.loss(outputs, x, mask)), dict[str, Mean]()
         for number, level in enumerate(levels):
             objectives[self._name("quantizer", number)] = level.quantized.objective
@@ -147,7 +147,11 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def initialize(
-        self, batches: Sequence[Tensor | tuple[Tensor, Tensor | None]], *, seed: int
+        self,
+        batches: Sequence[Tensor | tuple[Tensor, Tensor | None]],
+        *,
+        seed: int,
+        keep_started: bool = False,
     ) -> None:
         """Starts the objective and the codebooks from data; every rank must call it.
 
@@ -155,6 +159,7 @@ class VQVAE(nn.Module):
             batches: Items as the data give them, (B, C, *grid), alone or with their masks; as many
                 on every rank.
             seed: What every random choice depends on.
+            keep_started: Whether codebooks stay that were given, or started before.
 
         Raises:
             ValueError: If a codebook has more entries than there are vectors in the batches.
@@ -164,6 +169,8 @@ class VQVAE(nn.Module):
             raise ValueError("there are no batches to start from; give at least one")
         self.objective.observe(real_values(self._normalized(x, mask), mask) for x, mask in pairs)
         for level, quantizer in enumerate(self.quantizers):
+            if keep_started and all(book.is_initialized for book in quantizer.codebooks()):
+                continue
             with evaluating(self):
                 found = (
                     self._hierarchy.vectors(

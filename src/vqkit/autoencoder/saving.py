@@ -79,13 +79,16 @@ def build(config: object, path: Path) -> VQVAE:
 
 
 def fingerprint(model: VQVAE) -> str:
-    """A name for all that determines codes and reconstructions, and for nothing else.
+    """A name for all that determines codes and reconstructions: weights, and how they compute.
 
-    The objective's scales and the statistics of the codebooks have no part in it.
+    The objective's scales and the statistics of the codebooks have no part in it. How a network of
+    the user's own computes is not known: there the weights alone count.
 
     Returns:
         Hexadecimal.
     """
+    from vqkit.autoencoder.config import VQVAEConfig
+
     books = [name for name, module in model.named_modules() if isinstance(module, Codebook)]
     shell = nn.Module()
     for name, tensor in model.state_dict().items():
@@ -93,4 +96,8 @@ def fingerprint(model: VQVAE) -> str:
         if name.startswith("objective.") or (owner in books and last != "entries"):
             continue
         shell.register_buffer(name.replace(".", "/"), tensor)
+    if model.config is not None:
+        # Without defaults, so that a key of a later version changes nothing.
+        config = TypeAdapter(VQVAEConfig).dump_json(model.config, exclude_defaults=True)
+        shell.register_buffer("config", torch.frombuffer(bytearray(config), dtype=torch.uint8))
     return storage.fingerprint(shell)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -118,6 +119,21 @@ class Quantizer(nn.Module, ABC):
         """The learned codebooks, in the order of the Q axis."""
         return ()
 
+    def extra_repr(self) -> str:
+        options = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str)}
+        for changing in ("training", "commit_in_forward"):
+            options.pop(changing, None)
+        return ", ".join(f"{name}={value!r}" for name, value in options.items() if name[0] != "_")
+
+    def checked(self, z_e: Tensor) -> Tensor:
+        """``z_e`` itself; raises ValueError unless its last axis holds vectors of length D."""
+        if z_e.dim() == 0 or z_e.shape[-1] != self.dim:
+            raise ValueError(
+                f"z_e has shape {tuple(z_e.shape)}, and its last axis should be the {self.dim} "
+                "coordinates of a vector; move the channels there, or change dim"
+            )
+        return z_e
+
     def check_indices(self, indices: Tensor) -> None:
         """Raises ValueError unless the last axis of ``indices`` has one integer per codebook."""
         num_codebooks = len(self.codebook_sizes)
@@ -137,10 +153,12 @@ def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
         ``x``, zero where the mask is False. (..., D)
 
     Raises:
-        ValueError: If the mask has not one element per position.
+        ValueError: If the mask has not one boolean per position.
     """
     if mask is None:
         return x
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask is {mask.dtype}; give booleans, True where a position is real")
     if mask.shape != x.shape[:-1]:
         shapes = f"{tuple(mask.shape)}, but the positions are {tuple(x.shape[:-1])}"
         raise ValueError(f"mask has shape {shapes}; give it one element per vector")

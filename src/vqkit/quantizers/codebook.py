@@ -76,10 +76,22 @@ class Codebook(nn.Module):
 
     @classmethod
     def from_entries(cls, entries: Tensor) -> Self:
-        """A codebook that starts from given entries (K, D) instead of from data."""
+        """A codebook that starts from given entries (K, D) instead of from data.
+
+        Raises:
+            ValueError: If they are no table, or not all finite.
+        """
+        if entries.dim() != 2 or not entries.isfinite().all():
+            shape = tuple(entries.shape)
+            raise ValueError(f"entries have shape {shape}; give K rows of D finite numbers")
         codebook = cls(*entries.shape)
+        if entries.dtype == torch.float64:
+            codebook.double()
         codebook.load_state_dict({"entries": entries}, strict=False)
         return codebook
+
+    def extra_repr(self) -> str:
+        return "{}, {}".format(*self.entries.shape)
 
     @property
     def size(self) -> int:
@@ -181,9 +193,11 @@ class Codebook(nn.Module):
                 f"{MAX_PASSES} forward passes without a commit; call commit() once per "
                 "optimizer step, or leave commit_in_forward=True"
             )
-        vectors = z.detach().reshape(-1, z.shape[-1])
-        real = None if mask is None else mask.flatten()
-        self.candidates.append(Candidates(vectors, errors.detach().flatten(), real))
+        vectors, errors = z.detach().reshape(-1, z.shape[-1]), errors.detach().flatten()
+        real = errors.isfinite()
+        if mask is not None:
+            real &= mask.flatten()
+        self.candidates.append(Candidates(vectors, errors, real))
 
     @torch.no_grad()
     def commit(self, decay: float | Tensor | None) -> None:
@@ -192,11 +206,18 @@ class Codebook(nn.Module):
         Both averages start at 0 and so are short by the factor 1 - decay^t after t commits. It
         cancels in sum / count, which makes the entry a bias-corrected average from the start.
 
+        An entry whose vectors of the step are not all finite stays as if it had none: one overflow
+        in mixed precision, a step that the optimizer skips, must not cost the codebook.
+
         Args:
             decay: Weight of the past, at least 0 and less than 1; None where gradients move the
                 entries, and only their use is followed.
         """
-        counts = distributed.all_reduce(self.pending_counts)
+        counts, sums = distributed.all_reduce(self.pending_counts), None
+        if decay is not None:
+            sums = distributed.all_reduce(self.pending_sums)
+            finite = sums.isfinite().all(-1)
+            counts, sums = counts * finite, sums.masked_fill(~finite.unsqueeze(-1), 0)
         used, total = counts > 0, counts.sum()
         # With nothing pending (a second commit of a shared codebook) the past must not fade.
         something = (total > 0).to(self.entries.dtype)
@@ -204,8 +225,7 @@ class Codebook(nn.Module):
         self.average_counts.lerp_(counts.to(weight.dtype), weight)
         self.unused_for.add_(total).masked_fill_(used, 0)
         self.step.add_(total > 0)
-        if decay is not None:
-            sums = distributed.all_reduce(self.pending_sums)
+        if sums is not None:
             self.average_sums.lerp_(sums, weight)
             means = self.average_sums / self.average_counts.unsqueeze(-1)
             torch.where(used.unsqueeze(-1), means, self.entries, out=self.entries)
@@ -267,6 +287,10 @@ class Codebook(nn.Module):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+        # What was collected belongs to the entries before.
+        self.pending_counts.zero_()
+        self.pending_sums.zero_()
+        self.candidates.clear()
         if f"{prefix}entries" in state_dict and f"{prefix}initialized" not in state_dict:
             self.initialized.fill_(True)  # entries that are given are a start
         self._read_state()

@@ -11,7 +11,7 @@ from vqkit.quantizers.base import Quantized, Quantizer, mask_out, squared_errors
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.gradients import straight_through
 from vqkit.quantizers.revival import DEAD_AFTER
-from vqkit.quantizers.vector import at_least_zero
+from vqkit.quantizers.vector import above_zero, at_least_zero
 from vqkit.schema import STRICT
 
 
@@ -94,7 +94,7 @@ class EMAVectorQuantizer(Quantizer):
         self.decay = decay
         self.decay_warmup = decay_warmup
         self.revive = revive
-        self.dead_after = dead_after
+        self.dead_after = above_zero(dead_after)
         self.commit_in_forward = commit_in_forward
 
     @property
@@ -102,11 +102,11 @@ class EMAVectorQuantizer(Quantizer):
         return (self.codebook.size,)
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        z_e = mask_out(z_e, mask)
+        z_e = mask_out(self.checked(z_e), mask)
         if self.training and not self.codebook.is_initialized:
             self.codebook.initialize_from_batch(z_e, mask, decay=self.decay)
         indices = self.encode(z_e, mask)
-        z_q = self.decode(indices)
+        z_q = self.decode(indices).detach()  # averages move the entries, no gradient
         errors = squared_errors(z_e, z_q)
         commitment = Mean.over(errors, mask)
         if self.training:
@@ -123,7 +123,7 @@ class EMAVectorQuantizer(Quantizer):
         )
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
-        return mask_out(self.codebook.nearest(z_e).unsqueeze(-1), mask)
+        return mask_out(self.codebook.nearest(self.checked(z_e)).unsqueeze(-1), mask)
 
     def decode(self, indices: Tensor) -> Tensor:
         self.check_indices(indices)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vqkit import random
-from vqkit.quantizers.search import nearest
+from vqkit.quantizers.search import full_precision, nearest
 
 MAX_SEQUENTIAL = 4096  # above, entries are drawn in rounds: the sequential start costs K passes
 MAX_START_VECTORS = 2**16  # 16 for each of so many entries
@@ -49,6 +49,13 @@ def kmeans(vectors: Tensor, size: int, *, seed: int, iterations: int = 10) -> KM
         raise ValueError("vectors are none; give at least one to start a codebook from")
     if not vectors.isfinite().all():
         raise ValueError("vectors hold values that are not finite; look for the cause before")
+    # Not bfloat16 under autocast, nor TF32.
+    with torch.autocast(vectors.device.type, enabled=False), full_precision(vectors.device.type):
+        return _kmeans(vectors, size, seed, iterations)
+
+
+def _kmeans(vectors: Tensor, size: int, seed: int, iterations: int) -> KMeans:
+    """What ``kmeans`` does, in full precision."""
     center = vectors.mean(0)
     points = vectors - center
     if len(points) <= size:

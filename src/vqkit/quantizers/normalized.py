@@ -109,8 +109,7 @@ class Normalized(Quantizer):
         Raises:
             ValueError: If the vectors have another length than the quantizer's.
         """
-        if z_e.shape[-1] != self.dim:
-            raise ValueError(f"z_e has vectors of length {z_e.shape[-1]}, this needs {self.dim}")
+        z_e = self.checked(z_e)
         z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
         if self.how == "layernorm":
             return F.layer_norm(z_e, (self.dim,), eps=EPSILON)

@@ -21,12 +21,12 @@ class Candidates:
     Attributes:
         vectors: What may become an entry. (N, D)
         errors: Mean squared error of each against its entry. (N,)
-        real: False at padding; None when there is none. (N,) bool
+        real: False at padding, and where a vector is not finite. (N,) bool
     """
 
     vectors: Tensor
     errors: Tensor
-    real: Tensor | None
+    real: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ def replacements(
     longest = unused_for * size - torch.arange(size, device=entries.device)
     rows = longest.topk(len(drawn.chances)).indices  # no ties, so that all ranks choose alike
     dead = is_dead(unused_for, dead_after)
-    costs = costs_of_removal(entries, rows, dead, average_counts)
+    shares = shares_of_use(average_counts, unused_for, dead_after)
+    costs = costs_of_removal(entries, rows, dead, shares)
     worth = costs <= gains(passes, entries, drawn.vectors)
     accepted = dead[rows] & (drawn.chances > -torch.inf) & worth
     return Replacements(rows, accepted, drawn.vectors.to(entries.dtype))
@@ -146,32 +147,24 @@ def _joined(parts: Sequence[Drawn]) -> Drawn:
     )
 
 
-def _first_numbers(passes: Sequence[Candidates]) -> list[Tensor | int]:
+def _first_numbers(passes: Sequence[Candidates]) -> list[Tensor]:
     """The number of the first real vector of each pass of this rank.
 
     Earlier passes come first, and in a pass lower ranks.
     """
-    counts = [len(one.errors) if one.real is None else one.real.sum() for one in passes]
-    if distributed.is_distributed():
-        device = passes[0].errors.device
-        mine = torch.stack([torch.as_tensor(count, device=device) for count in counts])
-        gathered = distributed.all_gather(mine)
-        lower = gathered[: distributed.rank()].sum(0)
-        return list((gathered.sum(0).cumsum(0) - gathered.sum(0) + lower).unbind())
-    return [sum(counts[:i]) for i in range(len(counts))]
+    counts = torch.stack([one.real.sum() for one in passes])
+    gathered = distributed.all_gather(counts)
+    lower = gathered[: distributed.rank()].sum(0)
+    return list((gathered.sum(0).cumsum(0) - gathered.sum(0) + lower).unbind())
 
 
-def _race(one: Candidates, num: int, words: tuple[int, Tensor], first: Tensor | int) -> Drawn:
+def _race(one: Candidates, num: int, words: tuple[int, Tensor], first: Tensor) -> Drawn:
     """The winners of one pass; fewer than M where N is less."""
-    if one.real is None:
-        index = torch.arange(len(one.errors), device=one.errors.device)
-    else:
-        index = one.real.cumsum(0) - 1
     seed, step = words
+    index = one.real.cumsum(0) - 1
     number = index + ((step << STEP_BITS) + first)
     chances = random.uniform(seed, number).log_().div_(one.errors)
-    if one.real is not None:
-        chances.masked_fill_(~one.real, -torch.inf)
+    chances.masked_fill_(~one.real, -torch.inf)
     return Drawn(chances, one.vectors).best(num)
 
 
@@ -202,33 +195,52 @@ def gains(passes: Sequence[Candidates], entries: Tensor, drawn: Tensor) -> Tenso
             own = errors.to(entries.dtype) - centered.square().sum(-1) / dim
             saved = own.unsqueeze(1) - new.square().sum(-1) / dim
             saved.addmm_(centered, new.T, alpha=2 / dim).clamp_(min=0)
-            if real is not None:
-                saved.masked_fill_(~real.unsqueeze(1), 0)
-            total += saved.sum(0)
-            num += len(rows) if real is None else real.sum()
+            total += saved.masked_fill_(~real.unsqueeze(1), 0).sum(0)
+            num += real.sum()
     total, num = distributed.all_reduce(torch.cat([total, num.unsqueeze(0)])).split(len(new))
     return (total * size / (num + size)).to(entries.dtype)
 
 
-def _blocks(one: Candidates) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+def _blocks(one: Candidates) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Vectors, errors and reality of a pass, few rows at a time."""
     for first in range(0, len(one.errors), ROWS):
         block = slice(first, first + ROWS)
-        yield one.vectors[block], one.errors[block], None if one.real is None else one.real[block]
+        yield one.vectors[block], one.errors[block], one.real[block]
 
 
-def costs_of_removal(entries: Tensor, rows: Tensor, dead: Tensor, average_counts: Tensor) -> Tensor:
+def shares_of_use(average_counts: Tensor, unused_for: Tensor, dead_after: float) -> Tensor:
+    """How much each entry is used, by its average and by how long nobody used it.
+
+    The average fades by steps, and would hold for long that an entry is needed which the vectors
+    have left for good. So it counts as much as ``dead_after`` hits: with it as the mean of a gamma
+    distribution of that shape, this is the mean given the hits that did not come (Poisson model,
+    Bayesian Data Analysis, section 2.6).
+
+    Args:
+        average_counts: Running average of the use of each entry. (K,)
+        unused_for: Number of vectors quantized since each entry was used. (K,) int64
+        dead_after: See ``is_dead``.
+
+    Returns:
+        Shares of all vectors, times K: 1 is uniform use. (K,)
+    """
+    shares = average_counts / average_counts.mean()
+    missed = unused_for / len(unused_for)  # hits of uniform use
+    return shares / (1 + shares * missed.to(shares.dtype) / dead_after)
+
+
+def costs_of_removal(entries: Tensor, rows: Tensor, dead: Tensor, shares: Tensor) -> Tensor:
     """By how much the mean squared error of all vectors would grow without an entry, times K.
 
-    Each of its vectors would move to the next live entry: their squared gap, times the share of
-    all vectors that the entry has had (for an entry that is their mean, the cost in
+    Each of its vectors would move to the next live entry: their squared gap, times the entry's
+    share of all vectors (for an entry that is their mean, the cost in
     https://doi.org/10.1080/01621459.1963.10500845).
 
     Args:
         entries: The codebook. (K, D)
         rows: Which entries are asked for. (M,) int64
         dead: Which entries may not take over. (K,) bool
-        average_counts: Running average of the use of each entry. (K,)
+        shares: How much each entry is used, 1 for uniform use. (K,)
 
     Returns:
         Means over the coordinates. (M,)
@@ -239,5 +251,4 @@ def costs_of_removal(entries: Tensor, rows: Tensor, dead: Tensor, average_counts
     gaps = norms.masked_fill(dead, torch.inf).repeat(len(rows), 1)
     gaps.addmm_(centered[rows], centered.T, alpha=-2)
     nearest = (gaps.amin(-1) + norms[rows]).clamp_(min=0)
-    share = average_counts[rows] / average_counts.mean()  # 1 is uniform use
-    return share * nearest / entries.shape[-1]
+    return shares[rows] * nearest / entries.shape[-1]

@@ -76,7 +76,7 @@ class VectorQuantizer(Quantizer):
         self.codebook.claim("gradients")
         self.commitment = at_least_zero(commitment)
         self.revive = revive
-        self.dead_after = dead_after
+        self.dead_after = above_zero(dead_after)
         self.commit_in_forward = commit_in_forward
 
     @property
@@ -84,7 +84,7 @@ class VectorQuantizer(Quantizer):
         return (self.codebook.size,)
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        z_e = mask_out(z_e, mask)
+        z_e = mask_out(self.checked(z_e), mask)
         if self.training and not self.codebook.is_initialized:
             self.codebook.initialize_from_batch(z_e, mask)
         indices = self.encode(z_e, mask)
@@ -106,7 +106,7 @@ class VectorQuantizer(Quantizer):
         )
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
-        return mask_out(self.codebook.nearest(z_e).unsqueeze(-1), mask)
+        return mask_out(self.codebook.nearest(self.checked(z_e)).unsqueeze(-1), mask)
 
     def decode(self, indices: Tensor) -> Tensor:
         self.check_indices(indices)
@@ -130,3 +130,10 @@ def at_least_zero(commitment: float) -> float:
     if not 0 <= commitment < float("inf"):
         raise ValueError(f"commitment is {commitment}; give a number of at least 0")
     return commitment
+
+
+def above_zero(dead_after: float) -> float:
+    """``dead_after`` itself; raises ValueError where entries in use would count as dead."""
+    if not 0 < dead_after < float("inf"):
+        raise ValueError(f"dead_after is {dead_after}; give a number greater than 0")
+    return dead_after

@@ -70,10 +70,8 @@ class AutoencoderTask(Task):
         }
 
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:
-        books = self.codebooks.values()
-        if books and all(book.is_initialized for book in books):
-            return  # a trained model is trained further
-        self.model.initialize([(batch.x, batch.mask) for batch in batches], seed=seed)
+        pairs = [(batch.x, batch.mask) for batch in batches]
+        self.model.initialize(pairs, seed=seed, keep_started=True)
 
     def commit(self) -> None:
         self.model.commit()
@@ -83,7 +81,7 @@ class AutoencoderTask(Task):
 
     def describe(self) -> Any:
         if self.model.config is None:
-            return None
+            return described(self.model)
         return TypeAdapter(VQVAEConfig).dump_python(self.model.config, mode="json")
 
     def save(self, folder: Path) -> None:
@@ -100,6 +98,14 @@ class AutoencoderTask(Task):
                 stack.enter_context(compiled(networks))
             self.channels_last = config.channels_last
             yield
+
+
+def described(model: nn.Module) -> dict[str, str]:
+    """What each module says of itself, such as ``Conv2d(3, 64, kernel_size=(4, 4))``, by name."""
+    return {
+        name or "self": f"{type(module).__name__}({module.extra_repr()})"
+        for name, module in model.named_modules()
+    }
 
 
 @contextmanager

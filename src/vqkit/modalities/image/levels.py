@@ -35,8 +35,8 @@ def normalize(x: Tensor) -> Tensor:
 
 
 def to_level(x: Tensor) -> Tensor:
-    """Numbers from -1 to 1 on the scale of grey levels, not rounded. (...) float64"""
-    return (x.double() + 1) * HALF_RANGE
+    """Numbers from -1 to 1, or uint8, on the scale of grey levels, not rounded. (...) float64"""
+    return x.double() if x.dtype == torch.uint8 else (x.double() + 1) * HALF_RANGE
 
 
 def nearest_level(x: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def nearest_level(x: Tensor) -> Tensor:
 
 
 def snap(x: Tensor) -> Tensor:
-    """The nearest number in [-1, 1] that is a grey level. (...) float64"""
+    """The nearest number in [-1, 1] that is a grey level; uint8 are levels. (...) float64"""
     return nearest_level(x) / HALF_RANGE - 1
 
 

@@ -69,7 +69,8 @@ class LogisticMixture:
         """Log-probability of the grey levels of each image, in nats.
 
         Args:
-            x: Images; each value counts as its nearest grey level. (B, C, H, W) in [-1, 1]
+            x: Images, uint8 or in [-1, 1], where each value counts as its nearest grey level.
+                (B, C, H, W)
 
         Returns:
             Sums over the pixels of an image. (B,) float64
