@@ -1,7 +1,10 @@
 """What must hold for files: whole or not there."""
 
+import errno
 import json
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -216,3 +219,27 @@ def test_the_fingerprint_sees_every_name_shape_type_and_bit():
     assert len({storage.fingerprint(holder) for holder in holders}) == len(holders)
     assert storage.fingerprint(Holder(a=base.clone())) == storage.fingerprint(holders[0])
     assert storage.fingerprint(Holder(b=base, a=base)) == storage.fingerprint(holders[-1])
+
+
+def test_tensors_may_be_read_by_whoever_may_read_other_files(tmp_path: Path):
+    before = os.umask(0o027)
+    try:
+        storage.write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(3)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_tensors_without_room_are_an_error_of_the_system(tmp_path: Path):
+    """Of safetensors it would be one without a number."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"a\.safetensors") as caught:
+            storage.write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(3000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert caught.value.errno == errno.EFBIG
+    assert not list(tmp_path.iterdir())

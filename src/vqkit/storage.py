@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,14 +96,26 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Writes named tensors as safetensors, whole or not at all; equal tensors, equal bytes."""
+    """Writes named tensors as safetensors, whole or not at all; equal tensors, equal bytes.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
     # Copies, because safetensors refuses tensors that share memory, as tied ones do.
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
     with atomic_file(path) as part:
-        save_file(plain, part)
+        part.touch()
+        mode = part.stat().st_mode  # safetensors would let nobody else read the file
+        try:
+            save_file(plain, part)
+        except SafetensorError as error:
+            if found := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
+            raise
+        part.chmod(mode)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from torch.testing import assert_close
 
 from vqkit.training import checkpoint
@@ -128,11 +127,6 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing_half_written(
     assert error.value.errno == errno.ENOSPC
     assert "\n" not in str(error.value)
     assert [path.name for path in checkpoints.folder.iterdir()] == ["step-00000010"]
-
-
-def test_a_full_disk_that_safetensors_met_is_the_same():
-    with pytest.raises(OSError, match="no room for it"), room_for("it"):
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
 
 def test_other_errors_of_the_disk_stay_what_they_are():

@@ -292,9 +292,10 @@ def test_no_examples_are_refused():
         fit(tiny.model(), tiny.series(), tiny.config(), eval_examples=Nothing())
 
 
-def test_a_batch_that_cannot_be_split_is_refused():
-    with pytest.raises(ValueError, match="batch_size is 8; give a multiple of 3"):
-        run(None, micro_batches=3)
+@pytest.mark.parametrize("parts", [3, 9])
+def test_a_batch_that_cannot_be_split_is_refused(parts: int):
+    with pytest.raises(ValueError, match=f"batch_size is 8; give a multiple of {parts}"):
+        run(None, micro_batches=parts)
 
 
 def test_an_error_of_rank_0_is_an_error_of_all_and_a_result_is_shared():

@@ -123,12 +123,12 @@ class At:
     """Spoils the loss at one step."""
 
     def __init__(self, step: int, change: Callable[[Tensor], Tensor]) -> None:
-        self.calls = -1  # initialisation calls the task once
+        self.calls = 0
         self.step = step
         self.change = change
 
     def __call__(self, loss: Tensor) -> Tensor:
-        self.calls += 1
+        self.calls += torch.is_grad_enabled()  # in a step; others only look
         return self.change(loss) if self.calls == self.step else loss
 
 
@@ -156,6 +156,23 @@ def test_what_is_not_finite_stops_the_run_with_step_term_and_checkpoint(
     saved = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert saved == ["step-00000003", "step-00000006"]
     assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_model_spoiled_by_a_step_is_neither_saved_nor_called_good(tmp_path: Path):
+    """What a step does to the weights is seen before they are saved, not a step later."""
+    keys = {"steps": 4, "checkpoint_every": 2, "warmup_steps": 0, "clip_norm": None}
+    config = tiny.config(**keys, learning_rate=1e30, optimizer="sgd")
+    with pytest.raises(NotFiniteError, match="nothing was saved yet") as stopped:
+        fit(tiny.model(), tiny.series(), config, folder=tmp_path)
+    assert stopped.value.step <= 2
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_held_out_loss_that_is_not_finite_stops_the_run(tmp_path: Path):
+    held_out = TensorExamples(torch.tensor([[0.5], [torch.inf]]))
+    config = tiny.config(steps=4, checkpoint_every=2)
+    with pytest.raises(NotFiniteError, match=r"step 2: held-out loss is not .* nothing was saved"):
+        fit(Line(), POINTS, config, folder=tmp_path, eval_examples=held_out)
 
 
 def test_a_model_without_anything_to_train_is_refused():

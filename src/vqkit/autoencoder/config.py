@@ -14,7 +14,7 @@ from vqkit.schema import STRICT
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class VQVAEConfig:
-    """Encoder, quantizer, decoder and objective; the defaults are the paper's for CIFAR-10."""
+    """Encoder, quantizer, decoder and objective; by default as Sonnet's example for CIFAR-10."""
 
     channels: Literal[1, 3] = 3
     """Channels of the images: 1 grey, 3 colours."""

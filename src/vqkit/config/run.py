@@ -14,7 +14,7 @@ from vqkit.config.merge import defaults, merged, plain
 from vqkit.config.presets import preset_names, preset_path
 from vqkit.modalities.image.data import ImageDataConfig
 from vqkit.priors import PriorConfig, TransformerConfig
-from vqkit.schema import STRICT
+from vqkit.schema import STRICT, Seed
 from vqkit.storage import write_text
 from vqkit.training import TrainConfig
 
@@ -55,7 +55,7 @@ class TokenDataConfig:
     """Another token data set, for evaluation. None: a part of the first is held out."""
     eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The part of the token data set that is held out when there is no other."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Which items are held out."""
 
 

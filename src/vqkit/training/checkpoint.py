@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from vqkit.storage import (
@@ -179,12 +178,11 @@ def room_for(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        number = errno.ENOSPC if "No space left" in str(error) else getattr(error, "errno", None)
-        if number not in (errno.ENOSPC, errno.EDQUOT):
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise OSError(
-            number,
-            f"{os.strerror(number)}: there is no room for {what}; free some, then run the same "
-            "command to go on from the last checkpoint",
+            error.errno,
+            f"{os.strerror(error.errno)}: there is no room for {what}; free some, then run the "
+            "same command to go on from the last checkpoint",
         ) from None

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from vqkit.schema import STRICT
+from vqkit.schema import STRICT, Seed
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -21,7 +21,7 @@ class TrainConfig:
     """Items per optimizer step, over all processes and micro-batches."""
     micro_batches: Positive = 1
     """Parts in which each process computes its share of a batch, to save memory."""
-    seed: int = 0
+    seed: Seed = 0
     """The integer that the whole run is a function of."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam (with decoupled weight decay, so AdamW), or plain gradient descent."""

@@ -78,6 +78,7 @@ class Trainer:
         config = self.config
         self.runtime.seed(hash_int(config.seed, step, distributed.rank()))
         batches = [self.runtime.fetch(batch) for batch in batches]
+        self.last_batch = batches[-1]
         parts = [self.task.counts(batch) for batch in batches]
         counts = joined(parts)
         measure = step % config.log_every % STEPS_PER_MEASURE == 0
@@ -131,6 +132,21 @@ class Trainer:
                 raise NotFiniteError(bad_step + 1, terms, self.last_good)
             return number
         return 0
+
+    @torch.no_grad()
+    def check_trained(self, step: int) -> None:
+        """Looks at the model as it is after so many steps; every rank must call it.
+
+        Raises:
+            NotFiniteError: If its loss on the last batch is not finite.
+        """
+        self.task.eval()
+        totals = {name: mean.total for name, mean in self.task(self.last_batch).objectives.items()}
+        self.task.train()
+        bad = distributed.all_reduce((~torch.stack(list(totals.values())).isfinite()).long())
+        terms = tuple(name for name, num in zip(totals, bad.tolist(), strict=True) if num)
+        if terms:
+            raise NotFiniteError(step, terms, self.last_good)
 
     def _is_read(self, step: int) -> bool:
         """Whether something is logged, evaluated or saved after so many steps."""

@@ -1,5 +1,6 @@
 """A whole run, from the first batch to the saved model, resumed where it was left."""
 
+import math
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from vqkit.training.optimizer import learning_rate
 from vqkit.training.prior import count
 from vqkit.training.resume import check_same, identity
 from vqkit.training.runtime import Runtime, on_main, share_state
-from vqkit.training.stop import Stopped
+from vqkit.training.stop import NotFiniteError, Stopped
 from vqkit.training.task import Task
 
 
@@ -53,6 +54,14 @@ class Session:
         self.runtime = runtime
         self.folder = folder
         self.identity = identity(task, examples, config)
+        self.sampler = StatelessSampler(
+            len(examples),
+            config.batch_size,
+            seed=config.seed,
+            num_micro_batches=config.micro_batches,
+            rank=distributed.rank(),
+            world_size=runtime.world_size,
+        )
         self.checkpoints = None if folder is None else Checkpoints(folder, config.keep_checkpoints)
         self.screen = Screen(config.progress, config.steps)
         self.journal = Journal(task, config, runtime, self.screen, folder)
@@ -141,22 +150,13 @@ class Session:
 
     def steps(self, first: int) -> None:
         """Takes the steps from ``first`` on."""
-        config = self.config
-        sampler = StatelessSampler(
-            len(self.examples),
-            config.batch_size,
-            seed=config.seed,
-            num_micro_batches=config.micro_batches,
-            rank=distributed.rank(),
-            world_size=self.runtime.world_size,
-        )
         self.task.train()
         with Loader(
             self.examples,
-            sampler,
+            self.sampler,
             first_step=first,
-            last_step=max(first, config.steps),
-            num_workers=config.num_workers,
+            last_step=max(first, self.config.steps),
+            num_workers=self.config.num_workers,
         ) as loader:
             for step, batches in enumerate(loader, start=first):
                 number = self.trainer.step(step, batches)
@@ -177,9 +177,13 @@ class Session:
             self.journal.training(step, self.trainer.meters)
             self.trainer.meters.clear()
         every = config.eval_every or config.checkpoint_every
+        save = last or number or step % config.checkpoint_every == 0
+        if save:
+            with self.journal.clock.pause():
+                self.trainer.check_trained(step)
         if self.eval_examples is not None and (last or step % every == 0):
             self.evaluate(step, self.eval_examples)
-        if last or number or step % config.checkpoint_every == 0:
+        if save:
             self.save(step)
         if number and not last:
             then = "nothing was saved, for fit was given no folder"
@@ -195,6 +199,8 @@ class Session:
         applied = nullcontext() if average is None else average.applied(self.task.model)
         with self.journal.clock.pause(), applied:
             values = evaluate(self.task, examples, self.config, self.runtime)
+            if not on_main(lambda: math.isfinite(values["loss"])):
+                raise NotFiniteError(step, ("held-out loss",), self.trainer.last_good)
         self.journal.evaluation(step, {"weights": self.which_weights(), **values})
 
     def which_weights(self) -> str:

@@ -15,7 +15,7 @@ from vqkit.data import Example, Source, open_index, open_source, open_splits, sp
 from vqkit.modalities.image.canvas import Canvases
 from vqkit.modalities.image.fit import Framing, Resize
 from vqkit.random import hash_int
-from vqkit.schema import STRICT
+from vqkit.schema import STRICT, Seed
 
 Side = Annotated[int, Field(ge=1)]
 INDEX, EVAL_INDEX = "index.json", "index-evaluation.json"
@@ -32,7 +32,7 @@ class ImageDataConfig:
     """Images for evaluation; left out: a val or test split inside path, or else eval_fraction."""
     eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the images kept for evaluation where no others are named."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Chooses the images kept for evaluation."""
     column: str | None = None
     """Column of the images, for Parquet, npz and the hub; needed where several could be meant."""
