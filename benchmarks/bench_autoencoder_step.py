@@ -20,6 +20,7 @@ HIDDEN, RESIDUAL, DIM, CODEBOOK_SIZE = 128, 32, 64, 512
 ROUNDS = 25
 VARIANCE = 0.25
 RATE = 3e-4
+DEFAULT, LAST = torch.contiguous_format, torch.channels_last
 
 Step = Callable[[], object]
 
@@ -110,11 +111,11 @@ class Peer(nn.Module):
         return z_q, commitment
 
 
-def plain(quantizer: nn.Module, images: Tensor) -> Step:
+def plain(quantizer: nn.Module, images: Tensor, layout: torch.memory_format) -> Step:
     """A step of plain PyTorch with a layer that gives z_q and the commitment."""
-    model = nn.ModuleList([encoder(), quantizer, decoder()])
+    model = nn.ModuleList([encoder(), quantizer, decoder()]).to(memory_format=layout)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
-    x = images / 127.5 - 1
+    x = (images / 127.5 - 1).contiguous(memory_format=layout)
 
     def step() -> None:
         z_q, commitment = model[1](model[0](x))
@@ -164,10 +165,12 @@ def main() -> None:
     torch.set_num_threads(1)
     images = pictures()
     steps = {
-        "a  plain PyTorch, usual EMA quantizer": plain(UsualQuantizer(), images),
+        "a  plain PyTorch, usual EMA quantizer": plain(UsualQuantizer(), images, DEFAULT),
         "b  vqkit, EMAVectorQuantizer": ours(images, quantized=True),
         "c  vqkit without a quantizer": ours(images, quantized=False),
-        "d  plain PyTorch, vector-quantize-pytorch": plain(Peer(), images),
+        "d  plain PyTorch, vector-quantize-pytorch": plain(Peer(), images, DEFAULT),
+        "e  a with channels last, as vqkit has them": plain(UsualQuantizer(), images, LAST),
+        "f  d with channels last, as vqkit has them": plain(Peer(), images, LAST),
     }
     print(heading("The whole training step, and what quantizing costs"))
     print(f"whole training step, Adam, {BATCH} x {CHANNELS} x {SIZE} x {SIZE}, hidden {HIDDEN},")
@@ -176,10 +179,12 @@ def main() -> None:
     for name, values in times.items():
         low, middle, high = statistics.quantiles(values, n=4)
         print(f"{name:<42} {middle:6.1f}  ({low:.1f} to {high:.1f})")
-    a, b, c, d = times.values()
+    a, b, c, d, e, f = times.values()
     print("ratios within a round, median (quartiles):")
     print(f"a / b  {ratio(a, b)}  how many times as fast as the usual code; target at least 1.20")
     print(f"d / b  {ratio(d, b)}  how many times as fast as with vector-quantize-pytorch")
+    print(f"e / b  {ratio(e, b)}  how many times as fast as the usual code, channels last")
+    print(f"f / b  {ratio(f, b)}  the same with vector-quantize-pytorch")
     print(f"b / c  {ratio(b, c)}  what quantizing costs; target at most 1.06")
 
 

@@ -248,3 +248,10 @@ def test_two_processes_find_what_one_finds(tmp_path: Path):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert found[0] == pytest.approx(many, rel=1e-12)
         assert found[1] == pytest.approx(one, rel=1e-12)
+
+
+def test_a_model_that_gives_no_numbers_is_refused_in_words():
+    model = fitted()
+    next(model.decoder.parameters()).data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        evaluate(model, images(3))

@@ -1,5 +1,6 @@
 """Evaluates a model on a whole split."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -70,8 +71,8 @@ def evaluate(
         progress: Whether to show a bar.
 
     Raises:
-        ValueError: If there are no examples, or the prior is for other codes or for labels that
-            the examples do not have.
+        ValueError: If there are no examples, the model gives numbers that are not finite, or the
+            prior is for other codes or for labels that the examples do not have.
     """
     if not len(examples):
         raise ValueError("the split has 0 items; there is nothing to evaluate")
@@ -127,6 +128,12 @@ class Totals:
 
     def evaluation(self, examples: Examples, num_shown: int, num_entries: int) -> Evaluation:
         """All that was found, on every rank; every rank must call it."""
+        images = self.images.results()
+        if not math.isfinite(images["mse"]):
+            raise ValueError(
+                "the reconstructions are not finite: the training went wrong; train again with a "
+                "lower train.learning_rate"
+            )
         one = collate([examples.example(0)], [0]).to(self.device)
         specs = self.model.encode(one.x, one.mask).specs
         stats = self.codes.stats()
@@ -150,7 +157,7 @@ class Totals:
             "num_items": len(examples),
             "item_shape": list(one.x.shape[1:]),
             "tokens_per_item": sum(spec.num_tokens for spec in specs),
-            **self.images.results(),
+            **images,
             **self.likelihood.results(),
             "levels": summaries(specs, stats),
             "tokenizer": self.model.fingerprint(),
