@@ -131,6 +131,7 @@ def test_what_was_collected_before_a_state_was_loaded_is_forgotten():
     saved = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     layer(torch.randn(100, 4))
     layer.load_state_dict(saved)
+    assert not layer.codebook.candidates
     layer.commit()
     assert_close(dict(layer.state_dict()), saved, rtol=0, atol=0)
 

@@ -160,11 +160,11 @@ def test_what_is_not_finite_stops_the_run_with_step_term_and_checkpoint(
 
 def test_a_model_spoiled_by_a_step_is_neither_saved_nor_called_good(tmp_path: Path):
     """What a step does to the weights is seen before they are saved, not a step later."""
-    keys = {"steps": 4, "checkpoint_every": 2, "warmup_steps": 0, "clip_norm": None}
+    keys = {"steps": 4, "checkpoint_every": 1, "warmup_steps": 0, "clip_norm": None}
     config = tiny.config(**keys, learning_rate=1e30, optimizer="sgd")
     with pytest.raises(NotFiniteError, match="nothing was saved yet") as stopped:
         fit(tiny.model(), tiny.series(), config, folder=tmp_path)
-    assert stopped.value.step <= 2
+    assert stopped.value.step == 1
     assert not (tmp_path / "checkpoints").exists()
 
 
