@@ -284,6 +284,14 @@ class Nothing:
     def __len__(self) -> int:
         return 0
 
+    def example(self, index: int, seed: int | None = None) -> Any: ...
+
+
+@pytest.mark.parametrize("wrong", [torch.rand(8, 2, 5), [1, 2]])
+def test_what_is_no_examples_is_refused(wrong: Any):
+    with pytest.raises(TypeError, match=r"examples is a .*; give examples, such as TensorExamples"):
+        fit(tiny.model(), wrong, tiny.config())
+
 
 def test_no_examples_are_refused():
     with pytest.raises(ValueError, match="examples has 0 items; give at least 1"):

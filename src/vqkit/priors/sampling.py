@@ -16,8 +16,8 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -
     """Raises ValueError unless the arguments of ``choose`` make sense."""
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature is {temperature}; give a number greater than 0")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}; give at least 1, or None to keep all")
+    if top_k is not None and (top_k < 1 or top_k != int(top_k)):
+        raise ValueError(f"top_k is {top_k}; give an integer of at least 1, or None to keep all")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p is {top_p}; give more than 0 and at most 1")
 
@@ -37,7 +37,7 @@ def probabilities(
         return logits.softmax(-1)
     sorted_logits, order = logits.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
-        sorted_logits[..., top_k:] = -math.inf
+        sorted_logits[..., int(top_k) :] = -math.inf
     kept = sorted_logits.softmax(-1)
     if top_p is not None:
         before = kept.cumsum(-1) - kept

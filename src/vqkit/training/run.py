@@ -65,7 +65,10 @@ def fit(
 
 
 def check_examples(name: str, examples: Examples) -> None:
-    """Raises ValueError unless there is an example for each process."""
+    """Raises TypeError for what is no examples, ValueError unless each process has one."""
+    if not isinstance(examples, Examples):
+        kind = type(examples).__name__
+        raise TypeError(f"{name} is a {kind}; give examples, such as TensorExamples({name})")
     least = max(1, int(os.environ.get("WORLD_SIZE", "1")))
     if len(examples) < least:
         raise ValueError(f"{name} has {len(examples)} items; give at least {least}")
