@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vqkit.cli.beginning import TOKENIZER
 from vqkit.cli.drawing import Sampling, draw
 from vqkit.cli.options import BatchSize, DataWords, Device, NumWorkers
 from vqkit.cli.runs import check_trained, choose_device, images_of, open_tokenizer
 from vqkit.cli.token_parts import held_out_images
-from vqkit.cli.train_prior import FIGURES, TOKENIZER, baselines, class_names
+from vqkit.cli.train_prior import FIGURES, baselines, class_names
 
 if TYPE_CHECKING:
     from vqkit.evaluation import Samples

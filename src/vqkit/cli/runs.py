@@ -1,70 +1,18 @@
-"""Run folders, as the commands begin and open them."""
+"""Run folders, as the commands open them."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
-    from vqkit.config import PriorRunConfig, RunConfig
+    from vqkit.config import RunConfig
     from vqkit.modalities.image.data import ImageExamples
 
 CONFIG = "config.yaml"
-BEFORE = (CONFIG, "index.json", "index-evaluation.json")
-OWN = (*BEFORE, "checkpoints", "metrics.jsonl", ".lock", "tokenizer")
 MOST_LINES = 10
-
-
-def begin(folder: Path, config: "RunConfig | PriorRunConfig") -> bool:
-    """Makes sure that a run may be trained in a folder.
-
-    Args:
-        folder: The run folder, there or not.
-        config: Of the run.
-
-    Returns:
-        Whether the run was begun before.
-
-    Raises:
-        ValueError: If the folder holds something else, or the run of another config.
-    """
-    if not folder.exists():
-        return False
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is a file; choose another folder with -o")
-    if begun(folder):
-        check_same(folder / CONFIG, config)
-        return True
-    others = sorted(path.name for path in folder.iterdir() if path.name not in OWN)
-    if others:
-        raise ValueError(f"{folder} is no run, it holds {others[0]}; choose another folder with -o")
-    for name in BEFORE:  # of a start that failed before the first step
-        (folder / name).unlink(missing_ok=True)
-    return False
-
-
-@contextmanager
-def undone_on_failure(folder: Path) -> Iterator[None]:
-    """Takes away what a run wrote, if it fails before it has computed anything."""
-    from vqkit.distributed import is_main
-
-    try:
-        yield
-    except Exception:
-        if is_main() and folder.is_dir() and not begun(folder) and not any_metrics(folder):
-            for name in (*BEFORE, ".lock"):
-                (folder / name).unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
-        raise
-
-
-def any_metrics(folder: Path) -> bool:
-    """Whether a run has written a line of metrics."""
-    return (folder / "metrics.jsonl").is_file()
 
 
 def begun(folder: Path) -> bool:
@@ -72,32 +20,6 @@ def begun(folder: Path) -> bool:
     checkpoints = folder / "checkpoints"
     saved = checkpoints.is_dir() and any(checkpoints.glob("step-*"))
     return saved or (folder / "model.safetensors").is_file()
-
-
-def check_same(path: Path, config: "RunConfig | PriorRunConfig") -> None:
-    """Raises ValueError unless the run had the same config, but for keys that do not matter."""
-    from vqkit.config import RunConfig, load_config, load_prior_config, plain
-    from vqkit.training.resume import CHANGEABLE
-
-    if not path.is_file():
-        raise ValueError(f"{path.parent} has no {CONFIG}; choose another folder with -o")
-    load = load_config if isinstance(config, RunConfig) else load_prior_config
-    before, now = flat(plain(load(path))), flat(plain(config))
-    free = {f"train.{key}" for key in CHANGEABLE} | {"data.cache_mb"}
-    for key in sorted(before.keys() | now.keys()):
-        if key not in free and before.get(key) != now.get(key):
-            raise ValueError(
-                f"{path}: {key} is {before.get(key)}, you asked for {now.get(key)}; "
-                "set it back, or choose another folder with -o"
-            )
-
-
-def flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    if not isinstance(values, dict):
-        return {prefix: values}
-    items = [flat(value, f"{prefix}.{key}" if prefix else key) for key, value in values.items()]
-    return {key: value for part in items for key, value in part.items()}
 
 
 def config_of(folder: Path, words: Sequence[str] = ()) -> "RunConfig":

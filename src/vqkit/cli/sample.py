@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from vqkit.cli.beginning import TOKENIZER
 from vqkit.cli.drawing import RECORD, SHEET, Sampling, draw, write_samples
 from vqkit.cli.options import BatchSize, Device
 from vqkit.cli.runs import check_trained, choose_device, open_tokenizer
-from vqkit.cli.train_prior import TOKENIZER, baselines, class_names
+from vqkit.cli.train_prior import baselines, class_names
 
 PriorRun = Annotated[
     Path, typer.Argument(metavar="PRIOR", help="The run folder of vqkit train-prior.")

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vqkit.cli.beginning import training_in
 from vqkit.cli.options import Words
-from vqkit.cli.runs import CONFIG, begin, say_unreadable, undone_on_failure
+from vqkit.cli.runs import CONFIG, say_unreadable
 
 if TYPE_CHECKING:
     from vqkit.config import RunConfig
@@ -47,8 +48,7 @@ def train_tokenizer(config: "RunConfig", folder: Path) -> None:
     from vqkit.training.runtime import on_main
 
     join_processes(cpu=config.train.device == "cpu")
-    on_main(lambda: begin(folder, config))
-    with undone_on_failure(folder):
+    with training_in(folder, config):
         images = open_images(config.data, folder=folder)
         say_unreadable(images.unreadable)
         torch.manual_seed(config.train.seed)

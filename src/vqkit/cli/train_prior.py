@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqkit.cli.runs import CONFIG, begin, open_tokenizer
+from vqkit.cli.beginning import CLASSES, TOKENIZER, training_in
+from vqkit.cli.runs import CONFIG, open_tokenizer
 from vqkit.cli.token_parts import nats_per_token, open_tokens
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from vqkit.priors import Prior
     from vqkit.tokens import TokenSet
 
-TOKENIZER, HISTOGRAM, CLASSES, FIGURES = "tokenizer", "histogram", "classes.json", "priors.json"
+HISTOGRAM, FIGURES = "histogram", "priors.json"
 
 Tokens = Annotated[Path, typer.Argument(metavar="TOKENS", help="What vqkit encode wrote.")]
 PriorWords = Annotated[
@@ -81,19 +82,19 @@ def train_prior_run(
     from vqkit.training.runtime import on_main
 
     join_processes(cpu=config.train.device == "cpu")
-    on_main(lambda: begin(folder, config))
-    tokens, train, held_out = open_tokens(config.tokens)
-    torch.manual_seed(config.train.seed)
-    prior = config.prior.build(tokens.specs, tokens.num_classes)
+    with training_in(folder, config):
+        tokens, train, held_out = open_tokens(config.tokens)
+        torch.manual_seed(config.train.seed)
+        prior = config.prior.build(tokens.specs, tokens.num_classes)
 
-    def keep() -> None:
-        keep_tokenizer(folder, tokenizer, tokens)
-        write_json(folder / CLASSES, list(tokens.labels))
-        save_config(config, folder / CONFIG)
+        def keep() -> None:
+            keep_tokenizer(folder, tokenizer, tokens)
+            write_json(folder / CLASSES, list(tokens.labels))
+            save_config(config, folder / CONFIG)
 
-    on_main(keep)
-    fit(prior, train, config.train, folder=folder, eval_examples=held_out)
-    return compare(prior, train, held_out, config, folder)
+        on_main(keep)
+        fit(prior, train, config.train, folder=folder, eval_examples=held_out)
+        return compare(prior, train, held_out, config, folder)
 
 
 def compare(

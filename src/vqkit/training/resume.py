@@ -3,9 +3,9 @@
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import TypeAdapter
 
@@ -37,42 +37,66 @@ CHANGEABLE = frozenset(
 """Keys that do not change what is computed, but for rounding; and the end of the run."""
 
 
+HELD: set[tuple[int, Path]] = set()
+"""Process and folder of each lock: to close a second file of one would let go of it."""
+
+
 @contextmanager
 def lock(folder: Path | None) -> Iterator[None]:
     """Keeps other processes from training in the folder, which is made when missing.
 
+    Inside another lock of the same process on the same folder it does nothing.
+
     Raises:
-        BlockingIOError: If one does already.
+        BlockingIOError: If one does already; then nothing was written.
     """
-    held = []
-
-    def take() -> None:
-        if folder is None:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / LOCK
-        file = path.open("a+", encoding="utf-8")
-        held.append(file)
-        try:
-            # Not flock: worker processes would inherit that, and outlive a killed run with it.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise BlockingIOError(
-                f"{folder} is in use: process {owner} trains there; wait for it, stop it, or "
-                "train in another folder"
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-
+    if folder is None or (key := (os.getpid(), folder.resolve())) in HELD:
+        yield
+        return
+    held: list[TextIO] = []
     try:
-        on_main(take)
+        on_main(lambda: held.append(_take(folder)))
+        HELD.add(key)
         yield
     finally:
+        HELD.discard(key)
         for file in held:
             file.close()
+
+
+def _take(folder: Path) -> TextIO:
+    """The file by which this process has the folder for itself, until it is closed."""
+    path = folder / LOCK
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another process just took its folder away
+            file = path.open("a+", encoding="utf-8")
+            _lock(file, folder)
+            if _is_at(path, file):
+                file.truncate(0)
+                file.write(f"{os.getpid()}\n")
+                file.flush()
+                return file
+            file.close()
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    """Whether an open file is still the one of that name."""
+    return path.is_file() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    try:
+        # Not flock: worker processes would inherit that, and outlive a killed run with it.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        with file:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+        raise BlockingIOError(
+            f"{folder} is in use: process {owner} trains there; wait for it, stop it, or "
+            "train in another folder"
+        ) from None
 
 
 def identity(task: Task, examples: Examples, config: TrainConfig) -> dict[str, Any]:
