@@ -1,6 +1,5 @@
 """Every fault of a user's making is one line that names the file or key and the fix."""
 
-import errno
 import json
 import shutil
 import struct
@@ -13,8 +12,6 @@ import pytest
 from PIL import Image
 from tests.cli.conftest import Cli, Made
 from tests.cli.folders import TINY, TINY_PRIOR, make_images
-
-from vqkit import storage
 
 TRAIN = ["train", "photos-64", "train.num_workers=0", *TINY]
 
@@ -162,19 +159,6 @@ def test_a_run_without_any_whole_checkpoint_says_what_to_do(cli: Cli, made: Made
     assert result.err.splitlines()[-1].endswith("train in a new folder")
 
 
-def test_a_full_disk_is_named_and_nothing_half_written_stays(
-    cli: Cli, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def full(path: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    monkeypatch.setattr(storage, "sync", full)
-    failure = cli("sample", made.prior, "-n", 3, "-o", tmp_path / "out").failure
-    assert failure.startswith(str(tmp_path))
-    assert failure.endswith(": No space left on device")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("command", ["decode", "train-prior", "encode"])
 def test_tokens_of_another_tokenizer_are_refused(
     cli: Cli, made: Made, tmp_path: Path, command: str
@@ -218,20 +202,6 @@ def test_another_config_in_the_same_folder_names_the_key(cli: Cli, made: Made, r
     failure = cli(*TRAIN, *words).failure
     fault = "train.learning_rate is 0.001, you asked for 0.5"
     assert failure.startswith(f"{run / 'config.yaml'}: {fault}; set it back, or choose another")
-
-
-def test_no_command_writes_into_a_folder_of_something_else(cli: Cli, made: Made, tmp_path: Path):
-    (tmp_path / "notes.txt").write_text("mine")
-    commands = [
-        [*TRAIN, f"data.path={made.images}", "-o", tmp_path],
-        ["train-prior", made.tokens, *TINY_PRIOR, "-t", made.run, "-o", tmp_path],
-        ["sample", made.prior, "-n", 3, "-o", tmp_path],
-        ["sample", made.prior, "-n", 3, "-o", tmp_path, "--force"],
-        ["decode", made.run, made.tokens, tmp_path],
-    ]
-    for words in commands:
-        assert cli(*words).failure.startswith(f"{tmp_path} ")
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("num", ["0", "-3", "many"])

@@ -1,5 +1,6 @@
 """What a failure looks like, whatever raised it."""
 
+import errno
 import subprocess
 import sys
 
@@ -43,9 +44,27 @@ def test_a_name_that_cannot_be_imported_from_vqkit_is_a_bug(capsys: pytest.Captu
     assert (code, line) == (1, 'vqkit: install "vqkit[hub]"\n')
 
 
-def test_an_error_of_the_system_names_its_file(capsys: pytest.CaptureFixture[str]):
-    error = PermissionError(13, "Permission denied", "/data/photos")
-    assert code_and_line(error, capsys) == (1, "vqkit: /data/photos: Permission denied\n")
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(errno.EACCES, "no", "/a/run"), "/a/run: Permission denied; change its"),
+        (OSError(errno.EROFS, "no", "/a/run"), "/a/run: Read-only file system; change its rights"),
+        (OSError(errno.ENOSPC, "Error writing bytes"), "No space left on device; free some space"),
+        (OSError(errno.EFBIG, "no", "/a/b"), "/a/b: File too large; raise the limit of file sizes"),
+        (NotADirectoryError(errno.ENOTDIR, "no", "f/run"), "f/run: Not a directory; a part of it"),
+        (FileNotFoundError(errno.ENOENT, "no", "x"), "x: No such file or directory; check the"),
+        (OSError(errno.ENOSPC, "no room for it; free some"), "no room for it; free some\n"),
+        (OSError("gone; look for it"), "gone; look for it\n"),
+        (OSError(errno.EIO, "Input/output error", "/a"), "/a: Input/output error\n"),
+    ],
+)
+def test_an_error_of_the_system_names_its_file_and_the_fix(
+    capsys: pytest.CaptureFixture[str], error: OSError, text: str
+):
+    code, line = code_and_line(error, capsys)
+    assert code == 1
+    assert line.startswith(f"vqkit: {text}")
+    assert line.count("\n") == 1
 
 
 def test_an_interrupt_is_quiet(capsys: pytest.CaptureFixture[str]):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vqkit.priors import Prior
 
 SHEET, RECORD = "contact-sheet.png", "samples.json"
+PRIORS = ("uniform", "histogram", "learned")
+"""Folders of images, where those of several priors are compared."""
 SIDE = 64  # pixels of an image on the sheet, about
 MOST_COLUMNS = 20
 
@@ -86,7 +88,7 @@ def write_samples(
     """Writes images, a contact sheet, and how they were drawn, as one new folder.
 
     Args:
-        folder: Must not exist.
+        folder: Gives way if it is there; see ``foreign``.
         images: By the name of the prior, the learned one last. Each (num, C, H, W) uint8
         how: They were drawn.
         classes: Names of the classes; empty when there are none.
@@ -94,16 +96,38 @@ def write_samples(
     from vqkit.modalities.image.pictures import save_png
     from vqkit.storage import atomic_folder, write_json
 
-    digits = max(4, len(str(how.num - 1)))
     labels = how.labels(len(classes) or None)
-    with atomic_folder(folder) as part:
+    with atomic_folder(folder, replace=True) as part:
         for name, batch in images.items():
             place = part / name if len(images) > 1 else part
             place.mkdir(exist_ok=True)
-            for i, image in enumerate(batch):
-                save_png(place / f"{i:0{digits}d}.png", image)
+            for file, image in zip(file_names(how.num), batch, strict=True):
+                save_png(place / file, image)
         captioned_sheet(images, columns(how, len(classes))).save(part / SHEET)
         write_json(part / RECORD, {**asdict(how), "labels": labels, "classes": list(classes)})
+
+
+def file_names(num: int) -> list[str]:
+    """The names of so many images."""
+    digits = max(4, len(str(num - 1)))
+    return [f"{i:0{digits}d}.png" for i in range(num)]
+
+
+def foreign(folder: Path) -> list[str]:
+    """What a folder of samples holds besides them; relative paths in order.
+
+    Raises:
+        ValueError: If its record of the samples is damaged.
+    """
+    from vqkit.storage import read_json
+
+    record = read_json(folder / RECORD, "choose another folder with -o")
+    num = record.get("num") if isinstance(record, dict) else None
+    images = file_names(num) if isinstance(num, int) else []
+    places = ("", *(f"{name}/" for name in PRIORS))
+    own = {SHEET, RECORD, *PRIORS, *(place + image for place in places for image in images)}
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return [name for name in found if name not in own]
 
 
 def columns(how: Sampling, num_classes: int) -> int:

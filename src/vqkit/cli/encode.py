@@ -32,8 +32,10 @@ def encode(
     Example: vqkit encode runs/photos photos tokens/photos
     """
     from vqkit.distributed import is_main
+    from vqkit.tokens.encode import check_place
     from vqkit.training import join_processes
 
+    check_place(out)  # now, for to read all images takes long
     join_processes(cpu=device == "cpu")
     tokens = encode_images(
         open_tokenizer(run, device),

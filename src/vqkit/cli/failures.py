@@ -1,5 +1,6 @@
 """What a failure looks like: one line on standard error and an exit code, never a traceback."""
 
+import errno
 import os
 import sys
 import traceback
@@ -11,6 +12,23 @@ import typer
 PACKAGE = Path(__file__).parents[1]
 FAILED, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
 DEBUG = "VQKIT_DEBUG"
+RIGHTS = "change its rights or those of its folder, or choose another place"
+ROOM = "free some space, then run the same command again"
+FIXES = {
+    errno.EACCES: RIGHTS,
+    errno.EPERM: RIGHTS,
+    errno.EROFS: RIGHTS,
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), then run the same command again",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then run the same command again",
+    errno.ENOTDIR: "a part of it is a file; choose another folder",
+    errno.EEXIST: "choose another name",
+    errno.EISDIR: "name a file",
+    errno.ENOENT: "check the name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+"""What to do about an error of the system."""
 
 
 def guarded(command: Callable[[Sequence[str]], int | None], words: Sequence[str]) -> int:
@@ -64,11 +82,18 @@ def is_users(error: Exception) -> bool:
 
 def message(error: Exception) -> str:
     """What an error says, on one line."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        text = f"{error.filename}: {error.strerror}"
-    else:
-        text = str(error)
+    text = _of_system(error) if isinstance(error, OSError) and error.errno else str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+def _of_system(error: OSError) -> str:
+    """The file, what the system said of it, and the fix."""
+    said, fix = error.strerror or "", FIXES.get(error.errno or 0)
+    if ";" in said:  # vqkit said what to do where it was raised
+        return said
+    if fix is not None:  # libraries add words of their own
+        said = f"{os.strerror(error.errno or 0)}; {fix}"
+    return said if error.filename is None else f"{error.filename}: {said}"
 
 
 def _usage(error: typer.TyperException) -> str:

@@ -1,13 +1,12 @@
 """``vqkit sample``: new images out of a prior."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vqkit.cli.beginning import TOKENIZER
-from vqkit.cli.drawing import RECORD, SHEET, Sampling, draw, write_samples
+from vqkit.cli.drawing import RECORD, SHEET, Sampling, draw, foreign, write_samples
 from vqkit.cli.options import BatchSize, Device
 from vqkit.cli.runs import check_trained, choose_device, open_tokenizer
 from vqkit.cli.train_prior import baselines, class_names
@@ -74,8 +73,7 @@ def sample(
     if compare:
         priors = {**baselines(prior, learned), **priors}
     images = {name: draw(p, tokenizer, how, progress=True) for name, p in priors.items()}
-    if out.exists():  # empty, or samples that may be replaced
-        shutil.rmtree(out)
+    check_free(out, force)  # again, for drawing takes long
     write_samples(out, images, how, classes)
     print(f"{num} images: {out}")
     print(f"contact sheet: {out / SHEET}")
@@ -89,6 +87,12 @@ def check_free(out: Path, force: bool) -> None:
         raise ValueError(f"{out} exists and holds no samples; choose another folder with -o")
     if not force:
         raise ValueError(f"{out} holds samples; choose another folder with -o, or add --force")
+    if others := foreign(out):
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise ValueError(
+            f"{out} holds {others[0]}{more} besides samples; move that away, or choose another "
+            "folder with -o"
+        )
 
 
 def class_number(name: str, names: list[str]) -> int:

@@ -59,7 +59,7 @@ class Index:
             FileNotFoundError: If it is not there.
             ValueError: If it is damaged, or of another version of vqkit.
         """
-        value = read_json(path)
+        value = read_json(path, "remove it, it is made anew")
         try:
             if value["format"] != FORMAT:
                 raise ValueError(f"its format is {value['format']}, this vqkit reads {FORMAT}")

@@ -16,7 +16,7 @@ from vqkit.evaluation.history import read_history
 from vqkit.evaluation.page import page
 from vqkit.evaluation.run_sections import Samples
 from vqkit.modalities.image.pictures import contact_sheet, enlarge, save_png, to_uint8
-from vqkit.storage import write_json, write_text
+from vqkit.storage import atomic_files, write_json, write_text
 
 METRICS, REPORT, PICTURES, HISTORY = "metrics.json", "report.html", "pictures", "metrics.jsonl"
 SIDE, ENTRY_SIDE = 96, 48  # pixels that small images are enlarged to about, in files
@@ -26,7 +26,7 @@ ATLAS_COLUMNS, SAMPLE_COLUMNS = 16, 8
 def write_report(
     folder: Path | str, evaluation: Evaluation, *, title: str, samples: Sequence[Samples] = ()
 ) -> Path:
-    """Writes ``metrics.json``, ``report.html`` and ``pictures/``, each whole or not at all.
+    """Writes ``metrics.json``, ``report.html`` and ``pictures/``, all of them or none.
 
     Training curves and health messages are taken from the folder's ``metrics.jsonl`` when it is
     there.
@@ -41,14 +41,6 @@ def write_report(
         The path of the page.
     """
     folder = Path(folder)
-    (folder / PICTURES).mkdir(parents=True, exist_ok=True)
-    write_json(folder / METRICS, evaluation.metrics)
-    for name, image in pictures(evaluation, samples):
-        save_png(folder / PICTURES / f"{name}.png", image)
-    for level, books in enumerate(evaluation.stats):
-        for number, stats in enumerate(books):
-            drawing = standalone(usage_chart(stats))
-            write_text(folder / PICTURES / f"usage-{level}-{number}.svg", drawing)
     history = read_history(folder / HISTORY)
     body = [
         sections.header(title, evaluation),
@@ -60,7 +52,16 @@ def write_report(
         run_sections.health(history),
         run_sections.footer(evaluation),
     ]
-    write_text(folder / REPORT, page(title, body))
+    with atomic_files(folder) as part:
+        (part / PICTURES).mkdir()
+        write_json(part / METRICS, evaluation.metrics)
+        write_text(part / REPORT, page(title, body))
+        for name, image in pictures(evaluation, samples):
+            save_png(part / PICTURES / f"{name}.png", image)
+        for level, books in enumerate(evaluation.stats):
+            for number, stats in enumerate(books):
+                drawing = standalone(usage_chart(stats))
+                write_text(part / PICTURES / f"usage-{level}-{number}.svg", drawing)
     return folder / REPORT
 
 

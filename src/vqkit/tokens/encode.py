@@ -1,6 +1,7 @@
 """Encodes a data set, shard by shard, on any number of processes."""
 
 import hashlib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,11 +49,12 @@ def encode_dataset(
 
     Raises:
         ValueError: If there are no examples, or the folder holds tokens of another tokenizer, of
-            other data or in other shards.
+            other data or in other shards, or no tokens but something else.
     """
     if batch_size < 1 or shard_size < 1:
         raise ValueError(f"batch_size is {batch_size}, shard_size {shard_size}; give at least 1")
     folder = Path(folder)
+    check_place(folder)
     header = header_of(model, examples, shard_size)
     folder.mkdir(parents=True, exist_ok=True)
     # By number, not by place among the missing: ranks may look while others already write.
@@ -72,6 +74,20 @@ def encode_dataset(
     if is_main():  # what killed runs left behind
         for part in folder.glob(f".{PATTERN}.*.part"):
             part.unlink(missing_ok=True)
+
+
+def check_place(folder: Path) -> None:
+    """Raises ValueError unless a folder is new, empty or a token set."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give another folder for the tokens")
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if not fnmatch(name, f".{PATTERN}.*.part")]
+    if others and not any(fnmatch(name, PATTERN) for name in others):
+        raise ValueError(
+            f"{folder} holds {others[0]} and is no token set; give another folder for the tokens"
+        )
 
 
 def header_of(model: "VQVAE", examples: Examples, shard_size: int) -> Header:

@@ -133,7 +133,7 @@ def read(path: Path) -> Checkpoint:
         ValueError: If another version of vqkit wrote it.
     """
     try:
-        body = read_json(path / STATE)
+        body = read_json(path / STATE, "it may have been cut")
     except (ValueError, FileNotFoundError) as error:
         raise Damaged(f"checkpoint {path} is damaged: {error}") from None
     version = body.get("format_version") if isinstance(body, dict) else None
