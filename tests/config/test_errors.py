@@ -117,6 +117,39 @@ def test_the_preset_of_a_prior_is_none_for_a_tokenizer_and_the_reverse():
         load_prior_config("cifar10")
 
 
+@pytest.mark.parametrize("command", ["nothing", "a list"])
+def test_a_value_without_text_of_its_own_is_shown(command: str):
+    word = {"nothing": "data.path=", "a list": "data.size=[16]"}[command]
+    found = fault(DATA, word)
+    assert (
+        found
+        == {
+            "nothing": "command line: data.path: must be text (you wrote nothing)",
+            "a list": "command line: data.size: must be a whole number, or have more items "
+            "(you wrote [16])",
+        }[command]
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "where"),
+    [
+        ("", ["data.size=15"], "command line"),
+        ("", ["model.channels=1"], "command line"),
+        ("data: {size: 15}\n", [], "run.yaml:2"),
+        ("model:\n  channels: 1\n", ["data.size=32"], "run.yaml:3"),
+        ("data: {size: 15}\n", ["data.size=18"], "command line"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_named_where_they_were_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, words: list[str], where: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text(f"preset: photos-64\n{file}")
+    with pytest.raises(ConfigError, match=rf"^{where}: data\.(size|channels) is "):
+        load_config("run.yaml", ["data.path=x", *words])
+
+
 def test_channels_and_sizes_must_agree():
     with pytest.raises(ConfigError, match=r"data.channels is 1, model.channels 3; make them equal"):
         load_config("cifar10", ["data.path=x", "data.channels=1"])

@@ -84,7 +84,7 @@ def test_a_preset_is_a_whole_run_but_for_its_data(name: str):
 
 
 def test_a_preset_without_data_says_so_in_one_line():
-    message = r"preset cifar10:\d+: data.path: is missing; add data.path=FOLDER$"
+    message = r"^data.path is missing; write data.path=FOLDER$"
     with pytest.raises(ConfigError, match=message):
         load_config("cifar10")
 

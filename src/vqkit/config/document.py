@@ -11,6 +11,8 @@ import yaml
 Keys = tuple[str | int, ...]
 Where = Callable[[yaml.Node], str]
 
+COMMAND, PRESET = "command line", "preset "
+"""How places begin that are in no file of the user's."""
 TAG = "tag:yaml.org,2002:"
 # YAML 1.2's words: 1e-3 is a number, and no, on and 2026-01-01 are text.
 PATTERNS = {
@@ -77,7 +79,7 @@ class Document:
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[Keys, Place] = field(default_factory=dict)
-    name: str = "command line"
+    name: str = COMMAND
 
     def place(self, keys: Keys) -> Place:
         """Where a value was written, or the nearest mapping around it."""
@@ -121,16 +123,16 @@ def read_words(words: Sequence[str]) -> Document:
         key, equals, text = word.partition("=")
         keys = tuple(key.split("."))
         if not equals or not all(keys):
-            raise ConfigError(f"command line: {word}: write it as key=value, such as train.seed=1")
-        node = _compose(text, f"command line: {key}")
+            raise ConfigError(f"{COMMAND}: {word}: write it as key=value, such as train.seed=1")
+        node = _compose(text, f"{COMMAND}: {key}")
         value = None
         if node is not None:
-            value = _value(node, keys, document.places, lambda _: "command line")
+            value = _value(node, keys, document.places, lambda _: COMMAND)
         else:
-            document.places[keys] = Place("command line")
+            document.places[keys] = Place(COMMAND)
         here: Any = document.values
         for depth, part in enumerate(keys[:-1]):
-            document.places.setdefault(keys[: depth + 1], Place("command line"))
+            document.places.setdefault(keys[: depth + 1], Place(COMMAND))
             if not isinstance(here.get(part), dict):
                 here[part] = {}
             here = here[part]
@@ -162,7 +164,7 @@ def _compose(text: str, name: str) -> yaml.Node | None:
         return yaml.compose(text, Loader=_Reader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = f"{name}:{mark.line + 1}" if mark and not name.startswith("command") else name
+        where = f"{name}:{mark.line + 1}" if mark and not name.startswith(COMMAND) else name
         raise ConfigError(f"{where}: is not YAML: {error.problem}") from None
     except yaml.reader.ReaderError as error:
         raise ConfigError(f"{name}: is not YAML: {error.reason}") from None

@@ -1,5 +1,6 @@
 """What pydantic found wrong, in one line that names the place, the key and the fix."""
 
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from vqkit.config.document import Document, Keys
+from vqkit.config.document import COMMAND, PRESET, Document, Keys
 from vqkit.config.merge import choose, infos
 
 WORDS = {
@@ -24,6 +25,7 @@ WORDS = {
     "list_type": "must be a list",
     "none_required": "must be null",
 }
+MISSING = "is missing"
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 MAPPING = ("dataclass_type", "dataclass_exact_type", "model_attributes_type", "dict_type")
 
@@ -42,15 +44,45 @@ def explain(error: ValidationError, kind: type, values: dict[str, Any], written:
         keys, text = _fault(details, kind, values, written)
         # Each member of a plain union has its own complaint about one value.
         faults[keys] = (
-            f"{faults[keys]}, or {text.removeprefix('must be ')}" if keys in faults else text
+            f"{faults[keys]}, or {text.removeprefix('must ').removeprefix('be ')}"
+            if keys in faults
+            else text
         )
     keys, text = next(iter(faults.items()))
-    place = written.place(keys)
-    known = place.text and not text.startswith("there is no such key")
-    you = f" (you wrote {place.text})" if known else ""
     more = f"; {len(faults) - 1} more after this" if len(faults) > 1 else ""
-    dotted = ".".join(map(str, keys))
-    return f"{place.where}: {dotted + ': ' if dotted else ''}{text}{you}{more}"
+    if not keys:
+        return f"{_where_of_named(text, written)}: {text}{more}"
+    where, dotted = written.place(keys).where, _dotted(keys)
+    if text.startswith(f"{MISSING}; add") and where.startswith(PRESET):
+        return f"{dotted} is missing; write {_example(keys)}{more}"  # not in a file of the user's
+    known = not text.startswith("there is no such key")
+    you = _what_was_written(keys, values, written) if known else ""
+    return f"{where}: {dotted}: {text}{you}{more}"
+
+
+def _where_of_named(text: str, written: Document) -> str:
+    """Where a message about several keys leads: what counts more was written to change the rest."""
+    words = set(re.findall(r"\w+(?:\.\w+)+", text))
+    named = (written.places[keys].where for keys in written.places if _dotted(keys) in words)
+    order = {where: (where == COMMAND, not where.startswith(PRESET)) for where in named}
+    return max(order, key=lambda where: order[where], default=written.name)
+
+
+def _what_was_written(keys: Keys, values: Any, written: Document) -> str:
+    """The value as it was written, in brackets; nothing for a mapping."""
+    text = written.place(keys).text
+    if not text and keys in written.places:
+        for key in keys:
+            values = values[key]
+        if isinstance(values, list):
+            text = f"[{', '.join(map(str, values))}]"
+        elif values is None:
+            text = "nothing"
+    return f" (you wrote {text})" if text else ""
+
+
+def _dotted(keys: Keys) -> str:
+    return ".".join(map(str, keys))
 
 
 def wrong_text(error: ValidationError, values: dict[str, Any], written: Document) -> list[Keys]:
@@ -71,7 +103,7 @@ def _fault(
     if code == "missing" and isinstance(keys[-1], int):
         return keys[:-1], "must have more items"
     if code == "missing":
-        return keys, "is missing; " + _example(keys)
+        return keys, f"{MISSING}; add {_example(keys)}"
     if code in ("too_long", "too_short"):
         wanted = context.get("max_length", context.get("min_length"))
         return (
@@ -108,8 +140,7 @@ def _keys(details: ErrorDetails, values: dict[str, Any]) -> Keys:
 
 
 def _example(keys: Keys) -> str:
-    dotted = ".".join(map(str, keys))
-    return f"add {dotted}={'FOLDER' if keys[-1] == 'path' else 'VALUE'}"
+    return f"{_dotted(keys)}={'FOLDER' if keys[-1] == 'path' else 'VALUE'}"
 
 
 def _plain(tags: str) -> str:

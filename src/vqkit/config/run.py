@@ -8,7 +8,17 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from vqkit.autoencoder import VQVAEConfig
-from vqkit.config.document import ConfigError, Document, Keys, read, read_file, read_words, write
+from vqkit.config.document import (
+    COMMAND,
+    PRESET,
+    ConfigError,
+    Document,
+    Keys,
+    read,
+    read_file,
+    read_words,
+    write,
+)
 from vqkit.config.errors import did_you_mean, explain, wrong_text
 from vqkit.config.merge import defaults, merged, plain
 from vqkit.config.presets import preset_names, preset_path
@@ -127,7 +137,7 @@ def build(kind: type[Run], documents: Sequence[Document]) -> Run:
     """
     values = resolve(kind, documents)
     places = {keys: place for document in documents for keys, place in document.places.items()}
-    joined = Document(values, places, next((d.name for d in documents), "command line"))
+    joined = Document(values, places, next((d.name for d in documents), COMMAND))
     adapter = TypeAdapter(kind)
     try:
         return adapter.validate_python(values)
@@ -145,7 +155,7 @@ def _sources(source: str | Path) -> list[Document]:
     path = Path(source)
     if str(source) in preset_names():
         text = preset_path(str(source)).read_text(encoding="utf-8")
-        return [read(text, f"preset {source}")]
+        return [read(text, f"{PRESET}{source}")]
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; give the file {path / 'config.yaml'}, or a preset")
     if not path.is_file() and path.suffix not in (".yaml", ".yml"):
