@@ -149,6 +149,20 @@ def test_a_checkpoint_cut_in_half_is_passed_over_for_the_one_before(
     assert "going on from step 2" in result.err
 
 
+def test_a_run_without_model_and_whole_checkpoint_begins_anew_and_says_so(
+    cli: Cli, made: Made, run: Path
+):
+    for name in ("model.safetensors", "finished.json"):
+        (run / name).unlink()
+    for file in (run / "checkpoints").rglob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    result = cli(*TRAIN, f"data.path={made.images}", "-o", run)
+    assert result.code == 0
+    assert f"{run} has no whole checkpoint: training begins anew" in result.err
+    steps = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert steps == ["step-00000002", "step-00000004"]
+
+
 def test_a_run_without_any_whole_checkpoint_says_what_to_do(cli: Cli, made: Made, run: Path):
     for file in (run / "checkpoints").rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -249,3 +263,20 @@ def test_a_prior_with_classes_is_judged_by_images_with_the_same_classes(
 def test_only_keys_of_the_data_may_change_after_training(cli: Cli, made: Made, tmp_path: Path):
     failure = cli("encode", made.run, made.images, tmp_path / "out", "train.steps=1").failure
     assert failure == "train.steps=1: the run is trained; only keys of data may be set here"
+
+
+@pytest.mark.parametrize("key", ["data.path", "data.eval_path"])
+def test_data_that_are_named_twice_are_refused(cli: Cli, made: Made, tmp_path: Path, key: str):
+    for command in (
+        ["encode", made.run, made.images, tmp_path / "out"],
+        ["evaluate", made.run, "x"],
+    ):
+        failure = cli(*command, f"{key}=y").failure
+        assert failure == f"{key}=y: DATA is {command[2]} already; leave one of them out"
+
+
+def test_tokens_that_are_named_twice_are_refused(cli: Cli, made: Made, tmp_path: Path):
+    words = [*TINY_PRIOR, "tokens.path=foo", "-t", made.run, "-o", tmp_path / "prior"]
+    failure = cli("train-prior", made.tokens, *words).failure
+    assert failure == f"tokens.path=foo: TOKENS is {made.tokens} already; leave one of them out"
+    assert not (tmp_path / "prior").exists()

@@ -105,6 +105,13 @@ def test_wrong_usage_is_one_line_and_code_2(cli: Cli, words: list[str], message:
     assert result.out == ""
 
 
+def test_no_command_at_all_shows_the_help_and_nothing_else(cli: Cli):
+    result = cli()
+    assert result.code == 2
+    assert "train-prior" in result.out
+    assert result.err == ""
+
+
 @pytest.mark.parametrize(
     "words", [["--help"], pytest.param(["config", "digits"], marks=pytest.mark.slow)]
 )

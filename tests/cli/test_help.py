@@ -85,6 +85,13 @@ def test_config_shows_what_must_be_given_and_the_keys_of_priors(cli: Cli):
     assert "prior.layers = " in cli("config", "prior-small").out
 
 
+def test_the_help_of_keys_speaks_of_values_as_one_types_them(cli: Cli):
+    for preset in ("photos-64", "prior-small"):
+        text = cli("config", preset).out
+        assert "null" in text
+        assert not re.search(r"\b(None|True|False)\b", text)
+
+
 def test_config_names_the_neighbours_of_a_key_that_is_not_there(cli: Cli):
     failure = cli("config", "cifar10", "decay").failure
     assert failure.startswith("cifar10 has no key decay; did you mean ")

@@ -89,6 +89,24 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert "\n" not in warnings[0]
 
 
+def test_the_last_checkpoint_is_passed_over_for_none(tmp_path: Path):
+    checkpoints = saved(tmp_path, 10, 20)
+    for path in checkpoints.paths():
+        cut(path / "model.safetensors")
+    warnings: list[str] = []
+    assert checkpoints.latest(warnings.append) is None
+    assert warnings[0].endswith("; it is passed over for the one before")
+    assert warnings[1].endswith("; it is the last there is")
+
+
+def test_what_is_saved_outlives_damaged_checkpoints_of_later_steps(tmp_path: Path):
+    checkpoints = saved(tmp_path, 30, 40, keep=2)
+    for path in checkpoints.paths():
+        cut(path / "model.safetensors")
+    checkpoints.save(10, MODEL, TRAINING, {})
+    assert [read(path).step for path in checkpoints.paths()] == [10]
+
+
 def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path: Path):
     checkpoints = saved(tmp_path, 10, 20)
     cut(checkpoints.paths()[-1] / "model.safetensors")

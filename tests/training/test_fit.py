@@ -100,7 +100,7 @@ def test_a_finished_run_says_so_and_does_nothing(tmp_path: Path, capsys: pytest.
     second = run(tmp_path, progress="lines")
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "is finished at step 6; raise steps to train on" in said
+    assert "is finished at step 6; raise train.steps to train on" in said
     assert fingerprint(first) == fingerprint(second)
     stamps.pop(tmp_path / ".lock", None)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())

@@ -7,6 +7,7 @@ import typer
 
 from vqkit.cli.options import BatchSize, Device, Run
 from vqkit.cli.runs import open_tokenizer
+from vqkit.cli.wording import counted
 
 Tokens = Annotated[Path, typer.Argument(metavar="TOKENS", help="What vqkit encode wrote.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the images, a new one.")]
@@ -28,4 +29,4 @@ def decode(
     items = TokenSet.open(tokens)
     decode_dataset(model, items, out, batch_size=batch_size, progress=True)
     if is_main():
-        print(f"{len(items)} images: {out}")
+        print(f"{counted(len(items), 'image')}: {out}")

@@ -7,6 +7,7 @@ import typer
 
 from vqkit.cli.options import BatchSize, DataWords, Device, NumWorkers, Run
 from vqkit.cli.runs import images_of, open_tokenizer
+from vqkit.cli.wording import command, counted
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
@@ -47,7 +48,8 @@ def encode(
     )
     if is_main():
         print(summary(tokens))
-        print(f"  vqkit train-prior {out} --tokenizer {run}    learns what codes are likely")
+        then = command("train-prior", out, "--tokenizer", run)
+        print(f"  {then}    learns what codes are likely")
 
 
 def encode_images(
@@ -77,4 +79,4 @@ def encode_images(
 def summary(tokens: "TokenSet") -> str:
     """How large a token set is, and where."""
     each = sum(spec.num_tokens for spec in tokens.specs)
-    return f"{len(tokens)} items of {each} tokens each: {tokens.folder}"
+    return f"{counted(len(tokens), 'item')} of {counted(each, 'token')} each: {tokens.folder}"

@@ -12,6 +12,7 @@ from vqkit.cli.options import BatchSize, DataWords, Device, NumWorkers
 from vqkit.cli.runs import check_trained, choose_device, images_of, open_tokenizer
 from vqkit.cli.token_parts import held_out_images
 from vqkit.cli.train_prior import FIGURES, baselines, class_names
+from vqkit.cli.wording import counted
 
 if TYPE_CHECKING:
     from vqkit.evaluation import Samples
@@ -103,7 +104,7 @@ def check_classes(labels: Sequence[str], classes: Sequence[str], data: str | Non
 
 def summary(metrics: dict[str, Any]) -> list[str]:
     """The figures worth a glance, a line each."""
-    lines = [f"over {metrics['num_items']} images, {metrics['split']}:"]
+    lines = [f"over {counted(metrics['num_items'], 'image')}, {metrics['split']}:"]
     lines += [f"  {SHOWN[key]:<34} {metrics[key]:.4f}" for key in SHOWN if key in metrics]
     for level in metrics["levels"]:
         for book in level["codebooks"]:

@@ -51,7 +51,8 @@ def guarded(command: Callable[[Sequence[str]], int | None], words: Sequence[str]
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except typer.TyperException as error:
-        return _say(_usage(error), error.exit_code)
+        shown = error.format_message()  # none where the help was shown instead
+        return _say(_usage(error), error.exit_code) if shown else error.exit_code
     except Exception as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()

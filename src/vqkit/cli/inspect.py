@@ -8,6 +8,7 @@ import typer
 
 from vqkit.cli.options import BatchSize, DataWords, Device, Run
 from vqkit.cli.runs import images_of, open_tokenizer
+from vqkit.cli.wording import counted
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
@@ -43,7 +44,7 @@ def inspect(
     if json_:
         print(json.dumps({"run": str(run), **found}, indent=2))
         return
-    print(f"{run}, over {found['num_items']} images:")
+    print(f"{run}, over {counted(found['num_items'], 'image')}:")
     for book in found["codebooks"]:
         print("\n".join(describe(book)))
     for line in found["findings"] or ["nothing to worry about"]:

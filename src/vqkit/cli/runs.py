@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqkit.cli.wording import counted
+
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
     from vqkit.config import RunConfig
@@ -72,6 +74,9 @@ def images_of(folder: Path, data: str | None, words: Sequence[str] = ()) -> "Ima
     from vqkit.modalities.image.data import open_all_images, open_images
 
     config = config_of(folder, words).data
+    for word in words if data is not None else ():
+        if word.partition("=")[0] in ("data.path", "data.eval_path"):
+            raise ValueError(f"{word}: DATA is {data} already; leave one of them out")
     if data is None:
         kept = None if words else folder  # the index of the run is of its own data
         images = open_images(config, folder=kept)
@@ -87,7 +92,9 @@ def say_unreadable(lines: Sequence[str]) -> None:
 
     if not lines or not is_main():
         return
-    print(f"{len(lines)} images cannot be read and are left out:", file=sys.stderr)
+    are = "is" if len(lines) == 1 else "are"
+    found = f"{counted(len(lines), 'image')} cannot be read and {are} left out"
+    print(f"{found}:", file=sys.stderr)
     for line in lines[:MOST_LINES]:
         print(f"  {line}", file=sys.stderr)
     if len(lines) > MOST_LINES:

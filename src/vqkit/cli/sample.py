@@ -10,6 +10,7 @@ from vqkit.cli.drawing import RECORD, SHEET, Sampling, draw, foreign, write_samp
 from vqkit.cli.options import BatchSize, Device
 from vqkit.cli.runs import check_trained, choose_device, open_tokenizer
 from vqkit.cli.train_prior import baselines, class_names
+from vqkit.cli.wording import counted
 
 PriorRun = Annotated[
     Path, typer.Argument(metavar="PRIOR", help="The run folder of vqkit train-prior.")
@@ -75,7 +76,7 @@ def sample(
     images = {name: draw(p, tokenizer, how, progress=True) for name, p in priors.items()}
     check_free(out, force)  # again, for drawing takes long
     write_samples(out, images, how, classes)
-    print(f"{num} images: {out}")
+    print(f"{counted(num, 'image')}: {out}")
     print(f"contact sheet: {out / SHEET}")
 
 

@@ -8,6 +8,7 @@ import typer
 from vqkit.cli.beginning import training_in
 from vqkit.cli.options import Words
 from vqkit.cli.runs import CONFIG, say_unreadable
+from vqkit.cli.wording import command
 
 if TYPE_CHECKING:
     from vqkit.config import RunConfig
@@ -33,9 +34,9 @@ def train(source: Source, words: Words = None, out: Out = None) -> None:
     train_tokenizer(config, folder)
     if is_main():
         print(f"trained: {folder}")
-        print(f"  vqkit evaluate {folder}              figures, pictures and a report")
-        print(f"  vqkit inspect {folder}               the health of its codebook")
-        print(f"  vqkit encode {folder} DATA TOKENS    a token data set, for a prior")
+        print(f"  {command('evaluate', folder)}              figures, pictures and a report")
+        print(f"  {command('inspect', folder)}               the health of its codebook")
+        print(f"  {command('encode', folder, 'DATA', 'TOKENS')}    a token data set, for a prior")
 
 
 def train_tokenizer(config: "RunConfig", folder: Path) -> None:

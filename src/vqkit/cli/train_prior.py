@@ -11,6 +11,7 @@ import typer
 from vqkit.cli.beginning import CLASSES, TOKENIZER, training_in
 from vqkit.cli.runs import CONFIG, open_tokenizer
 from vqkit.cli.token_parts import nats_per_token, open_tokens
+from vqkit.cli.wording import command
 
 if TYPE_CHECKING:
     from vqkit.cli.token_parts import TokenPart
@@ -51,12 +52,15 @@ def train_prior(
     words = list(words or ())
     source = words.pop(0) if words and "=" not in words[0] else None
     folder = out or Path("runs") / f"prior-{tokens.name}"
+    for word in words:
+        if word.partition("=")[0] == "tokens.path":
+            raise ValueError(f"{word}: TOKENS is {tokens} already; leave one of them out")
     config = load_prior_config(source, [*words, f"tokens.path={json.dumps(str(tokens))}"])
     nats = train_prior_run(config, folder, tokenizer)
     if is_main():
         print_nats(nats)
         print(f"trained: {folder}")
-        print(f"  vqkit sample {folder} -n 64 -o samples    draws new images")
+        print(f"  {command('sample', folder, '-n', 64, '-o', 'samples')}    draws new images")
 
 
 def print_nats(nats: dict[str, float]) -> None:

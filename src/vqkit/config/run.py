@@ -62,7 +62,7 @@ class TokenDataConfig:
     path: str
     """The token data set that ``vqkit encode`` wrote."""
     eval_path: str | None = None
-    """Another token data set, for evaluation. None: a part of the first is held out."""
+    """Another token data set, for evaluation. null: a part of the first is held out."""
     eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The part of the token data set that is held out when there is no other."""
     split_seed: Seed = 0

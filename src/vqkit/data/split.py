@@ -75,7 +75,8 @@ def split(num_items: int, fraction: float, seed: int) -> tuple[list[int], list[i
         raise ValueError(f"eval_fraction is {fraction}; give more than 0 and less than 1")
     if num_items < 2:
         raise ValueError(
-            f"a split needs at least 2 items, here are {num_items}: add data, or give eval_path"
+            f"a split needs at least 2 items, here are {num_items}: add data, or name others by "
+            "data.eval_path (for a prior tokens.eval_path)"
         )
     size = min(max(1, round(fraction * num_items)), num_items - 1)
     order = torch.randperm(num_items, generator=generator(seed)).tolist()

@@ -91,7 +91,8 @@ class Checkpoints:
                 body = {"format_version": FORMAT_VERSION, "step": step, "files": files}
                 body["state"] = state
                 write_json(part / STATE, {**body, "sha256": digest(body)})
-        for old in self.paths()[: -self.keep]:
+        kept = [found for found in self.paths() if found <= path][-self.keep :]
+        for old in set(self.paths()).difference(kept):  # a later one was damaged, and passed over
             shutil.rmtree(old, ignore_errors=True)
         return path
 
@@ -108,11 +109,13 @@ class Checkpoints:
         Raises:
             ValueError: If another version of vqkit wrote it.
         """
-        for path in reversed(self.paths()):
+        paths = self.paths()
+        for path in reversed(paths):
             try:
                 return read(path)
             except Damaged as error:
-                warn(f"{error}; it is passed over for the one before")
+                then = "passed over for the one before" if path != paths[0] else "the last there is"
+                warn(f"{error}; it is {then}")
         return None
 
     def clean(self) -> None:

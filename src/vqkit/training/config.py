@@ -36,10 +36,10 @@ class TrainConfig:
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decay of weight matrices; never of biases, norms, embeddings or codebooks."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
-    """Longest gradient, as the norm over all parameters; longer ones are shortened. None: any."""
+    """Longest gradient, as the norm over all parameters; longer ones are shortened. null: any."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Weight of the past in a moving average of weights and codebook entries, which is then what
-    is evaluated and saved. None: the last weights are."""
+    is evaluated and saved. null: the last weights are."""
     device: Literal["auto", "cpu"] = "auto"
     """auto: the GPU (CUDA) when there is one; cpu: the CPU in any case."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -57,7 +57,7 @@ class TrainConfig:
     log_every: Positive = 50
     """Steps between two lines of metrics.jsonl."""
     eval_every: Positive | None = None
-    """Steps between two evaluations on held-out examples. None: at every checkpoint."""
+    """Steps between two evaluations on held-out examples. null: at every checkpoint."""
     eval_items: Positive = 1024
     """Most held-out examples that an evaluation during training reads."""
     checkpoint_every: Positive = 1000

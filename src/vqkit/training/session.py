@@ -75,6 +75,8 @@ class Session:
             return
         first = 0 if checkpoint is None else checkpoint.step
         if checkpoint is None:
+            if self.checkpoints is not None and self.checkpoints.paths():
+                self.screen.say(f"{self.folder} has no whole checkpoint: training begins anew")
             initialize(self.task, self.examples, self.config, self.runtime)
         else:
             snapshot.load_model(self.task.model, checkpoint)
@@ -125,7 +127,7 @@ class Session:
         if record["step"] >= self.config.steps:
             storage.load_weights(self.folder, self.task.model)
             done = f"{self.folder} is finished at step {record['step']}"
-            self.screen.say(f"{done}; raise steps to train on")
+            self.screen.say(f"{done}; raise train.steps to train on")
             return True
         if checkpoint is None:
             raise ValueError(
@@ -144,8 +146,8 @@ class Session:
         if before != self.config.steps:
             rate = learning_rate(self.config, checkpoint.step)
             self.screen.say(
-                f"steps was {before} and is {self.config.steps}: the learning rate follows the new "
-                f"schedule from here on, {rate:.3g} now"
+                f"train.steps was {before} and is {self.config.steps}: the learning rate follows "
+                f"the new schedule from here on, {rate:.3g} now"
             )
 
     def steps(self, first: int) -> None:

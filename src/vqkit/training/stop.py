@@ -49,7 +49,8 @@ class NotFiniteError(FloatingPointError):
         self.terms = terms
         super().__init__(
             f"step {step}: {', '.join(terms)} {'is' if len(terms) == 1 else 'are'} not finite; "
-            f"{last_good}; lower learning_rate or clip_norm, or look at the data of this step"
+            f"{last_good}; lower train.learning_rate or train.clip_norm, or look at the data of "
+            "this step"
         )
 
 
