@@ -105,9 +105,12 @@ def test_arrays_of_an_npz_file_are_chosen_by_name(tmp_path: Path):
     assert source.labels == ("0", "1", "3")
     assert open_source(str(path), label_column="y").item_shape == (4, 3)
     for options, message in (
-        ({}, "has the arrays x, y; name one of them as column"),
-        ({"column": "z"}, "column is 'z', but .* has the arrays x, y"),
-        ({"column": "x", "label_column": "z"}, "label_column is 'z', but .* the arrays x, y"),
+        ({}, "has the arrays x, y; set data.column to one of them"),
+        ({"column": "z"}, "column is 'z', but .* has the arrays x, y; set data.column to one"),
+        (
+            {"column": "x", "label_column": "z"},
+            "label_column is 'z', but .* arrays x, y; set data.label_column to",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             open_source(str(path), **options)
@@ -134,10 +137,21 @@ def test_labels_of_one_column_and_of_text_are_taken(tmp_path: Path):
         assert [source.label(i) for i in range(5)] == [2, 1, 1, 2, 0]
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+@pytest.mark.parametrize("data", [b"", b"not an array, but some text", b"\x93NUMPY\x01\x00v\x00"])
+def test_a_file_that_is_no_array_says_what_to_do(tmp_path: Path, name: str, data: bytes):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=r"file, or is cut.*; restore it from a copy$") as error:
+        open_source(str(tmp_path / name))
+    assert "pickle" not in str(error.value)
+
+
 def test_arrays_of_objects_and_of_nothing_are_refused(tmp_path: Path):
     np.save(tmp_path / "objects.npy", np.array([IMAGES, None], dtype=object))
-    with pytest.raises(ValueError, match="is no npy file"):
-        open_source(str(tmp_path / "objects.npy"))
+    np.savez(tmp_path / "objects.npz", x=np.array([IMAGES, None], dtype=object))
+    for name in ("objects.npy", "objects.npz"):
+        with pytest.raises(ValueError, match="holds Python objects; save an array of numbers"):
+            open_source(str(tmp_path / name))
     for shape in ((0, 4, 3), (5,)):
         np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
         with pytest.raises(ValueError, match="give an array of one or more items"):

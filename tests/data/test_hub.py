@@ -1,5 +1,6 @@
 """Data sets of the hub, with the real library but without the network."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,14 @@ def test_splits_are_found_by_their_names(hub: Any):
 
 
 def test_a_wrong_column_names_those_that_are_there(hub: Any):
-    with pytest.raises(ValueError, match=r"column is 'img', but .* image, label, name"):
+    with pytest.raises(
+        ValueError, match=r"column is 'img', but .* image, label, name; set data\..*column to one"
+    ):
         open_source("hub:me/pets:train", column="img")
-    with pytest.raises(ValueError, match=r"label_column is 'kind', but .* image, label, name"):
+    with pytest.raises(
+        ValueError,
+        match=r"label_column is 'kind', but .* image, label, name; set data\..*column to one",
+    ):
         open_source("hub:me/pets:train", label_column="kind")
     with pytest.raises(ValueError, match=r"label_column 'name' of .* has no names of classes"):
         open_source("hub:me/pets:train", label_column="name")
@@ -80,6 +86,23 @@ def test_a_wrong_column_names_those_that_are_there(hub: Any):
 def test_what_the_hub_does_not_have_is_one_line(hub: Any):
     with pytest.raises(ValueError, match=r"hub:me/pet:train cannot be opened \(no me/pet with"):
         open_source("hub:me/pet:train")
+
+
+def test_attempts_of_the_library_are_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    log = logging.getLogger("huggingface_hub.utils._http")
+
+    def fail(name: str, split: str) -> None:
+        log.warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(ValueError, match=r"cannot be opened .* and the network"):
+        open_source("hub:me/pets:train")
+    assert caplog.text == ""
+    log.warning("of another program")
+    assert "of another program" in caplog.text
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):

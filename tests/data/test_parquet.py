@@ -104,9 +104,15 @@ def test_what_cannot_be_labels_is_left_out_unless_it_was_asked_for(
 
 def test_a_wrong_column_names_those_that_are_there(tmp_path: Path):
     path = str(write_parquet(tmp_path / "a.parquet", 2))
-    with pytest.raises(ValueError, match=r"column is 'img', but .* has the columns image, name"):
+    with pytest.raises(
+        ValueError,
+        match=r"column is 'img', but .* columns image, name.*; set data.column to one of them",
+    ):
         open_source(path, column="img")
-    with pytest.raises(ValueError, match=r"label_column is 'kind', but .* columns image, name"):
+    with pytest.raises(
+        ValueError,
+        match=r"label_column is 'kind', .* image, name.*; set data.label_column to one",
+    ):
         open_source(path, label_column="kind")
     with pytest.raises(ValueError, match=r"column 'name' of .* holds string; name one with bytes"):
         open_source(path, column="name")
@@ -121,7 +127,7 @@ def test_a_column_that_could_be_several_or_none_must_be_named(
 ):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table(columns), path)
-    with pytest.raises(ValueError, match=rf"{which}\); name one as column"):
+    with pytest.raises(ValueError, match=rf"{which}\); set data.column to one"):
         open_source(str(path))
 
 

@@ -123,11 +123,11 @@ def open_npz(path: Path, column: str | None, label_column: str | None) -> ArrayS
     found = f"{path} has the arrays {', '.join(names)}"
     fits = [name for name in names if name != label_column]
     if column is None and len(fits) != 1:
-        raise ValueError(f"{found}; name one of them as column")
+        raise ValueError(f"{found}; set data.column to one of them")
     column = column or fits[0]
     for key, name in (("column", column), ("label_column", label_column)):
         if name is not None and name not in names:
-            raise ValueError(f"{key} is {name!r}, but {found}")
+            raise ValueError(f"{key} is {name!r}, but {found}; set data.{key} to one of them")
     return ArraySource(
         f"{path}[{column}]",
         partial(_read_npz, path, column),
@@ -141,7 +141,7 @@ def _read_npy(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no npy file, or is cut ({_line(error)})") from None
+        raise _damaged(path, "npy", error) from None
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def _open_npz(path: Path) -> Iterator[Any]:
             with np.load(file, allow_pickle=False) as arrays:
                 yield arrays
         except (ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no npz file, or is cut ({_line(error)})") from None
+            raise _damaged(path, "npz", error) from None
 
 
 def _read_npz(path: Path, name: str) -> np.ndarray:
@@ -160,8 +160,13 @@ def _read_npz(path: Path, name: str) -> np.ndarray:
         return arrays[name]
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _damaged(path: Path, kind: str, error: Exception) -> ValueError:
+    """What to say of a file that numpy does not read, on one line."""
+    reason = " ".join(str(error).split())
+    if "Object arrays" in reason or "Python objects" in reason:
+        return ValueError(f"{path} holds Python objects; save an array of numbers instead")
+    why = "" if "pickle" in reason else f" ({reason})"  # numpy's guess at any other file
+    return ValueError(f"{path} is no {kind} file, or is cut{why}; restore it from a copy")
 
 
 def _plain(where: str, classes: np.ndarray, count: int) -> list[int] | list[str]:

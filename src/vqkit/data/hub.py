@@ -1,6 +1,9 @@
 """Data sets of the Hugging Face hub, through ``datasets``, which keeps them on disk."""
 
 import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,12 +33,14 @@ class HubSource:
         images = [n for n, kind in data.features.items() if isinstance(kind, datasets.Image)]
         if column is None and len(images) != 1:
             raise ValueError(
-                f"{columns} (images: {', '.join(images) or 'none'}); name one as column"
+                f"{columns} (images: {', '.join(images) or 'none'}); set data.column to one"
             )
         self._column = column or images[0]
         for key, wanted in (("column", column), ("label_column", label_column)):
             if wanted is not None and wanted not in data.features:
-                raise ValueError(f"{key} is {wanted!r}, but {columns}")
+                raise ValueError(
+                    f"{key} is {wanted!r}, but {columns}; set data.{key} to one of them"
+                )
         if self._column in images:
             data = data.cast_column(self._column, datasets.Image(decode=False))
         self._path, self._data = path, data
@@ -89,12 +94,27 @@ def hub_splits(name: str) -> list[str]:
 
 def _ask(path: str, function: Any, *arguments: Any, **options: Any) -> Any:
     try:
-        return function(*arguments, **options)
+        with _quiet():
+            return function(*arguments, **options)
     except Exception as error:  # what the hub and the network raise has no common base
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path} cannot be opened ({reason}); check the name, the split and the network"
         ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the libraries of the hub from telling each attempt; the last one's error is told."""
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "datasets")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _datasets() -> Any:

@@ -188,10 +188,10 @@ def _find_column(path: Path, schema: pa.Schema, column: str | None) -> str:
         fits = [field.name for field in schema if _holds_bytes(field.type)]
         if len(fits) != 1:
             which = f"those with the bytes of files: {', '.join(fits) or 'none'}"
-            raise ValueError(f"{columns} ({which}); name one as column")
+            raise ValueError(f"{columns} ({which}); set data.column to one")
         return fits[0]
     if column not in schema.names:
-        raise ValueError(f"column is {column!r}, but {columns}")
+        raise ValueError(f"column is {column!r}, but {columns}; set data.column to one of them")
     kind = schema.field(column).type
     if not _holds_bytes(kind):
         raise ValueError(f"column {column!r} of {path} holds {kind}; name one with bytes of files")
@@ -202,8 +202,10 @@ def _find_label_column(path: Path, schema: pa.Schema, wanted: str | None) -> str
     if wanted is None:
         return next((name for name in LABELS if name in schema.names), None)
     if wanted not in schema.names:
-        columns = ", ".join(schema.names)
-        raise ValueError(f"label_column is {wanted!r}, but {path} has the columns {columns}")
+        columns = f"{path} has the columns {', '.join(schema.names)}"
+        raise ValueError(
+            f"label_column is {wanted!r}, but {columns}; set data.label_column to one of them"
+        )
     return wanted
 
 

@@ -11,16 +11,16 @@ IMAGE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?|ppm|pgm)$", re.IGNORECASE)
 def image_names(ids: Iterable[str]) -> Iterator[PurePosixPath]:
     """A relative path ending in ``.png`` for each id, in order.
 
-    Folders of an id are kept. Steps upward, roots, drives and characters that a file system may
-    refuse are replaced. Where two ids would share a file, on a file system that ignores case
-    too, the later one gets its number appended.
+    Folders of an id, which end in ``/``, are kept. Steps upward, roots, drives and characters that
+    a file system may refuse, such as a backslash, are replaced. Where two ids would share a file,
+    on a file system that ignores case too, the later one gets its number appended.
 
     Args:
         ids: Names of items, of any form.
     """
     taken: set[str] = set()
     for index, id in enumerate(ids):
-        *folders, stem = [safe(part) for part in re.split(r"[/\\]+", IMAGE.sub("", id))]
+        *folders, stem = [safe(part) for part in re.split("/+", IMAGE.sub("", id))]
         folders = [folder.replace(".", "_") for folder in folders if folder != "_"]
         name = PurePosixPath(*folders, f"{stem}.png")
         while str(name).casefold() in taken:
