@@ -194,9 +194,7 @@ class Codebook(nn.Module):
                 "optimizer step, or leave commit_in_forward=True"
             )
         vectors, errors = z.detach().reshape(-1, z.shape[-1]), errors.detach().flatten()
-        real = errors.isfinite()
-        if mask is not None:
-            real &= mask.flatten()
+        real = errors.isfinite() if mask is None else errors.isfinite() & mask.flatten()
         self.candidates.append(Candidates(vectors, errors, real))
 
     @torch.no_grad()
