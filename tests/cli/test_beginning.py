@@ -139,3 +139,13 @@ def test_the_run_of_the_other_model_asks_for_another_folder(cli: Cli, made: Made
     run, kind = (made.prior, "prior") if command == "train" else (made.run, "tokenizer")
     failure = cli(*words_of(command, made, run)).failure
     assert failure == f"{run} holds the run of a {kind}; choose another folder with -o"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_config_of_ones_own_is_not_written_over(
+    cli: Cli, made: Made, tmp_path: Path, command: str
+):
+    (tmp_path / "config.yaml").write_text("preset: photos-64\n")
+    failure = cli(*words_of(command, made, tmp_path)).failure
+    assert failure.endswith("is no run, it holds config.yaml; choose another folder with -o")
+    assert contents(tmp_path) == {"config.yaml": b"preset: photos-64\n"}

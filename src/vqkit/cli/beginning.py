@@ -58,7 +58,9 @@ def check(folder: Path, config: "RunConfig | PriorRunConfig") -> None:
     if begun(folder):
         check_same(folder / CONFIG, config)
         return
-    others = sorted(path.name for path in folder.iterdir() if whole(path.name) not in OWN)
+    # The lock is the first file of a run: without it, a config.yaml is somebody else's.
+    own = OWN if (folder / LOCK).is_file() else ()
+    others = sorted(path.name for path in folder.iterdir() if whole(path.name) not in own)
     if others:
         raise ValueError(f"{folder} is no run, it holds {others[0]}; choose another folder with -o")
 
