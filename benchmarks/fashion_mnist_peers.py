@@ -44,9 +44,9 @@ PEERS = {
 OURS = {
     "vqkit EMA, defaults": EMAVectorQuantizer,
     "vqkit gradient, defaults": VectorQuantizer,
-    # Even use is bought with error; the weight was chosen of 0.25, 0.75 and 1.
-    "vqkit gradient, length 1, commitment 1": lambda dim, size: Normalized(
-        VectorQuantizer(dim, size, commitment=1.0), "l2"
+    # Even use is bought with error; the weight was chosen of 0.25, 0.75, 1 and 2.
+    "vqkit gradient, length 1, commitment 2": lambda dim, size: Normalized(
+        VectorQuantizer(dim, size, commitment=2.0), "l2"
     ),
 }
 
