@@ -18,6 +18,7 @@ from vqkit.evaluation import Evaluation, Samples, evaluate, write_report
 from vqkit.evaluation.codebook import CodebookStats
 from vqkit.evaluation.page import number
 from vqkit.evaluation.sections import in_words
+from vqkit.evaluation.style import STYLE
 
 HOSTILE = '<script>alert("1")</script> & "ü"'
 
@@ -163,6 +164,30 @@ def test_the_use_of_a_codebook_is_put_into_words(counts: list[int], sentences: l
     words = " ".join(in_words(CodebookStats(16, torch.tensor(counts))))
     for sentence in sentences:
         assert sentence in words
+
+
+@pytest.mark.parametrize(
+    ("num_alike", "words"),
+    [
+        (32, "The use is nearly even"),
+        (29, "The use is nearly even"),
+        (24, "The use is somewhat uneven"),
+        (16, "The use is uneven"),
+        (2, "The use is very uneven"),
+    ],
+)
+def test_use_is_called_even_only_when_nearly_all_entries_count_alike(num_alike: int, words: str):
+    """So many of 32 entries used alike have this perplexity, and the words go by it alone."""
+    counts = torch.zeros(32).long().index_fill(0, torch.arange(num_alike), 100)
+    assert words in " ".join(in_words(CodebookStats(32, counts)))
+
+
+def test_a_lone_chart_is_no_wider_than_one_of_three():
+    """``auto-fit`` would give the room of the missing charts to it."""
+    rule = re.search(r"\.charts {([^}]+)}", STYLE)
+    assert rule is not None
+    assert "auto-fill" in rule[1]
+    assert "auto-fit" not in rule[1]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ img { display: block; width: 100%; height: auto; border-radius: 5px; background:
 img.px { image-rendering: crisp-edges; image-rendering: pixelated; }
 .two { display: grid; grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); gap: 36px;
   align-items: center; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 28px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr));
+  gap: 28px; }
 figure { margin: 0; }
 .atlas { display: grid; grid-template-columns: repeat(auto-fill, minmax(38px, 1fr)); gap: 4px; }
 .atlas img { border-radius: 3px; }
