@@ -15,8 +15,10 @@ from PIL import Image
 from tests.tokens.models import images, tokenizer
 
 from vqkit.evaluation import Evaluation, Samples, evaluate, write_report
+from vqkit.evaluation.captions import FONT
 from vqkit.evaluation.codebook import CodebookStats
 from vqkit.evaluation.page import number
+from vqkit.evaluation.report import triples
 from vqkit.evaluation.sections import in_words
 from vqkit.evaluation.style import STYLE
 
@@ -128,7 +130,17 @@ def test_images_of_the_page_and_of_the_files_are_the_ones_evaluated(
     }
     sheet = np.array(Image.open(tmp_path / "pictures" / "reconstructions.png"))
     enlarged = original.repeat_interleave(8, 0).repeat_interleave(8, 1)
-    assert torch.equal(torch.from_numpy(sheet[:64, :96, 0].copy()), enlarged)
+    below = FONT + 8  # the headings
+    assert torch.equal(torch.from_numpy(sheet[below : below + 64, :96, 0].copy()), enlarged)
+
+
+@pytest.mark.parametrize("num", [1, 3, 18])
+def test_the_picture_of_reconstructions_is_no_strip(evaluation: Evaluation, num: int):
+    assert evaluation.shown is not None
+    items = {key: torch.zeros(num, 3, 64, 64).byte() for key in ("originals", "reconstructions")}
+    shown = replace(evaluation.shown, code_maps=(torch.zeros(num, 3, 16, 16).byte(),), **items)
+    width, height = triples(shown).size
+    assert 1 / 2 < width / height < 3
 
 
 def test_equal_evaluations_give_equal_files(tmp_path: Path, evaluation: Evaluation):
