@@ -109,7 +109,7 @@ def test_the_words_give_the_number_of_vectors():
 
 
 @pytest.mark.parametrize("counts", [FEW, SOME_DEAD], ids=["collapse", "dead"])
-@pytest.mark.parametrize("kind", ["gradient", "ema", "normalized"])
+@pytest.mark.parametrize("kind", ["vq", "ema", "normalized"])
 @pytest.mark.parametrize("revive", [False, True])
 def test_what_is_set_is_not_advised(counts: torch.Tensor, kind: str, revive: bool):
     book = stats(counts)["codebook"]
