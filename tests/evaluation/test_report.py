@@ -17,8 +17,10 @@ from tests.tokens.models import images, tokenizer
 from vqkit.evaluation import Evaluation, Samples, evaluate, write_report
 from vqkit.evaluation.captions import FONT
 from vqkit.evaluation.codebook import CodebookStats
+from vqkit.evaluation.history import read_baselines
 from vqkit.evaluation.page import number
 from vqkit.evaluation.report import triples
+from vqkit.evaluation.run_sections import code_length
 from vqkit.evaluation.sections import in_words
 from vqkit.evaluation.style import STYLE
 
@@ -132,6 +134,40 @@ def test_images_of_the_page_and_of_the_files_are_the_ones_evaluated(
     enlarged = original.repeat_interleave(8, 0).repeat_interleave(8, 1)
     below = FONT + 8  # the headings
     assert torch.equal(torch.from_numpy(sheet[below : below + 64, :96, 0].copy()), enlarged)
+
+
+CODES = {
+    "num_items": 20,
+    "decoder_bits_per_dim": 3.0,
+    **{"code_bits_uniform": 800.0, "nats_per_token_uniform": 4.0, "code_bits_prior": 400.0},
+    **{"nats_per_token_prior": 2.0, "code_bits_per_dim_uniform": 2.0, "bits_per_dim_uniform": 5.0},
+    **{"code_bits_per_dim_prior": 1.0, "bits_per_dim_prior": 4.0},
+}
+NATS = {"uniform": 4.0, "histogram": 3.0, "transformer": 2.00001}
+
+
+def test_the_histogram_has_a_column_over_the_same_items():
+    text = Page(code_length(CODES, (20, NATS))).text
+    assert "uniform prior" + "histogram" + "given prior" in text
+    for figures in ("800.0600.0400.0", "4.0003.0002.000", "2.0001.5001.000", "5.0004.5004.000"):
+        assert figures in text
+
+
+@pytest.mark.parametrize(("num_items", "learned"), [(21, 2.0), (20, 2.1)])
+def test_over_other_items_the_baselines_stand_apart(num_items: int, learned: float):
+    text = Page(code_length(CODES, (num_items, NATS | {"transformer": learned}))).text
+    assert "uniform prior" + "given prior" in text
+    assert f"{num_items} images held out in training" in text
+    assert f"4.0003.000{number(learned, 4)}" in text
+
+
+@pytest.mark.parametrize("written", [None, "", "[]", "{}", '{"num_items": 1}', '{"num_items"'])
+def test_without_baselines_that_can_be_read_there_is_no_column(tmp_path: Path, written: str | None):
+    if written is not None:
+        (tmp_path / "priors.json").write_text(written)
+    found = read_baselines(tmp_path / "priors.json")
+    assert found == (0, {})
+    assert "histogram" not in code_length(CODES, found)
 
 
 @pytest.mark.parametrize("num", [1, 3, 18])

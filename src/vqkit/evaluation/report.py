@@ -14,13 +14,14 @@ from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.charts import standalone, usage_chart
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.gallery import Shown
-from vqkit.evaluation.history import read_history
+from vqkit.evaluation.history import read_baselines, read_history
 from vqkit.evaluation.page import page
 from vqkit.evaluation.run_sections import Samples
 from vqkit.modalities.image.pictures import enlarge, to_uint8
 from vqkit.storage import atomic_file, write_json, write_text
 
-METRICS, REPORT, PICTURES, HISTORY = "metrics.json", "report.html", "pictures", "metrics.jsonl"
+METRICS, REPORT, PICTURES = "metrics.json", "report.html", "pictures"
+HISTORY, BASELINES = "metrics.jsonl", "priors.json"
 SIDE, ENTRY_SIDE = 96, 48  # pixels that small images are enlarged to about, in files
 ATLAS_COLUMNS, SAMPLE_COLUMNS = 16, 8
 
@@ -30,8 +31,8 @@ def write_report(
 ) -> Path:
     """Writes ``metrics.json``, ``report.html`` and ``pictures/``, each whole or not at all.
 
-    Training curves and health messages are taken from the folder's ``metrics.jsonl`` when it is
-    there.
+    Training curves and health messages are taken from the folder's ``metrics.jsonl``, the figures
+    of a prior's baselines from its ``priors.json``, when they are there.
 
     Args:
         folder: The run folder; made when missing. Older files of these names are replaced.
@@ -58,7 +59,7 @@ def write_report(
         sections.images(evaluation.shown),
         run_sections.samples(samples),
         *codebooks(evaluation),
-        run_sections.code_length(evaluation.metrics),
+        run_sections.code_length(evaluation.metrics, read_baselines(folder / BASELINES)),
         run_sections.training(history),
         run_sections.health(history),
         run_sections.footer(evaluation),
