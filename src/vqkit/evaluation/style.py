@@ -73,7 +73,7 @@ figure { margin: 0; }
 .facts th { text-align: left; font-weight: 500; color: var(--soft); }
 .facts th, .facts td { padding: 9px 14px 9px 0; border-bottom: 1px solid var(--rule);
   vertical-align: top; }
-.facts td { text-align: right; padding-right: 0; }
+.facts td { text-align: right; padding-right: 0; overflow-wrap: normal; }
 .facts tr.sum > * { font-weight: 640; color: var(--ink); }
 .scroll { overflow-x: auto; }
 .facts td + td { padding-left: 28px; }
