@@ -2,14 +2,15 @@
 
 from typing import cast
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
-from vqkit.cli.drawing import Sampling, captioned_sheet, columns, draw
+from vqkit.cli.drawing import Sampling, captioned_sheet, draw
 from vqkit.codes import Codes, LevelSpec
+from vqkit.evaluation.captions import GAP
 from vqkit.priors import TransformerConfig, TransformerPrior
 
 
@@ -56,20 +57,46 @@ def test_another_seed_gives_other_images(prior: TransformerPrior):
     assert not any(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("num", "label", "num_classes", "expected"),
-    [(100, None, 10, 10), (4, None, 10, 4), (64, None, 0, 8), (10, 3, 10, 4), (100, None, 99, 10)],
-)
-def test_a_class_is_a_column_where_they_take_turns(
-    num: int, label: int | None, num_classes: int, expected: int
-):
-    assert columns(Sampling(num=num, label=label), num_classes) == expected
+CLASSES = [f"class {i}" for i in range(10)]
+SIDE = 64 + GAP  # of an image on the sheet
 
 
-def test_several_sheets_stand_side_by_side_under_their_names():
-    images = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
-    one = captioned_sheet({"learned": images}, 3)
-    both = captioned_sheet({"uniform": images, "learned": images}, 3)
-    assert isinstance(both, Image.Image)
-    assert both.width > 2 * one.width
-    assert both.height > one.height
+def shape(num: int, priors: int, classes: list[str], label: int | None = None) -> tuple[int, int]:
+    """Width and height of a sheet."""
+    images = {f"prior {i}": torch.zeros(num, 1, 8, 8, dtype=torch.uint8) for i in range(priors)}
+    return captioned_sheet(images, Sampling(num=num, label=label), classes).size
+
+
+def test_each_class_has_a_row_under_its_name():
+    """Image i is grey of level i % 10: whole rows have one level, right of black words on white."""
+    grey = torch.arange(64).view(-1, 1, 1, 1) % 10 + 100
+    images = {"learned": grey.expand(-1, 1, 8, 8).to(torch.uint8)}
+    sheet = np.array(captioned_sheet(images, Sampling(num=64), CLASSES))
+    left = sheet.shape[1] - (7 * SIDE - GAP)
+    assert left > 20
+    for row in range(10):
+        line = sheet[row * SIDE : row * SIDE + 64, left:]
+        assert {*line[:, : 6 * SIDE - GAP].flatten().tolist()} == {100 + row, 255}
+        assert line.min() == 100 + row
+        assert sheet[row * SIDE : row * SIDE + 64, :left].min() < 80
+    assert sheet.shape[0] == 10 * SIDE - GAP
+
+
+def test_a_sheet_of_one_class_or_without_classes_is_about_square():
+    assert shape(64, 1, []) == (8 * SIDE - GAP, 8 * SIDE - GAP)
+    width, height = shape(64, 1, CLASSES, label=3)
+    assert width < height < width + 40  # a heading
+
+
+@pytest.mark.parametrize("classes", [[], CLASSES, [str(i) for i in range(99)]])
+@pytest.mark.parametrize("priors", [1, 3])
+@pytest.mark.parametrize("num", [10, 20, 64, 100, 500])
+def test_no_sheet_is_a_ribbon(num: int, priors: int, classes: list[str]):
+    width, height = shape(num, priors, classes)
+    assert 1 / 8 < width / height < 4
+
+
+def test_several_sheets_stand_together_under_their_names():
+    one, three = shape(6, 1, CLASSES), shape(6, 3, CLASSES)
+    assert three[0] > 3 * one[0]
+    assert three[1] > one[1]

@@ -15,9 +15,14 @@ from PIL import Image
 from tests.tokens.models import images, tokenizer
 
 from vqkit.evaluation import Evaluation, Samples, evaluate, write_report
+from vqkit.evaluation.captions import FONT
 from vqkit.evaluation.codebook import CodebookStats
+from vqkit.evaluation.history import read_baselines
 from vqkit.evaluation.page import number
+from vqkit.evaluation.report import triples
+from vqkit.evaluation.run_sections import code_length
 from vqkit.evaluation.sections import in_words
+from vqkit.evaluation.style import STYLE
 
 HOSTILE = '<script>alert("1")</script> & "ü"'
 
@@ -127,7 +132,51 @@ def test_images_of_the_page_and_of_the_files_are_the_ones_evaluated(
     }
     sheet = np.array(Image.open(tmp_path / "pictures" / "reconstructions.png"))
     enlarged = original.repeat_interleave(8, 0).repeat_interleave(8, 1)
-    assert torch.equal(torch.from_numpy(sheet[:64, :96, 0].copy()), enlarged)
+    below = FONT + 8  # the headings
+    assert torch.equal(torch.from_numpy(sheet[below : below + 64, :96, 0].copy()), enlarged)
+
+
+CODES = {
+    "num_items": 20,
+    "decoder_bits_per_dim": 3.0,
+    **{"code_bits_uniform": 800.0, "nats_per_token_uniform": 4.0, "code_bits_prior": 400.0},
+    **{"nats_per_token_prior": 2.0, "code_bits_per_dim_uniform": 2.0, "bits_per_dim_uniform": 5.0},
+    **{"code_bits_per_dim_prior": 1.0, "bits_per_dim_prior": 4.0},
+}
+NATS = {"uniform": 4.0, "histogram": 3.0, "transformer": 2.00001}
+
+
+def test_the_histogram_has_a_column_over_the_same_items():
+    text = Page(code_length(CODES, (20, NATS))).text
+    assert "uniform prior" + "histogram" + "given prior" in text
+    for figures in ("800.0600.0400.0", "4.0003.0002.000", "2.0001.5001.000", "5.0004.5004.000"):
+        assert figures in text
+
+
+@pytest.mark.parametrize(("num_items", "learned"), [(21, 2.0), (20, 2.1)])
+def test_over_other_items_the_baselines_stand_apart(num_items: int, learned: float):
+    text = Page(code_length(CODES, (num_items, NATS | {"transformer": learned}))).text
+    assert "uniform prior" + "given prior" in text
+    assert f"{num_items} images held out in training" in text
+    assert f"4.0003.000{number(learned, 4)}" in text
+
+
+@pytest.mark.parametrize("written", [None, "", "[]", "{}", '{"num_items": 1}', '{"num_items"'])
+def test_without_baselines_that_can_be_read_there_is_no_column(tmp_path: Path, written: str | None):
+    if written is not None:
+        (tmp_path / "priors.json").write_text(written)
+    found = read_baselines(tmp_path / "priors.json")
+    assert found == (0, {})
+    assert "histogram" not in code_length(CODES, found)
+
+
+@pytest.mark.parametrize("num", [1, 3, 18])
+def test_the_picture_of_reconstructions_is_no_strip(evaluation: Evaluation, num: int):
+    assert evaluation.shown is not None
+    items = {key: torch.zeros(num, 3, 64, 64).byte() for key in ("originals", "reconstructions")}
+    shown = replace(evaluation.shown, code_maps=(torch.zeros(num, 3, 16, 16).byte(),), **items)
+    width, height = triples(shown).size
+    assert 1 / 2 < width / height < 3
 
 
 def test_equal_evaluations_give_equal_files(tmp_path: Path, evaluation: Evaluation):
@@ -163,6 +212,30 @@ def test_the_use_of_a_codebook_is_put_into_words(counts: list[int], sentences: l
     words = " ".join(in_words(CodebookStats(16, torch.tensor(counts))))
     for sentence in sentences:
         assert sentence in words
+
+
+@pytest.mark.parametrize(
+    ("num_alike", "words"),
+    [
+        (32, "The use is nearly even"),
+        (29, "The use is nearly even"),
+        (24, "The use is somewhat uneven"),
+        (16, "The use is uneven"),
+        (2, "The use is very uneven"),
+    ],
+)
+def test_use_is_called_even_only_when_nearly_all_entries_count_alike(num_alike: int, words: str):
+    """So many of 32 entries used alike have this perplexity, and the words go by it alone."""
+    counts = torch.zeros(32).long().index_fill(0, torch.arange(num_alike), 100)
+    assert words in " ".join(in_words(CodebookStats(32, counts)))
+
+
+def test_a_lone_chart_is_no_wider_than_one_of_three():
+    """``auto-fit`` would give the room of the missing charts to it."""
+    rule = re.search(r"\.charts {([^}]+)}", STYLE)
+    assert rule is not None
+    assert "auto-fill" in rule[1]
+    assert "auto-fit" not in rule[1]
 
 
 @pytest.mark.parametrize(

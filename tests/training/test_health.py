@@ -108,6 +108,22 @@ def test_the_words_give_the_number_of_vectors():
     assert "640 vectors" in line
 
 
+@pytest.mark.parametrize("counts", [FEW, SOME_DEAD], ids=["collapse", "dead"])
+@pytest.mark.parametrize("kind", ["vq", "ema", "normalized"])
+@pytest.mark.parametrize("revive", [False, True])
+def test_what_is_set_is_not_advised(counts: torch.Tensor, kind: str, revive: bool):
+    book = stats(counts)["codebook"]
+    plain, known = (
+        " ".join(filter(None, judge_usage("codebook", book, settings).values()))
+        for settings in (None, {"type": kind, "revive": revive})
+    )
+    assert ("revive=true" in known) == (not revive)
+    for other in ("ema", "normalized"):
+        tip = f"model.quantizer.type={other}"
+        assert (tip in known) == (tip in plain and other != kind)
+    assert "a smaller model.quantizer.codebook_size" in known
+
+
 def provoked(folder: Path, commitment: float) -> tuple[list[float], list[str]]:
     """A decoder too weak and a rate too high, which push the encoder's outputs outward."""
     model = tiny.model()

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from vqkit.means import Mean
 from vqkit.training import StepOutput, fit
-from vqkit.training.log import MetricsFile, Screen, duration, numbers, summary
+from vqkit.training.log import MetricsFile, Screen, duration, numbers, summary, wrap
 from vqkit.training.meters import Meters, report
 
 LINE = {"step": 5, "loss": 1.5, "terms": {"reconstruction": 1.0, "quantizer": 0.5}}
@@ -96,6 +96,43 @@ def test_a_summary_has_what_the_issue_asks_for():
         "loss 1.5000  reconstruction 1.0000  quantizer 0.5000  PSNR 21.23 dB  perplexity 30/401  "
         "1234 images/s"
     )
+
+
+FULL = LINE | {"psnr": 21.234, "perplexity": [30.4], "images_per_s": 1234.5}
+
+
+@pytest.mark.parametrize("room", range(0, 120, 3))
+def test_a_narrow_summary_has_whole_parts_and_the_most_telling_first(room: int):
+    whole, narrow = summary(FULL, "images").split("  "), summary(FULL, "images", room)
+    assert len(narrow) <= room
+    kept = narrow.split("  ") if narrow else []
+    assert kept == [part for part in whole if part in kept]
+    if room >= 41:
+        assert {"loss 1.5000", "PSNR 21.23 dB", "perplexity 30"} <= {*kept}
+    if room >= len("  ".join(whole)):
+        assert kept == whole
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_wrapped_line_breaks_between_a_value_and_the_next_name(width: int):
+    line = f"step 5, 20 held-out images: {summary(FULL, 'images')}"
+    lines = wrap(line, width)
+    assert max(map(len, lines)) <= width
+    assert "  ".join(part.strip() for part in lines) == line
+
+
+def test_nothing_is_cut_or_parted_on_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    screen = Screen("bar", 30000)
+    with screen.open(0):
+        screen.metrics(FULL, "images", 1.0, last=False)
+        screen.say(f"step 5, 20 held-out images: {summary(FULL, 'images')}")
+    said = capsys.readouterr().err
+    assert "\N{HORIZONTAL ELLIPSIS}" not in said
+    assert "PSNR 21.23 dB" in said.splitlines()[-1]
+    assert "quantizer 0.5000" in said
 
 
 def test_durations_read_like_a_clock():

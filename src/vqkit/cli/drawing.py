@@ -17,7 +17,7 @@ SHEET, RECORD = "contact-sheet.png", "samples.json"
 PRIORS = ("uniform", "histogram", "learned")
 """Folders of images, where those of several priors are compared."""
 SIDE = 64  # pixels of an image on the sheet, about
-MOST_COLUMNS = 20
+MOST_ROWS, MOST_COLUMNS = 20, 20  # of a sheet with classes: a row each, and its images
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +103,7 @@ def write_samples(
             place.mkdir(exist_ok=True)
             for file, image in zip(file_names(how.num), batch, strict=True):
                 save_png(place / file, image)
-        captioned_sheet(images, columns(how, len(classes))).save(part / SHEET)
+        captioned_sheet(images, how, classes).save(part / SHEET)
         write_json(part / RECORD, {**asdict(how), "labels": labels, "classes": list(classes)})
 
 
@@ -130,28 +130,25 @@ def foreign(folder: Path) -> list[str]:
     return [name for name in found if name not in own]
 
 
-def columns(how: Sampling, num_classes: int) -> int:
-    """Images in a row: one column for each class where all are drawn in turn, else a square."""
-    if how.label is None and 1 < num_classes <= MOST_COLUMNS:
-        return min(num_classes, how.num)
-    return math.ceil(math.sqrt(how.num))
+def captioned_sheet(
+    images: dict[str, "Tensor"], how: Sampling, classes: Sequence[str]
+) -> "Image.Image":
+    """A contact sheet of each prior, under its name when there are several.
 
+    With up to ``MOST_ROWS`` classes, each has rows of its own under its name.
+    """
+    from vqkit.evaluation.captions import by_class, captioned, together
+    from vqkit.modalities.image.pictures import enlarge
 
-def captioned_sheet(images: dict[str, "Tensor"], num_columns: int) -> "Image.Image":
-    """Contact sheets side by side, under their names when there are several."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    from vqkit.modalities.image.pictures import as_image, contact_sheet, enlarge
-
-    sheets = [as_image(contact_sheet(enlarge(x, SIDE), num_columns)) for x in images.values()]
-    if len(sheets) == 1:
-        return sheets[0]
-    gap, top = SIDE // 2, SIDE // 2
-    width = sum(sheet.width + gap for sheet in sheets) - gap
-    whole = Image.new(sheets[0].mode, (width, sheets[0].height + top), "white")
-    pen, font, left = ImageDraw.Draw(whole), ImageFont.load_default(top // 2), 0
-    for name, sheet in zip(images, sheets, strict=True):
-        pen.text((left, top // 4), name, fill="black", font=font)
-        whole.paste(sheet, (left, top))
-        left += sheet.width + gap
-    return whole
+    labels = how.labels(len(classes) or None)
+    sheets = []
+    for prior, small in images.items():
+        large, columns, names = enlarge(small, SIDE), math.ceil(math.sqrt(how.num)), []
+        if labels is not None and how.label is None and len(classes) <= MOST_ROWS:
+            large, columns, rows = by_class(large, labels, MOST_COLUMNS)
+            names = [classes[row] for row in rows]
+        heads = [prior] if len(images) > 1 else []
+        if how.label is not None:
+            heads = [f"{prior}, {classes[how.label]}" if heads else classes[how.label]]
+        sheets.append(captioned(large, columns, heads=heads, names=names))
+    return together(sheets, SIDE // 2)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,10 +63,11 @@ def look(model: "VQVAE", examples: "Examples", batch_size: int) -> dict[str, Any
     for batch in in_order(examples, batch_size):
         moved = batch.to(device)
         counter.add(model.encode(moved.x, moved.mask))
+    settings = {} if model.config is None else asdict(model.config.quantizer)
     books, findings = [], []
     for name, stats in named(counter.stats()):
         books.append({"name": name, **stats.summary(), **most_used(stats), **norms(model, name)})
-        findings += judge(name, stats)
+        findings += judge(name, stats, settings)
     return {"num_items": len(examples), "codebooks": books, "findings": findings}
 
 
@@ -95,14 +97,14 @@ def norms(model: "VQVAE", name: str) -> dict[str, list[float]]:
     return {"entry_norms": [float(x) for x in (lengths.min(), lengths.mean(), lengths.max())]}
 
 
-def judge(name: str, stats: "CodebookStats") -> list[str]:
-    """What is wrong with the use of a codebook, and what to try; a line each."""
+def judge(name: str, stats: "CodebookStats", settings: dict[str, Any]) -> list[str]:
+    """What is wrong with the use of a codebook, and what to try that is not set; a line each."""
     from vqkit.training.health import judge_usage
 
     if stats.num_vectors < ENOUGH * stats.size:
         wanted = f"{stats.num_vectors:,} vectors are too few to judge {stats.size} entries"
         return [f"{name}: {wanted}; inspect more data, at least {ENOUGH} vectors for each entry"]
-    return [line for line in judge_usage(name, stats).values() if line]
+    return [line for line in judge_usage(name, stats, settings).values() if line]
 
 
 def describe(book: dict[str, Any]) -> Iterator[str]:

@@ -61,6 +61,24 @@ def read_history(path: Path) -> History:
     return History(tuple(curves), tuple(health))
 
 
+def read_baselines(path: Path) -> tuple[int, dict[str, float]]:
+    """Reads the priors.json of a prior's run: what its tokens cost under it and the baselines.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        Number of items that were held out, and nats per token over them by the name of the prior,
+        the learned one last; 0 and nothing if the file is not there or not understood.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        nats = {str(name): float(value) for name, value in found["nats_per_token"].items()}
+        return int(found["num_items"]), nats
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return 0, {}
+
+
 def parse(line: str) -> dict[str, Any] | None:
     """A line that is an object with a step; None if it is anything else, or was cut."""
     try:

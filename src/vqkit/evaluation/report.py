@@ -1,24 +1,27 @@
 """Writes what an evaluation found: figures, pictures and a page that needs no other file."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from PIL import Image
 
 from vqkit.evaluation import run_sections, sections
+from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.charts import standalone, usage_chart
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.gallery import Shown
-from vqkit.evaluation.history import read_history
+from vqkit.evaluation.history import read_baselines, read_history
 from vqkit.evaluation.page import page
 from vqkit.evaluation.run_sections import Samples
-from vqkit.modalities.image.pictures import contact_sheet, enlarge, save_png, to_uint8
+from vqkit.modalities.image.pictures import enlarge, to_uint8
 from vqkit.storage import atomic_files, write_json, write_text
 
-METRICS, REPORT, PICTURES, HISTORY = "metrics.json", "report.html", "pictures", "metrics.jsonl"
+METRICS, REPORT, PICTURES = "metrics.json", "report.html", "pictures"
+HISTORY, BASELINES = "metrics.jsonl", "priors.json"
 SIDE, ENTRY_SIDE = 96, 48  # pixels that small images are enlarged to about, in files
 ATLAS_COLUMNS, SAMPLE_COLUMNS = 16, 8
 
@@ -28,8 +31,8 @@ def write_report(
 ) -> Path:
     """Writes ``metrics.json``, ``report.html`` and ``pictures/``, all of them or none.
 
-    Training curves and health messages are taken from the folder's ``metrics.jsonl`` when it is
-    there.
+    Training curves and health messages are taken from the folder's ``metrics.jsonl``, the figures
+    of a prior's baselines from its ``priors.json``, when they are there.
 
     Args:
         folder: The run folder; made when missing. Older files of these names are replaced.
@@ -47,7 +50,7 @@ def write_report(
         sections.images(evaluation.shown),
         run_sections.samples(samples),
         *codebooks(evaluation),
-        run_sections.code_length(evaluation.metrics),
+        run_sections.code_length(evaluation.metrics, read_baselines(folder / BASELINES)),
         run_sections.training(history),
         run_sections.health(history),
         run_sections.footer(evaluation),
@@ -57,7 +60,7 @@ def write_report(
         write_json(part / METRICS, evaluation.metrics)
         write_text(part / REPORT, page(title, body))
         for name, image in pictures(evaluation, samples):
-            save_png(part / PICTURES / f"{name}.png", image)
+            image.save(part / PICTURES / f"{name}.png")
         for level, books in enumerate(evaluation.stats):
             for number, stats in enumerate(books):
                 drawing = standalone(usage_chart(stats))
@@ -84,29 +87,44 @@ def codebook_name(evaluation: Evaluation, level: int, number: int) -> str:
     return "Codebook" if not parts else ", ".join(parts).capitalize()
 
 
-def pictures(evaluation: Evaluation, samples: Sequence[Samples]) -> Iterator[tuple[str, Tensor]]:
-    """Names and images of the picture files. Each image (C, H, W) uint8"""
+def pictures(
+    evaluation: Evaluation, samples: Sequence[Samples]
+) -> Iterator[tuple[str, Image.Image]]:
+    """Names and contents of the picture files."""
     if evaluation.shown is not None:
         yield "reconstructions", triples(evaluation.shown)
     for atlas in evaluation.atlases:
-        sheet = contact_sheet(enlarge(atlas.images, ENTRY_SIDE), ATLAS_COLUMNS)
-        yield f"entries-{atlas.level}-{atlas.codebook}", sheet
+        images = enlarge(atlas.images, ENTRY_SIDE)
+        yield f"entries-{atlas.level}-{atlas.codebook}", captioned(images, ATLAS_COLUMNS)
     for group in samples:
-        columns = SAMPLE_COLUMNS if group.labels is None else group.labels.count(group.labels[0])
+        columns, names = SAMPLE_COLUMNS, []
+        if group.labels is not None:
+            columns = group.labels.count(group.labels[0])
+            names = list(dict.fromkeys(group.labels))
         images = enlarge(to_uint8(group.images).cpu(), SIDE)
-        yield f"samples-{file_name(group.name)}", contact_sheet(images, columns)
+        yield f"samples-{file_name(group.name)}", captioned(images, columns, names=names)
 
 
-def triples(shown: Shown) -> Tensor:
-    """Each item in a row: original, codes, reconstruction. (3, h, w) uint8"""
+def triples(shown: Shown) -> Image.Image:
+    """Original, codes and reconstruction of each item, several items in a row."""
     size = shown.originals.shape[-2:]
     parts = [shown.originals, *shown.code_maps, shown.reconstructions]
     whole = [
         F.interpolate(part.float(), size, mode="nearest-exact").byte().expand(-1, 3, -1, -1)
         for part in parts
     ]
-    images = enlarge(torch.stack(whole, dim=1).flatten(0, 1), SIDE)
-    return contact_sheet(images, len(parts))
+    images = enlarge(torch.stack(whole, dim=1), SIDE)
+    many = len(shown.code_maps) > 1
+    codes = [f"codes {i + 1}" if many else "codes" for i in range(len(shown.code_maps))]
+    heads = ["original", *codes, "reconstruction"]
+    blocks = math.ceil(math.sqrt(len(images) / len(parts)))  # about square
+    return together(
+        [
+            captioned(block.flatten(0, 1), len(parts), heads=heads)
+            for block in images.split(-(-len(images) // blocks))
+        ],
+        SIDE // 4,
+    )
 
 
 def file_name(name: str) -> str:

@@ -1,5 +1,6 @@
 """The sections of a report about code length, training, samples and where figures come from."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -34,29 +35,69 @@ class Samples:
     note: str = ""
 
 
-def code_length(metrics: dict[str, Any]) -> str:
-    """What a lossless copy of an image would cost, part by part."""
-    priors = [part for part in ("uniform", "prior") if f"code_bits_{part}" in metrics]
-    names = {"uniform": "uniform prior", "prior": "given prior"}
+def code_length(metrics: dict[str, Any], held_out: tuple[int, dict[str, float]]) -> str:
+    """What a lossless copy of an image would cost, part by part.
+
+    Args:
+        metrics: Figures of the evaluation.
+        held_out: What ``read_baselines`` gave. If it is over the items of the evaluation, the
+            histogram has a column; else its figures stand below, with what they are over.
+    """
+    num_items, nats = held_out
+    same = same_items(metrics, num_items, nats)
+    if same:
+        metrics = metrics | histogram_figures(metrics, nats["histogram"])
+    names = {"uniform": "uniform prior", "histogram": "histogram", "prior": "given prior"}
+    priors = [part for part in names if f"code_bits_{part}" in metrics]
+
+    def row(key: str) -> list[str]:
+        return [number(metrics[f"{key}_{part}"], 4) for part in priors]
+
     rows = [
-        ("Codes, bits per image", [number(metrics[f"code_bits_{part}"], 4) for part in priors]),
-        (
-            "Codes, nats per token",
-            [number(metrics[f"nats_per_token_{part}"], 4) for part in priors],
-        ),
-        ("Codes, bits/dim", [number(metrics[f"code_bits_per_dim_{part}"], 4) for part in priors]),
+        ("Codes, bits per image", row("code_bits")),
+        ("Codes, nats per token", row("nats_per_token")),
+        ("Codes, bits/dim", row("code_bits_per_dim")),
     ]
     lead = "What the codes of an image cost."
     if "decoder_bits_per_dim" in metrics:
         decoder = [number(metrics["decoder_bits_per_dim"], 4)] * len(priors)
         rows.append(("Image given its codes, bits/dim", decoder))
-        total = [number(metrics[f"bits_per_dim_{part}"], 4) for part in priors]
-        rows.append(("Sum, bits/dim", total))
+        rows.append(("Sum, bits/dim", row("bits_per_dim")))
         lead = (
             "What a lossless copy of an image would cost: its codes, and the grey levels given the "
             "codes. A dimension is one value of one pixel; stored plainly it costs 8 bits."
         )
-    return section("Code length", lead, table(rows, heads=["", *(names[part] for part in priors)]))
+    body = table(rows, heads=["", *(names[part] for part in priors)])
+    if nats and not same and "code_bits_prior" in metrics:
+        what = f"Codes of the {num_items:,} images held out in training, nats per token"
+        figures = [number(value, 4) for value in nats.values()]
+        body += f'<div class="body">{table([(what, figures)], heads=["", *nats])}</div>'
+    return section("Code length", lead, body)
+
+
+def same_items(metrics: dict[str, Any], num_items: int, nats: dict[str, float]) -> bool:
+    """Whether the baselines were measured on the items of an evaluation.
+
+    They were if there are as many, and the learned prior, the last, found the same for them.
+    """
+    if "histogram" not in nats or "nats_per_token_prior" not in metrics:
+        return False
+    *_, learned = nats.values()
+    close = math.isclose(learned, metrics["nats_per_token_prior"], rel_tol=1e-4)
+    return close and num_items == metrics["num_items"]
+
+
+def histogram_figures(metrics: dict[str, Any], nats: float) -> dict[str, float]:
+    """The figures of the histogram prior, from its nats per token and those of the given prior."""
+    share = nats / metrics["nats_per_token_prior"]
+    found = {
+        f"{key}_histogram": share * metrics[f"{key}_prior"]
+        for key in ("code_bits", "nats_per_token", "code_bits_per_dim")
+    }
+    decoder = metrics.get("decoder_bits_per_dim")
+    if decoder is not None:
+        found["bits_per_dim_histogram"] = decoder + found["code_bits_per_dim_histogram"]
+    return found
 
 
 def training(history: History) -> str:

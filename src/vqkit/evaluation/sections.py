@@ -13,6 +13,8 @@ from vqkit.evaluation.gallery import Atlas, Shown
 from vqkit.evaluation.page import CRISP_BELOW, number, picture, section, table, tile, times
 
 FEW = 8  # vectors per entry below which an entry may seem dead by chance
+EVENNESS = ((0.9, "nearly even"), (0.6, "somewhat uneven"), (0.25, "uneven"), (0.0, "very uneven"))
+"""Least perplexity as a share of the entries, and what such use is called."""
 
 
 def header(title: str, evaluation: Evaluation) -> str:
@@ -147,7 +149,7 @@ def in_words(stats: CodebookStats) -> list[str]:
             f"{stats.dead:,} of {stats.size:,} entries {verb} dead ({share} %): used by no vector."
         ]
     evenness = stats.perplexity / stats.size
-    how = "nearly even" if evenness > 0.7 else "uneven" if evenness > 0.25 else "very uneven"
+    how = next(words for least, words in EVENNESS if evenness >= least)
     said.append(
         f"The use is {how}: as much as if {number(stats.perplexity)} entries were used alike."
     )

@@ -59,7 +59,8 @@ img { display: block; width: 100%; height: auto; border-radius: 5px; background:
 img.px { image-rendering: crisp-edges; image-rendering: pixelated; }
 .two { display: grid; grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); gap: 36px;
   align-items: center; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 28px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr));
+  gap: 28px; }
 figure { margin: 0; }
 .atlas { display: grid; grid-template-columns: repeat(auto-fill, minmax(38px, 1fr)); gap: 4px; }
 .atlas img { border-radius: 3px; }
@@ -72,7 +73,7 @@ figure { margin: 0; }
 .facts th { text-align: left; font-weight: 500; color: var(--soft); }
 .facts th, .facts td { padding: 9px 14px 9px 0; border-bottom: 1px solid var(--rule);
   vertical-align: top; }
-.facts td { text-align: right; padding-right: 0; }
+.facts td { text-align: right; padding-right: 0; overflow-wrap: normal; }
 .facts tr.sum > * { font-weight: 640; color: var(--ink); }
 .scroll { overflow-x: auto; }
 .facts td + td { padding-left: 28px; }

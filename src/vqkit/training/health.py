@@ -1,6 +1,6 @@
 """Watches codebooks during training, and says in words what is wrong and what to try."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,18 @@ PATIENCE = 3
 FIRST_STEP = 500
 """Nothing is judged before: untrained networks change fast, and dead entries are still revived."""
 LOW_USAGE, LOW_PERPLEXITY, MANY_DEAD = 0.5, 0.1, 0.02
+AGAINST_COLLAPSE = (
+    "model.quantizer.revive=true",
+    "model.quantizer.type=ema",
+    "a lower train.learning_rate",
+    "a smaller model.quantizer.codebook_size",
+    "normalised encoder outputs (model.quantizer.type=normalized)",
+)
+AGAINST_DEAD = (
+    "model.quantizer.revive=true",
+    "a smaller model.quantizer.codebook_size",
+    "more data",
+)
 DOUBLING = 1.5
 """Growth of a norm between half of the time and now, from which on it is not settling."""
 
@@ -102,24 +114,37 @@ class Health:
         return lines
 
 
-def judge_usage(name: str, stats: CodebookStats) -> dict[str, str | None]:
-    """What is wrong with the use of a codebook over a window, by kind of trouble."""
+def judge_usage(
+    name: str, stats: CodebookStats, settings: Mapping[str, Any] | None = None
+) -> dict[str, str | None]:
+    """What is wrong with the use of a codebook over a window, by kind of trouble.
+
+    Args:
+        name: Of the codebook.
+        stats: Its use.
+        settings: What is set under ``model.quantizer``, which is not advised again; None when
+            that is not known.
+    """
     over = f"over {stats.num_vectors:,} vectors"
     collapse = dead = None
     if stats.usage < LOW_USAGE or stats.perplexity < LOW_PERPLEXITY * stats.size:
         collapse = (
             f"{name} collapses: {stats.num_used} of {stats.size} entries are used, perplexity "
             f"{stats.perplexity:.1f}, KL to uniform {stats.kl_to_uniform_nats:.2f} nats {over}. "
-            "Try model.quantizer.revive=true, model.quantizer.type=ema, a lower "
-            "train.learning_rate, a smaller model.quantizer.codebook_size, or normalised encoder "
-            "outputs (model.quantizer.type=normalized)"
+            + advice(AGAINST_COLLAPSE, settings or {})
         )
     elif stats.dead > MANY_DEAD * stats.size:
-        dead = (
-            f"{name} has {stats.dead} dead entries of {stats.size} {over}. Try "
-            "model.quantizer.revive=true, a smaller model.quantizer.codebook_size, or more data"
+        dead = f"{name} has {stats.dead} dead entries of {stats.size} {over}. " + advice(
+            AGAINST_DEAD, settings or {}
         )
     return {f"collapse/{name}": collapse, f"dead/{name}": dead}
+
+
+def advice(tips: Sequence[str], settings: Mapping[str, Any]) -> str:
+    """What to try, but for what is set."""
+    done = [f"model.quantizer.{key}={str(value).lower()}" for key, value in settings.items()]
+    *others, last = (tip for tip in tips if not any(words in tip for words in done))
+    return f"Try {', '.join(others)}, or {last}" if others else f"Try {last}"
 
 
 def judge_growth(name: str, history: list[tuple[int, float]], entries: float | None) -> str | None:

@@ -14,6 +14,7 @@ from vqkit.storage import write_text
 from vqkit.training.checkpoint import room_for
 
 METRICS = "metrics.jsonl"
+BAR = 20  # characters
 
 
 class MetricsFile:
@@ -86,7 +87,7 @@ class Screen:
             TimeRemainingColumn,
         )
 
-        columns = (MofNCompleteColumn(), BarColumn(20), TimeRemainingColumn())
+        columns = (MofNCompleteColumn(), BarColumn(BAR), TimeRemainingColumn())
         text = TextColumn("{task.description}", markup=False)
         try:
             with Progress(*columns, text, console=Console(stderr=True)) as self.bar:
@@ -103,7 +104,8 @@ class Screen:
     def say(self, line: str) -> None:
         """Shows a line of text, above the bar if there is one."""
         if self.bar is not None:
-            self.bar.console.print(line, markup=False, highlight=False)
+            wrapped = "\n".join(wrap(line, self.bar.console.width))
+            self.bar.console.print(wrapped, markup=False, highlight=False)
         elif self.how != "none":
             print(line, file=sys.stderr, flush=True)
 
@@ -113,7 +115,9 @@ class Screen:
         """Shows a line of metrics.jsonl: beside the bar, or now and then as a plain line."""
         text = summary(values, unit)
         if self.bar is not None:
-            self.bar.update(self.task, description=text)
+            beside = len(f"{self.total}/{self.total} ") + BAR + len(" 0:00:00 ")
+            room = self.bar.console.width - beside
+            self.bar.update(self.task, description=summary(values, unit, room))
         elif self.how == "lines":
             now = time.monotonic()
             if last or now - self.last_line >= self.seconds_between_lines:
@@ -122,18 +126,40 @@ class Screen:
                 self.say(f"step {values['step']}/{self.total}  {text}{left}")
 
 
-def summary(values: Mapping[str, Any], unit: str) -> str:
-    """The numbers worth a glance, in a line."""
-    parts = [f"loss {values['loss']:.4f}"]
+def summary(values: Mapping[str, Any], unit: str, room: float = math.inf) -> str:
+    """The numbers worth a glance, in a line; where room is short, those worth most.
+
+    Args:
+        values: A line of metrics.jsonl.
+        unit: What the items are called.
+        room: Characters that the line may have.
+    """
+    parts = {"loss": f"loss {values['loss']:.4f}"}
     if len(values["terms"]) > 1:
-        parts += [f"{name} {value:.4f}" for name, value in values["terms"].items()]
+        parts |= {f"terms/{name}": f"{name} {x:.4f}" for name, x in values["terms"].items()}
     if values.get("psnr") is not None:
-        parts.append(f"PSNR {values['psnr']:.2f} dB")
+        parts["psnr"] = f"PSNR {values['psnr']:.2f} dB"
     if "perplexity" in values:
-        parts.append("perplexity " + "/".join(f"{value:.0f}" for value in values["perplexity"]))
+        parts["perplexity"] = "perplexity " + "/".join(f"{x:.0f}" for x in values["perplexity"])
     if f"{unit}_per_s" in values:
-        parts.append(f"{values[f'{unit}_per_s']:.0f} {unit}/s")
-    return "  ".join(parts)
+        parts["speed"] = f"{values[f'{unit}_per_s']:.0f} {unit}/s"
+    first = [name for name in ("loss", "psnr", "perplexity", "speed") if name in parts]
+    kept: set[str] = set()
+    for name in dict.fromkeys([*first, *parts]):
+        if len("  ".join(text for key, text in parts.items() if key in {*kept, name})) <= room:
+            kept.add(name)
+    return "  ".join(text for key, text in parts.items() if key in kept)
+
+
+def wrap(line: str, width: int) -> list[str]:
+    """A line in several that are no wider, parted where it has two spaces."""
+    lines: list[str] = []
+    for part in line.split("  "):
+        if lines and len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(f"  {part}" if lines else part)
+    return lines
 
 
 def duration(seconds: float) -> str:
