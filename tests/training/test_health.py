@@ -8,10 +8,15 @@ import pytest
 import torch
 from tests.training import tiny
 
+from vqkit.autoencoder import VQVAEConfig
 from vqkit.evaluation.codebook import CodebookStats
 from vqkit.quantizers import EMAVectorQuantizer
 from vqkit.training import fit
+from vqkit.training.autoencoder import AutoencoderTask
 from vqkit.training.health import FIRST_STEP, PATIENCE, Health, Norms, judge_growth, judge_usage
+from vqkit.training.journal import Journal
+from vqkit.training.log import Screen
+from vqkit.training.runtime import open_runtime
 
 EVERY = 100
 
@@ -122,6 +127,15 @@ def test_what_is_set_is_not_advised(counts: torch.Tensor, kind: str, revive: boo
         tip = f"model.quantizer.type={other}"
         assert (tip in known) == (tip in plain and other != kind)
     assert "a smaller model.quantizer.codebook_size" in known
+
+
+def test_a_run_does_not_advise_what_it_has_set():
+    task = AutoencoderTask(VQVAEConfig().build())
+    with open_runtime(tiny.config(), None) as runtime:
+        journal = Journal(task, tiny.config(), runtime, Screen("none", 1), None)
+    (line,) = told(journal.health, FEW, range(30))
+    assert "revive=true" not in line
+    assert "type=ema" not in line
 
 
 def provoked(folder: Path, commitment: float) -> tuple[list[float], list[str]]:

@@ -50,12 +50,17 @@ class Health:
     Args:
         state: What ``state`` gave, to go on from there.
         windows: What ``windows`` held.
+        settings: What is set under ``model.quantizer``, where that is known.
     """
 
     def __init__(
-        self, state: Mapping[str, Any] | None = None, windows: Mapping[str, Tensor] | None = None
+        self,
+        state: Mapping[str, Any] | None = None,
+        windows: Mapping[str, Tensor] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         state = state or {}
+        self.settings = settings or {}
         self.said: set[str] = set(state.get("said", ()))
         self.streaks: dict[str, int] = dict(state.get("streaks", {}))
         self.norms: dict[str, list[tuple[int, float]]] = {
@@ -86,7 +91,7 @@ class Health:
         for name, new in stats.items():
             window = self._window(name, new)
             if window is not None:
-                judged |= judge_usage(name, window)
+                judged |= judge_usage(name, window, self.settings)
         for name, norm in norms.items():
             history = thinned([*self.norms.get(name, []), (step, norm.z_e)])
             self.norms[name] = history

@@ -43,7 +43,9 @@ class Journal:
         self.runtime = runtime
         self.screen = screen
         self.folder = folder
-        self.health = Health()
+        model = task.describe()
+        self.settings = model.get("quantizer", {}) if isinstance(model, dict) else {}
+        self.health = Health(settings=self.settings)
         self.clock = Clock()
 
     def begin(self, step: int) -> None:
@@ -61,7 +63,7 @@ class Journal:
 
     def load(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """The inverse of ``state`` and ``tensors``."""
-        self.health = Health(state["health"], tensors)
+        self.health = Health(state["health"], tensors, self.settings)
         self.clock = Clock(state["elapsed_s"])
 
     def training(self, step: int, meters: Meters) -> None:

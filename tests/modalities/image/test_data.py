@@ -74,7 +74,9 @@ def test_a_split_has_every_image_once_and_is_a_function_of_its_seed(folder: Path
 
 def test_too_few_images_for_a_split_are_refused(tmp_path: Path):
     path = write_folder(tmp_path, ["a.png"])
-    with pytest.raises(ValueError, match="at least 2 items, here are 1: add data, or give eval_pa"):
+    with pytest.raises(
+        ValueError, match="at least 2 items, here are 1: add data, or name others by"
+    ):
         open_images(config(path))
 
 
