@@ -334,3 +334,23 @@ def test_full_usage_comes_with_an_error_near_that_of_the_true_centres(kind: str,
     assert out.indices.unique().numel() == 64
     # Gradients move the last entries slowly.
     assert (z_e - out.z_q).square().mean() <= {"ema": 0.042, "vq": 0.055}[kind]
+
+
+def test_the_first_pairs_do_not_depend_on_how_many_follow():
+    """On a CPU no more are drawn than entries are dead."""
+    torch.manual_seed(0)
+    entries, z = torch.randn(80, 3), torch.randn(300, 3)
+    unused = torch.randint(3000, (80,))
+    few, many = (
+        replacements(
+            [candidates(z, torch.rand(300, generator=torch.Generator().manual_seed(0)))],
+            entries,
+            torch.ones(80),
+            unused,
+            (1, torch.tensor(2)),
+            num=num,
+        )
+        for num in (7, 64)
+    )
+    for name in ("rows", "accepted", "vectors"):
+        assert torch.equal(getattr(few, name), getattr(many, name)[:7])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vqkit import distributed
 from vqkit.quantizers.base import mask_out
 from vqkit.quantizers.kmeans import kmeans
-from vqkit.quantizers.revival import DEAD_AFTER, Candidates, is_dead, replacements
+from vqkit.quantizers.revival import DEAD_AFTER, MAX_DRAWN, Candidates, is_dead, replacements
 from vqkit.quantizers.search import nearest
 
 MAX_PASSES = 1024  # a commit was forgotten
@@ -96,7 +96,7 @@ class Codebook(nn.Module):
     @property
     def size(self) -> int:
         """Number of entries K."""
-        return self.entries.shape[0]
+        return len(self.entries)
 
     def check_shape(self, size: int, dim: int) -> None:
         """Raises ValueError unless there are ``size`` entries of length ``dim``."""
@@ -214,7 +214,7 @@ class Codebook(nn.Module):
         counts, sums = distributed.all_reduce(self.pending_counts), None
         if decay is not None:
             sums = distributed.all_reduce(self.pending_sums)
-            finite = sums.isfinite().all(-1)
+            finite = sums.sum(-1).isfinite()
             counts, sums = counts * finite, sums.masked_fill(~finite.unsqueeze(-1), 0)
         used, total = counts > 0, counts.sum()
         # With nothing pending (a second commit of a shared codebook) the past must not fade.
@@ -239,22 +239,18 @@ class Codebook(nn.Module):
             dead_after: An entry is dead when it was unused while uniform use would have given it
                 so many hits.
         """
-        # All ranks agree on what is dead. A GPU is not asked: the answer would be waited for.
-        ask = not (self.entries.is_cuda or torch.compiler.is_compiling())
-        if self.candidates and not (ask and not is_dead(self.unused_for, dead_after).any()):
-            self._replace(1 - (USAGE_DECAY if decay is None else decay), dead_after)
+        num = MAX_DRAWN
+        if not (self.entries.is_cuda or torch.compiler.is_compiling()):  # a GPU would be waited for
+            num = min(num, int(is_dead(self.unused_for, dead_after).sum()))  # the same on all ranks
+        if self.candidates and num:
+            self._replace(1 - (USAGE_DECAY if decay is None else decay), dead_after, num)
         self.candidates.clear()
 
-    def _replace(self, weight: float | Tensor, dead_after: float) -> None:
+    def _replace(self, weight: float | Tensor, dead_after: float, num: int) -> None:
         """Replaces entries as if each new one had been committed once, alone, with a weight."""
-        found = replacements(
-            self.candidates,
-            self.entries,
-            self.average_counts,
-            self.unused_for,
-            (self.random_seed, self.step),
-            dead_after,
-        )
+        words = self.random_seed, self.step
+        state = self.entries, self.average_counts, self.unused_for
+        found = replacements(self.candidates, *state, words, dead_after, num)
         rows, accepted = found.rows, found.accepted
         column, vectors = accepted.unsqueeze(-1), found.vectors
         self.entries[rows] = torch.where(column, vectors, self.entries[rows])

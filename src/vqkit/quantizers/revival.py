@@ -82,6 +82,7 @@ def replacements(
     unused_for: Tensor,
     words: tuple[int, Tensor],
     dead_after: float = DEAD_AFTER,
+    num: int = MAX_DRAWN,
 ) -> Replacements:
     """Pairs the entries that were unused for longest with vectors drawn by their error.
 
@@ -95,9 +96,10 @@ def replacements(
         unused_for: Number of vectors quantized since each entry was used. (K,) int64
         words: Seed and step, on which the draws depend.
         dead_after: See ``is_dead``.
+        num: The most entries to replace; the first pairs do not depend on how many follow.
     """
     size = len(entries)
-    drawn = draw(passes, min(MAX_DRAWN, size), words)
+    drawn = draw(passes, min(num, size), words)
     longest = unused_for * size - torch.arange(size, device=entries.device)
     rows = longest.topk(len(drawn.chances)).indices  # no ties, so that all ranks choose alike
     dead = is_dead(unused_for, dead_after)
