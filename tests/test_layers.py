@@ -79,6 +79,6 @@ def test_a_package_may_not_import_its_neighbour_on_the_same_line():
 
 def test_quantizers_need_only_torch_and_pydantic():
     allowed = {"torch", "pydantic", "vqkit", *sys.stdlib_module_names}
-    for path in SOURCE.glob("quantizers/*.py"):
+    for path in SOURCE.glob("quantizers/**/*.py"):
         used = {name.split(".")[0] for name in imports(path.read_text(), "vqkit.quantizers")}
         assert used <= allowed, path.name

@@ -1,0 +1,53 @@
+"""Exact search for the nearest codebook entry: one front door."""
+
+import torch
+from torch import Tensor
+
+from vqkit.quantizers.search import compiled, products
+from vqkit.quantizers.search.products import full_precision
+
+__all__ = ["full_precision", "nearest"]
+
+
+def nearest(z: Tensor, entries: Tensor) -> Tensor:
+    """Index of the entry closest to each vector in Euclidean distance, the lowest one on ties.
+
+    |z - e|^2 = |z|^2 - 2 (z.e - |e|^2 / 2), and |z|^2 is the same for every entry: the nearest
+    entry has the largest score z.e - |e|^2 / 2. Scores are found in float32, or in float64 when
+    the vectors or the entries are; on the CPU, where rounding could have swapped the two best,
+    the distances themselves decide, in float64. So the choice does not depend on how the scores
+    were found, and whether the compiled search is there changes no index.
+
+    Args:
+        z: Vectors. (..., D)
+        entries: Codebook entries. (K, D)
+
+    Returns:
+        Indices. (...) int64
+
+    Raises:
+        ValueError: If the vectors and the entries have different lengths.
+    """
+    dim = entries.shape[1]
+    if z.dim() == 0 or z.shape[-1] != dim:
+        found = f"vectors of length {z.shape[-1]}" if z.dim() else "no axis"
+        raise ValueError(f"z has {found}, the codebook needs {dim}")
+    # Compiled code calls the search as it is: tracing would freeze the user's precision in it.
+    return _opaque_search(z, entries) if torch.compiler.is_compiling() else _search(z, entries)
+
+
+@torch.no_grad()
+def _search(z: Tensor, entries: Tensor) -> Tensor:
+    """What ``nearest`` does, for vectors and entries whose lengths agree."""
+    dtype = torch.promote_types(torch.promote_types(z.dtype, entries.dtype), torch.float32)
+    vectors, table = z.reshape(-1, z.shape[-1]).to(dtype), entries.to(dtype)
+    here = compiled if compiled.is_possible(table) else products
+    return here.search(vectors, table).view(z.shape[:-1])
+
+
+_opaque_search = torch.library.custom_op("vqkit::nearest", _search, mutates_args=())
+
+
+@_opaque_search.register_fake
+def _(z: Tensor, entries: Tensor) -> Tensor:
+    return z.new_empty(z.shape[:-1], dtype=torch.int64)

@@ -1,0 +1,52 @@
+"""What float32 cannot tell: how close two scores must be, and who decides then."""
+
+import torch
+from torch import Tensor
+
+ELEMENTS_PER_CHUNK = 2**22  # of vectors by entries by coordinates
+
+
+def uncertainty(lengths: Tensor, longest: Tensor, dim: int) -> Tensor:
+    """How far apart two scores must lie for rounding not to have swapped them.
+
+    A score is a sum of D + 1 products, in any order, of numbers that were rounded when they were
+    centred: it is off by at most (D + 10) u |e| (|z| + |e|), u being half the spacing of numbers at
+    1 (Accuracy and Stability of Numerical Algorithms, section 3.1). Two of them by twice that.
+
+    Args:
+        lengths: Length of each centred vector. (N,)
+        longest: Length of the longest centred entry. ()
+        dim: Length D of the vectors.
+
+    Returns:
+        Differences of scores. (N,)
+    """
+    return (lengths + longest) * (longest * ((dim + 10) * torch.finfo(lengths.dtype).eps))
+
+
+def decide(z: Tensor, entries: Tensor, scores: Tensor, least: Tensor) -> Tensor:
+    """The nearest by distance in float64, of the entries whose score is not less than some number.
+
+    Args:
+        z: Vectors. (N, D)
+        entries: Codebook entries. (K, D)
+        scores: That of every entry, rounded. (N, K)
+        least: For each vector; what is no number excludes none. (N,)
+
+    Returns:
+        Indices, the lowest on ties, and 0 for a vector that is no number. (N,) int64
+    """
+    indices = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+    size, dim = entries.shape
+    num = max(1, ELEMENTS_PER_CHUNK // (size * dim))
+    for first in range(0, len(z), num):
+        block = slice(first, first + num)
+        row, entry = (~(scores[block] < least[block].unsqueeze(1))).nonzero().unbind(1)
+        gaps = (z[block][row].double() - entries[entry].double()).square().sum(-1)
+        gaps.nan_to_num_(torch.inf)
+        closest = gaps.new_full((len(z[block]),), torch.inf).scatter_reduce(0, row, gaps, "amin")
+        winners = (gaps == closest[row]).logical_and_(gaps < torch.inf)
+        found = torch.full_like(indices[block], size)
+        found.scatter_reduce_(0, row[winners], entry[winners], "amin")
+        indices[block] = found.masked_fill_(found == size, 0)
+    return indices

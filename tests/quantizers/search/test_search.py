@@ -1,0 +1,219 @@
+"""What must hold for the search of the nearest entry, however it is done."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vqkit.quantizers.search import compiled, nearest, products
+
+needs_library = pytest.mark.skipif(compiled.library() is None, reason="no compiler was there")
+Search = Callable[[Tensor, Tensor], Tensor]
+
+
+@pytest.fixture(
+    params=["products", *(pytest.param(width, marks=needs_library) for width in (4, 8, 16))]
+)
+def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Search:
+    if request.param == "products":
+        monkeypatch.setattr(compiled, "library", lambda: None)
+    else:
+        monkeypatch.setattr(compiled, "WIDEST", request.param)
+    return nearest
+
+
+def by_brute_force(z: Tensor, entries: Tensor) -> Tensor:
+    """The lowest index of the least distance in float64. (N, D), (K, D) -> (N,)"""
+    rows = [(row - entries.double()).square().sum(-1).argmin() for row in z.double()]
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("size", [2, 47, 48, 64, 100, 1000])
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1000.0])
+def test_the_choice_is_that_of_float64(search: Search, offset: float, size: int):
+    torch.manual_seed(0)
+    z, entries = torch.randn(2001, 8) + offset, torch.randn(size, 8) + offset
+    assert torch.equal(search(z, entries), by_brute_force(z, entries))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 17, 64, 300])
+@pytest.mark.parametrize("num", [1, 3, 255, 257])
+def test_any_length_and_any_number(search: Search, dim: int, num: int):
+    torch.manual_seed(0)
+    z, entries = torch.randn(num, dim), torch.randn(70, dim)
+    assert torch.equal(search(z, entries), by_brute_force(z, entries))
+
+
+def test_entries_closer_together_than_float32_can_score_are_told_apart(search: Search):
+    """Far clusters of entries that differ in their last bits, and vectors between two."""
+    torch.manual_seed(0)
+    centers = 1e4 * torch.randn(10, 16)
+    entries = (centers.unsqueeze(1) + 0.01 * torch.randn(10, 20, 16)).flatten(0, 1)
+    pairs = entries[torch.randint(len(entries), (2, 500))]
+    z = torch.cat([pairs.mean(0), entries, entries + 0.005 * torch.randn(entries.shape)])
+    assert torch.equal(search(z, entries), by_brute_force(z, entries))
+
+
+def test_a_tie_goes_to_the_lowest_index(search: Search):
+    torch.manual_seed(0)
+    half = torch.randint(-3, 4, (150, 4)).float()
+    entries = torch.cat([half, -half, half, -half])
+    z = torch.randint(-3, 4, (500, 4)).float()
+    assert torch.equal(search(z, entries), by_brute_force(z, entries))
+
+
+def test_entries_that_are_all_the_same_are_all_the_first(search: Search):
+    assert (search(torch.randn(300, 5), torch.ones(200, 5)) == 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e25])
+def test_neither_small_nor_large_numbers_change_the_choice(search: Search, scale: float):
+    torch.manual_seed(0)
+    z, entries = torch.randn(200, 6), torch.randn(100, 6)
+    z, entries = scale * z, scale * entries
+    assert torch.equal(search(z, entries), by_brute_force(z, entries))
+
+
+def test_one_entry_far_from_all_others_does_not_blur_them(search: Search):
+    torch.manual_seed(0)
+    z, entries = torch.randn(500, 8), torch.randn(300, 8)
+    entries[7] = 1e6
+    assert torch.equal(search(z, entries), by_brute_force(z, entries))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_vector_that_is_no_number_gets_index_zero_and_others_their_own(
+    search: Search, bad: float
+):
+    torch.manual_seed(0)
+    z, entries = torch.randn(50, 4), torch.randn(100, 4)
+    expected = by_brute_force(z, entries)
+    z[[0, 11, 49], 2] = bad
+    expected[[0, 11, 49]] = 0
+    assert torch.equal(search(z, entries), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_vectors_of_half_precision_reach_every_entry_exactly(search: Search, dtype: torch.dtype):
+    """An index or a product in bfloat16 could tell only 256 entries apart."""
+    torch.manual_seed(0)
+    entries = torch.randn(1000, 2)
+    z = torch.randn(5000, 2).to(dtype)
+    indices = search(z, entries)
+    assert torch.equal(indices, by_brute_force(z, entries))
+    assert len(indices.unique()) > 700
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0, 4), (4,), (2, 3, 5, 4)])
+def test_any_shape_is_searched(search: Search, shape: tuple[int, ...]):
+    z, entries = torch.randn(shape), torch.randn(100, 4)
+    indices = search(z, entries)
+    assert indices.shape == shape[:-1]
+    if z.numel():
+        assert torch.equal(indices.flatten(), by_brute_force(z.view(-1, 4), entries))
+
+
+def test_how_vectors_and_entries_lie_in_memory_does_not_matter(search: Search):
+    torch.manual_seed(0)
+    z, entries = torch.randn(4, 500).T, torch.randn(4, 200).T
+    assert torch.equal(search(z, entries), by_brute_force(z, entries))
+    assert torch.equal(search(z[::2], entries[::3]), by_brute_force(z[::2], entries[::3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_does_not_change_the_choice(search: Search, dtype: torch.dtype):
+    torch.manual_seed(0)
+    z, entries = torch.randn(1000, 8), torch.randn(500, 8)
+    entries[250:] = entries[:250] + 1e-7  # rounding cannot tell them apart, distances decide
+    with torch.autocast("cpu", dtype=dtype):
+        inside = search(z, entries)
+    assert torch.equal(inside, by_brute_force(z, entries))
+
+
+@pytest.mark.parametrize("size", [1000, 20_000])
+def test_memory_does_not_grow_with_vectors_times_entries(search: Search, size: int):
+    class Largest(TorchDispatchMode):
+        numel = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, list | tuple) else [out]:
+                self.numel = max(self.numel, tensor.numel() if isinstance(tensor, Tensor) else 0)
+            return out
+
+    with Largest() as largest:
+        search(torch.randn(5000, 4), torch.randn(size, 4))
+    assert largest.numel <= 2**20
+
+
+def test_vectors_of_another_length_are_refused():
+    with pytest.raises(ValueError, match="length 3, the codebook needs 4"):
+        nearest(torch.randn(5, 3), torch.randn(10, 4))
+    with pytest.raises(ValueError, match="no axis"):
+        nearest(torch.tensor(1.0), torch.randn(10, 4))
+
+
+def test_vectors_or_entries_of_double_precision_are_searched_in_it():
+    torch.manual_seed(0)
+    entries = torch.randint(1, 9, (200, 8)).double()
+    entries[100:] = entries[:100] + 1e-9
+    z = torch.randn(1000, 8, dtype=torch.float64)
+    assert torch.equal(nearest(z, entries), by_brute_force(z, entries))
+    assert (nearest(z, entries.float()) < 100).all()  # rounded, the later ones are copies
+
+
+@needs_library
+def test_the_compiled_search_is_used_where_it_can_be(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> Tensor:
+        raise AssertionError
+
+    monkeypatch.setattr(products, "search", fail)
+    nearest(torch.randn(10, 4), torch.randn(5, 4))
+    with pytest.raises(AssertionError):
+        nearest(torch.randn(10, 4).double(), torch.randn(5, 4))
+
+
+@needs_library
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_the_number_of_threads_does_not_matter(monkeypatch: pytest.MonkeyPatch, threads: int):
+    monkeypatch.setattr(compiled, "PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    torch.manual_seed(0)
+    for num in (0, 1, 5, 1000):
+        z, entries = torch.randn(num, 4), torch.randn(100, 4)
+        expected = by_brute_force(z, entries) if num else torch.zeros(0).long()
+        assert torch.equal(compiled.search(z, entries), expected)
+
+
+@needs_library
+def test_a_forked_process_searches_with_threads_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    import multiprocessing
+
+    monkeypatch.setattr(compiled, "PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    z, entries = torch.randn(100, 4), torch.randn(50, 4)
+    compiled.search(z, entries)  # starts the threads
+    process = multiprocessing.get_context("fork").Process(
+        target=partial(compiled.search, z, entries)
+    )
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
+
+
+@needs_library
+def test_what_cannot_be_loaded_is_as_if_it_were_not_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+):
+    (tmp_path / f"{compiled.NAME}{compiled.EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+    compiled.library.cache_clear()
+    try:
+        assert compiled.library() is None
+        z, entries = torch.randn(10, 4), torch.randn(5, 4)
+        assert torch.equal(nearest(z, entries), by_brute_force(z, entries))
+    finally:
+        compiled.library.cache_clear()
