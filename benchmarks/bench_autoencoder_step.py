@@ -6,6 +6,7 @@ Run: python benchmarks/bench_autoencoder_step.py [rounds]
 import statistics
 import sys
 from collections.abc import Callable
+from itertools import cycle
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from vector_quantize_pytorch import VectorQuantize
 
 from vqkit.autoencoder import VQVAEConfig
 
-BATCH, CHANNELS, SIZE = 128, 3, 32
+BATCH, CHANNELS, SIZE, BATCHES = 128, 3, 32, 8
 HIDDEN, RESIDUAL, DIM, CODEBOOK_SIZE = 128, 32, 64, 512
 ROUNDS = 25
 VARIANCE = 0.25
@@ -111,13 +112,14 @@ class Peer(nn.Module):
         return z_q, commitment
 
 
-def plain(quantizer: nn.Module, images: Tensor, layout: torch.memory_format) -> Step:
+def plain(quantizer: nn.Module, batches: list[Tensor], layout: torch.memory_format) -> Step:
     """A step of plain PyTorch with a layer that gives z_q and the commitment."""
     model = nn.ModuleList([encoder(), quantizer, decoder()]).to(memory_format=layout)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
-    x = (images / 127.5 - 1).contiguous(memory_format=layout)
+    source = cycle([(x / 127.5 - 1).contiguous(memory_format=layout) for x in batches])
 
     def step() -> None:
+        x = next(source)
         z_q, commitment = model[1](model[0](x))
         loss = F.mse_loss(model[2](z_q), x) / VARIANCE + 0.25 * commitment
         optimizer.zero_grad()
@@ -127,12 +129,13 @@ def plain(quantizer: nn.Module, images: Tensor, layout: torch.memory_format) -> 
     return step
 
 
-def ours(images: Tensor, *, quantized: bool) -> Step:
+def ours(batches: list[Tensor], *, quantized: bool) -> Step:
     """A step of vqkit as the training engine makes it, or the same without a quantizer."""
     model = VQVAEConfig().build().to(memory_format=torch.channels_last)
-    model.initialize([images], seed=0)
+    model.initialize(batches, seed=0)
     model.quantizers[0].commit_in_forward = False
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], RATE)
+    source = cycle(batches)
 
     def loss(x: Tensor) -> Tensor:
         if quantized:
@@ -142,7 +145,7 @@ def ours(images: Tensor, *, quantized: bool) -> Step:
         return model.objective.loss(outputs, x, None)["reconstruction"].value
 
     def step() -> None:
-        x = images.contiguous(memory_format=torch.channels_last)
+        x = next(source).contiguous(memory_format=torch.channels_last)
         optimizer.zero_grad()
         loss(x).backward()
         optimizer.step()
@@ -152,25 +155,27 @@ def ours(images: Tensor, *, quantized: bool) -> Step:
     return step
 
 
-def pictures() -> Tensor:
-    """Smooth colours, as photographs have, so that codes are not all alike. (B, C, H, W) uint8"""
+def pictures() -> list[Tensor]:
+    """Smooth colours, as photographs have, so that codes are not all alike, in several batches, as
+    training has other images in every step. Each (B, C, H, W) uint8"""
     torch.manual_seed(0)
-    coarse = torch.randn(BATCH, CHANNELS, 8, 8)
+    coarse = torch.randn(BATCHES * BATCH, CHANNELS, 8, 8)
     smooth = F.interpolate(coarse, size=SIZE, mode="bicubic") + 0.1 * torch.randn(1, 1, SIZE, SIZE)
-    return ((smooth / 2).clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+    images = ((smooth / 2).clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+    return list(images.split(BATCH))
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     torch.set_num_threads(1)
-    images = pictures()
+    batches = pictures()
     steps = {
-        "a  plain PyTorch, usual EMA quantizer": plain(UsualQuantizer(), images, DEFAULT),
-        "b  vqkit, EMAVectorQuantizer": ours(images, quantized=True),
-        "c  vqkit without a quantizer": ours(images, quantized=False),
-        "d  plain PyTorch, vector-quantize-pytorch": plain(Peer(), images, DEFAULT),
-        "e  a with channels last, as vqkit has them": plain(UsualQuantizer(), images, LAST),
-        "f  d with channels last, as vqkit has them": plain(Peer(), images, LAST),
+        "a  plain PyTorch, usual EMA quantizer": plain(UsualQuantizer(), batches, DEFAULT),
+        "b  vqkit, EMAVectorQuantizer": ours(batches, quantized=True),
+        "c  vqkit without a quantizer": ours(batches, quantized=False),
+        "d  plain PyTorch, vector-quantize-pytorch": plain(Peer(), batches, DEFAULT),
+        "e  a with channels last, as vqkit has them": plain(UsualQuantizer(), batches, LAST),
+        "f  d with channels last, as vqkit has them": plain(Peer(), batches, LAST),
     }
     print(heading("The whole training step, and what quantizing costs"))
     print(f"whole training step, Adam, {BATCH} x {CHANNELS} x {SIZE} x {SIZE}, hidden {HIDDEN},")

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from vqkit.quantizers.base import Quantized, Quantizer, mask_out
+from vqkit.quantizers.base import EPSILON, Quantized, Quantizer, unit
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vqkit.quantizers import QuantizerConfig
 
 How = Literal["layernorm", "l2"]
-EPSILON = 1e-5  # added to the variance: bounds the gradient of a vector near 0
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -109,8 +108,7 @@ class Normalized(Quantizer):
         Raises:
             ValueError: If the vectors have another length than the quantizer's.
         """
-        z_e = self.checked(z_e)
+        if self.how == "l2":
+            return unit(z_e)
         z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
-        if self.how == "layernorm":
-            return F.layer_norm(z_e, (self.dim,), eps=EPSILON)
-        return F.rms_norm(z_e, (self.dim,), eps=EPSILON) / self.dim**0.5
+        return F.layer_norm(z_e, (self.dim,), eps=EPSILON)

@@ -1,0 +1,47 @@
+"""What quantizers made of other quantizers have in common."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from vqkit.quantizers.base import Quantizer
+from vqkit.quantizers.codebook import Codebook
+
+
+class CompositeQuantizer(Quantizer):
+    """Holds quantizers and commits for them: once each, however often one is used in a pass.
+
+    Args:
+        dim: Length D of each vector.
+        quantizers: What it holds. The same one may be there several times.
+    """
+
+    def __init__(self, dim: int, quantizers: Sequence[Quantizer]) -> None:
+        super().__init__(dim)
+        unique = list(dict.fromkeys(quantizers))
+        # Each once, or a saved file would hold its tensors several times.
+        self.quantizers = nn.ModuleList(unique)
+        self.order = tuple(unique.index(quantizer) for quantizer in quantizers)
+        for quantizer in unique:
+            quantizer.commit_in_forward = False
+
+    @property
+    def parts(self) -> tuple[Quantizer, ...]:
+        """The quantizers in the order of the Q axis."""
+        return tuple(self.quantizers[place] for place in self.order)  # pyright: ignore
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return tuple(size for part in self.parts for size in part.codebook_sizes)
+
+    def codebooks(self) -> tuple[Codebook, ...]:
+        return tuple(book for part in self.parts for book in part.codebooks())
+
+    def commit(self) -> None:
+        for quantizer in self.quantizers:
+            quantizer.commit()  # pyright: ignore
+
+    def finish(self) -> None:
+        """Ends a forward pass: commits in training, unless told not to."""
+        if self.training and self.commit_in_forward:
+            self.commit()
