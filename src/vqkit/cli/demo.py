@@ -42,7 +42,7 @@ def demo(out: Out = Path("demo")) -> None:
     title(4, "a prior learns which codes make which digit")
     config = load_prior_config("prior-digits", [f"tokens.path={json.dumps(str(tokens))}"])
     print_nats(train_prior_run(config, prior, tokenizer))
-    title(5, "new digits, each column one class")
+    title(5, "new digits, each row one class")
     sample(prior, samples, num=10 * PER_CLASS, temperature=0.8, compare=True, force=True)
     evaluate(prior)
     print(f"\ndone in {time.monotonic() - began:.0f} s. Look at")

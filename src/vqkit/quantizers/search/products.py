@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.backends import cuda, mkldnn
 
@@ -40,7 +41,7 @@ class Table:
         squares = columns.square().sum(0, keepdim=True)
         table = torch.cat([columns, squares * -0.5])
         if num_missing := -len(entries) % GROUP:
-            table = torch.nn.functional.pad(table, (0, num_missing))
+            table = F.pad(table, (0, num_missing))
             table[-1, -num_missing:] = -torch.inf
         return cls(center, table.split(ENTRIES_PER_CHUNK, dim=1), squares.amax().sqrt())
 
@@ -63,6 +64,20 @@ class Best:
     first: Tensor
     index: Tensor
     second: Tensor
+
+    @classmethod
+    def empty(cls, num: int, like: Tensor) -> "Best":
+        """Room for ``num`` vectors."""
+        index = torch.empty(num, dtype=torch.int64, device=like.device)
+        return cls(like.new_empty(num), index, like.new_empty(num))
+
+    def put(self, rows: slice, other: "Best") -> None:
+        """Writes what was found of some vectors."""
+        self.first[rows], self.index[rows], self.second[rows] = (
+            other.first,
+            other.index,
+            other.second,
+        )
 
     def merged(self, other: "Best", offset: int) -> "Best":
         """The two largest of these columns and of others that begin at ``offset``."""
@@ -87,26 +102,41 @@ def search(z: Tensor, entries: Tensor) -> Tensor:
     Returns:
         Indices. (N,) int64
     """
-    table, dim = Table.of(entries), entries.shape[1]
-    indices = torch.empty(len(z), dtype=torch.int64, device=z.device)
+    table = Table.of(entries)
     num_scores = SCORES_PER_CHUNK * (MORE_ON_GPU if z.is_cuda else 1)
     num_rows = max(1, min(len(z), num_scores // table.width))
-    rows = torch.ones(num_rows, dim + 1, dtype=entries.dtype, device=z.device)
-    room = torch.empty(num_rows * table.width, dtype=entries.dtype, device=z.device)
+    rows = entries.new_ones(num_rows, entries.shape[1] + 1)
+    room = entries.new_empty(num_rows * table.width)
+    found = Best.empty(len(z), entries)
+    lengths = torch.empty_like(found.first)
     with full_precision(z.device.type):
-        for chunk, out in zip(z.split(num_rows), indices.split(num_rows), strict=True):
-            some = rows[: len(chunk)]
-            torch.sub(chunk, table.center, out=some[:, :-1])
-            best = largest_products(some, table.blocks, room)
-            out.copy_(best.index)
-            if z.is_cpu:
-                apart = uncertainty(some[:, :-1].norm(dim=1), table.longest, dim)
-                unsure = (best.first - best.second > apart).logical_not_().nonzero().squeeze(1)
-                if len(unsure):
-                    scores = all_products(some[unsure], table.blocks)[:, : len(entries)]
-                    least = (best.first - apart)[unsure]
-                    out[unsure] = decide(chunk[unsure], entries, scores, least)
-    return indices.clamp_(max=len(entries) - 1)  # what is no number may choose what fills
+        for first in range(0, len(z), num_rows):
+            chunk = slice(first, first + num_rows)
+            some = rows[: len(z[chunk])]
+            torch.sub(z[chunk], table.center, out=some[:, :-1])
+            found.put(chunk, largest_products(some, table.blocks, room))
+            torch.linalg.vector_norm(some[:, :-1], dim=1, out=lengths[chunk])
+        if z.is_cpu:
+            settle(z, entries, table, found, lengths)
+    return found.index.clamp_(max=len(entries) - 1)  # what is no number may choose what fills
+
+
+def settle(z: Tensor, entries: Tensor, table: Table, found: Best, lengths: Tensor) -> None:
+    """Puts right the choices that rounding may have swapped.
+
+    Args:
+        z: Vectors. (N, D)
+        entries: Codebook entries. (K, D)
+        table: Theirs.
+        found: The scores of the two best of each vector.
+        lengths: That of each centred vector. (N,)
+    """
+    apart = uncertainty(lengths, table.longest, entries.shape[1])
+    unsure = (found.first - found.second > apart).logical_not_().nonzero().squeeze(1)
+    for some in unsure.split(max(1, SCORES_PER_CHUNK // len(entries))):
+        rows = F.pad(z[some] - table.center, (0, 1), value=1.0)
+        scores = all_products(rows, table.blocks)[:, : len(entries)]
+        found.index[some] = decide(z[some], entries, scores, found.first[some] - apart[some])
 
 
 def largest_products(rows: Tensor, blocks: tuple[Tensor, ...], room: Tensor) -> Best:
