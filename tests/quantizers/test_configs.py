@@ -9,6 +9,7 @@ from vqkit.quantizers import (
     Normalized,
     NormalizedConfig,
     QuantizerConfig,
+    Sampled,
     VectorQuantizer,
     VQConfig,
 )
@@ -16,7 +17,15 @@ from vqkit.quantizers import (
 ADAPTER = TypeAdapter(QuantizerConfig)
 
 
-VALUES = {"codebook_size": 7, "commitment": 0.5, "revive": False, "dead_after": 3.0}
+VALUES = {
+    "codebook_size": 7,
+    "commitment": 0.5,
+    "metric": "cosine",
+    "gradient": "rotation",
+    "assignment": Sampled(temperature=0.5),
+    "revive": False,
+    "dead_after": 3.0,
+}
 EMA_VALUES = {**VALUES, "decay": 0.8, "decay_warmup": 20.0}
 
 
@@ -30,7 +39,8 @@ def test_every_key_reaches_the_layer(config: type, values: dict[str, float], lay
     assert type(built) is layer
     assert (built.dim, built.codebook_sizes) == (4, (7,))
     for key, value in values.items():
-        assert key == "codebook_size" or getattr(built, key) == value
+        owner = built.codebook if key == "metric" else built
+        assert key == "codebook_size" or getattr(owner, key) == value
 
 
 def test_the_normalized_may_be_any_other_itself_included():

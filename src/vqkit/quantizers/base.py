@@ -139,9 +139,9 @@ class Quantizer(nn.Module, ABC):
         """``z_e`` with zeros at masked positions, if it can be quantized.
 
         Raises:
-            ValueError: If its last axis does not hold vectors of length D, if the mask does not fit,
-                or if a real vector is not finite. On a GPU the last is not seen in training, where
-                looking would make every step wait: the losses show it.
+            ValueError: If its last axis does not hold vectors of length D, if the mask does not
+                fit, or if a real vector is not finite. On a GPU the last is not seen in training,
+                where looking would make every step wait: the losses show it.
         """
         if z_e.dim() == 0 or z_e.shape[-1] != self.dim:
             raise ValueError(

@@ -228,7 +228,7 @@ class Codebook(CodebookState):
         if sums is not None:
             self.average_sums.lerp_(sums, weight)
             means = self.placed(self.average_sums / self.average_counts.unsqueeze(-1))
-            moves = used.unsqueeze(-1).logical_and(not self.is_frozen)
+            moves = used.unsqueeze(-1) & (not self.is_frozen)
             torch.where(moves, means, self.entries, out=self.entries)
         self.pending_counts.zero_()
         self.pending_sums.zero_()
@@ -289,8 +289,8 @@ class Codebook(CodebookState):
             used: Which entries stay; None for those with a hit in the running average. (K,) bool
 
         Returns:
-            The new index of each old entry, for token sets: ``remap[indices]``. One that was removed
-            becomes the nearest of those that stay. (K,) int64
+            The new index of each old entry, for token sets: ``remap[indices]``. One that was
+            removed becomes the nearest of those that stay. (K,) int64
         """
         used = self.average_counts > 0 if used is None else used
         if used.shape != self.average_counts.shape or used.sum() < 2:

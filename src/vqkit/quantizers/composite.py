@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
+from vqkit import distributed
 from vqkit.quantizers.base import Quantizer
 from vqkit.quantizers.codebook import Codebook
 
@@ -45,3 +46,32 @@ class CompositeQuantizer(Quantizer):
         """Ends a forward pass: commits in training, unless told not to."""
         if self.training and self.commit_in_forward:
             self.commit()
+
+    def start(self, z_e: Tensor, mask: Tensor | None) -> None:
+        """In training, starts codebooks that have not started from the vectors of all ranks."""
+        books = self.codebooks()
+        if not self.training or all(book.is_initialized for book in books):
+            return
+        rows = z_e.reshape(-1, self.dim) if mask is None else z_e[mask]
+        joined = distributed.gather_rows(rows.detach())
+        if len(joined):
+            seed = distributed.all_gather(books[0].seed)[0]
+            self.initialize(joined, seed=int(seed))
+
+
+class WrappedQuantizer(CompositeQuantizer):
+    """Holds one quantizer.
+
+    Args:
+        dim: Length D of each vector.
+        quantizer: What it holds.
+    """
+
+    def __init__(self, dim: int, quantizer: Quantizer) -> None:
+        super().__init__(dim, [quantizer])
+        self.structure = quantizer.structure
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """What it holds."""
+        return self.parts[0]

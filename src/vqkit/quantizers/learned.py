@@ -17,32 +17,52 @@ from vqkit.schema import STRICT
 AtLeastZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+# Field, because a class that inherits them would lose docstrings under fields.
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CodebookOptions:
     """What every quantizer with a learned codebook can be told."""
 
-    codebook_size: Annotated[int, Field(ge=2)] = 512
-    """Number of entries K."""
-    metric: Metric = "euclidean"
-    """euclidean; or cosine, where vectors and entries have length 1."""
-    revive: bool = True
-    """Whether entries that nobody uses are replaced by vectors that fit badly."""
-    dead_after: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEAD_AFTER
-    """Nobody uses an entry when it had no hit while uniform use would have given it so many. With
-    more, the error is smaller and use less even."""
+    codebook_size: Annotated[int, Field(ge=2, description="Number of entries K.")] = 512
+    metric: Annotated[
+        Metric,
+        Field(description="euclidean; or cosine, where vectors and entries have length 1."),
+    ] = "euclidean"
+    revive: Annotated[
+        bool,
+        Field(
+            description="Whether entries that nobody uses are replaced by vectors that fit badly."
+        ),
+    ] = True
+    dead_after: Annotated[
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="Nobody uses an entry when it had no hit while uniform use would have "
+            "given it so many. With more, the error is smaller and use less even.",
+        ),
+    ] = DEAD_AFTER
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class NearestOptions(CodebookOptions):
     """What a quantizer that picks one entry can be told."""
 
-    commitment: AtLeastZero = 0.25
-    """Weight of the loss that pulls the encoder toward its entry."""
-    gradient: Gradient = "straight_through"
-    """What the encoder gets of the decoder's gradient: straight_through as it is; rotation turned
-    and stretched as the vector was; directional shared with the entry, which needs no other loss."""
-    assignment: AssignmentConfig = Nearest()
-    """Which entry a vector gets in training."""
+    commitment: Annotated[
+        AtLeastZero,
+        Field(description="Weight of the loss that pulls the encoder toward its entry."),
+    ] = 0.25
+    gradient: Annotated[
+        Gradient,
+        Field(
+            description="What the encoder gets of the decoder's gradient: straight_through, as it "
+            "is; rotation, turned and stretched as the vector was; directional, shared with the "
+            "entry, without other losses."
+        ),
+    ] = "straight_through"
+    assignment: Annotated[
+        AssignmentConfig, Field(description="Which entry a vector gets in training.")
+    ] = Nearest()
 
 
 class LearnedQuantizer(Quantizer):
@@ -193,4 +213,3 @@ def checked_gradient(gradient: Gradient, *, without: str | None = None) -> Gradi
     if gradient == "directional" and without is not None:
         raise ValueError(f"gradient is 'directional', but {without}; give another")
     return gradient
-

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.quantizers.base import EPSILON, Quantized, Quantizer, unit
-from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.composite import WrappedQuantizer
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
 
@@ -41,7 +41,7 @@ class NormalizedConfig:
         return Normalized(self.quantizer.build(dim), self.how)
 
 
-class Normalized(Quantizer):
+class Normalized(WrappedQuantizer):
     """Quantizes normalised vectors: encoder outputs cannot grow, and none is far from all entries.
 
     Lookup, losses, statistics and the value that leaves are all those of the normalised vectors;
@@ -58,43 +58,24 @@ class Normalized(Quantizer):
             raise ValueError(f"how is {how!r}; give 'layernorm' or 'l2'")
         if how == "layernorm" and quantizer.dim < 2:
             raise ValueError("dim is 1; layernorm needs vectors of at least 2 coordinates")
-        super().__init__(quantizer.dim)
-        self.quantizer = quantizer
+        super().__init__(quantizer.dim, quantizer)
         self.how = how
-        self.structure = quantizer.structure
-
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        return self.quantizer.codebook_sizes
-
-    @property
-    def commit_in_forward(self) -> bool:
-        """That of the quantizer inside."""
-        return self.quantizer.commit_in_forward
-
-    @commit_in_forward.setter
-    def commit_in_forward(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self, value: bool
-    ) -> None:
-        self.quantizer.commit_in_forward = value
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        return self.quantizer(self.normalize(mask_out(z_e, mask)), mask)
+        z_e = self.normalize(self.checked(z_e, mask))
+        self.start(z_e, mask)
+        out = self.quantizer(z_e, mask)
+        self.finish()
+        return out
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.quantizer.encode(self.normalize(mask_out(z_e, mask)), mask)
+        return self.quantizer.encode(self.normalize(self.checked(z_e, mask)), mask)
 
     def decode(self, indices: Tensor) -> Tensor:
         return self.quantizer.decode(indices)
 
-    def commit(self) -> None:
-        self.quantizer.commit()
-
     def initialize(self, z_e: Tensor, *, seed: int) -> None:
         self.quantizer.initialize(self.normalize(z_e), seed=seed)
-
-    def codebooks(self) -> tuple[Codebook, ...]:
-        return self.quantizer.codebooks()
 
     def normalize(self, z_e: Tensor) -> Tensor:
         """The vectors that are quantized.
@@ -104,9 +85,6 @@ class Normalized(Quantizer):
 
         Returns:
             Normalised vectors, float32 where ``z_e`` has half precision. (..., D)
-
-        Raises:
-            ValueError: If the vectors have another length than the quantizer's.
         """
         if self.how == "l2":
             return unit(z_e)
