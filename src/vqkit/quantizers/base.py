@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqkit.means import Mean
+from vqkit.quantizers.gradients import GRADIENTS, Gradient
 
 if TYPE_CHECKING:
     from vqkit.quantizers.codebook import Codebook
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 Structure = Literal["flat", "residual", "product"]
 
 
+CHANGING = ("training", "commit_in_forward", "refuse_not_finite", "passes_gradient", "squashes")
 EPSILON = 1e-5  # added to a mean square: bounds the gradient of a vector near 0
 
 
@@ -67,11 +70,22 @@ class Quantizer(nn.Module, ABC):
             turns it off and commits once per optimizer step.
         refuse_not_finite: Whether a training forward refuses vectors that are not finite. The
             training engine turns it off, and stops when it sees that a loss is not.
+        gradient: What the encoder gets of the decoder's gradient, see ``gradients``.
+        passes_gradient: Whether ``z_q`` passes it on; not inside a residual quantizer, which
+            does so once for all stages.
+        squashes: Whether vectors are squashed before they are rounded, where that is needed; not
+            inside a residual quantizer, which does so once for all stages.
+        residual_scale: What the stages of a residual quantizer divide vectors by, one time more
+            at each stage.
     """
 
     structure: Structure = "flat"
     commit_in_forward: bool = True
     refuse_not_finite: bool = True
+    gradient: Gradient = "straight_through"
+    passes_gradient: bool = True
+    squashes: bool = True
+    residual_scale: float = 1.0
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -129,9 +143,23 @@ class Quantizer(nn.Module, ABC):
         """The learned codebooks, in the order of the Q axis."""
         return ()
 
+    def squash(self, z_e: Tensor) -> Tensor:
+        """Vectors in the range of what indices stand for, where that is bounded. (..., D)"""
+        return z_e
+
+    def passed(self, z_e: Tensor, z_q: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The value of ``z_q`` with the gradient that was asked for; none at padding. (..., D)"""
+        if not self.passes_gradient:
+            return z_q
+        return GRADIENTS[self.gradient](z_e, detached_at_padding(z_q, mask))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # What codes depend on is not rounded by model.half(); networks inside are, as any other.
+        return super()._apply(unrounded(fn), recurse)
+
     def extra_repr(self) -> str:
         options = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str)}
-        for changing in ("training", "commit_in_forward", "refuse_not_finite"):
+        for changing in CHANGING:
             options.pop(changing, None)
         return ", ".join(f"{name}={value!r}" for name, value in options.items() if name[0] != "_")
 
@@ -187,6 +215,23 @@ def check_finite(z_e: Tensor) -> None:
         )
 
 
+def unrounded(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A conversion that moves tensors as another does, but never to half precision."""
+
+    def convert(tensor: Tensor) -> Tensor:
+        converted = fn(tensor)
+        if tensor.is_floating_point() and converted.element_size() < 4:
+            return tensor.to(converted.device)
+        return converted
+
+    return convert
+
+
+def detached_at_padding(z_q: Tensor, mask: Tensor | None) -> Tensor:
+    """The same vectors, with a gradient only where positions are real. (..., D)"""
+    return z_q if mask is None else torch.where(mask.unsqueeze(-1), z_q, z_q.detach())
+
+
 def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
     """Zeros at masked positions: what padding held, NaN included, has no effect and no gradient.
 
@@ -208,6 +253,13 @@ def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
         shapes = f"{tuple(mask.shape)}, but the positions are {tuple(x.shape[:-1])}"
         raise ValueError(f"mask has shape {shapes}; give it one element per vector")
     return x.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+def num_real(z_e: Tensor, mask: Tensor | None) -> Tensor:
+    """How many vectors are real. () int64"""
+    if mask is not None:
+        return mask.sum()
+    return torch.full((), z_e[..., 0].numel(), dtype=torch.int64, device=z_e.device)
 
 
 def unit(z: Tensor) -> Tensor:

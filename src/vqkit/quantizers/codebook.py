@@ -106,11 +106,16 @@ class Codebook(CodebookState):
     @property
     def table(self) -> Tensor:
         """What indices stand for; on the sphere where the metric is the cosine. (K, D)"""
-        return self.placed(self.entries)
+        # A copy, because ``revive`` writes to the entries before a backward pass has read them.
+        return self.placed(self.entries.clone()) if self.metric == "cosine" else self.entries
 
     def placed(self, entries: Tensor) -> Tensor:
         """Entries as the metric keeps them: on the sphere where it is the cosine. (K, D)"""
         return F.normalize(entries, dim=-1) if self.metric == "cosine" else entries
+
+    def rows_for(self, vectors: Tensor) -> Tensor:
+        """The rows of ``entries`` that make vectors of the table. (M, D)"""
+        return vectors
 
     def project(self, z: Tensor) -> Tensor:
         """Vectors as the metric compares them: of length 1 where it is the cosine. (..., D)"""
@@ -257,7 +262,7 @@ class Codebook(CodebookState):
         found = replacements(self.candidates, *state, words, dead_after, num)
         rows, accepted = found.rows, found.accepted
         column, vectors = accepted.unsqueeze(-1), found.vectors
-        self.entries[rows] = torch.where(column, vectors, self.entries[rows])
+        self.entries[rows] = torch.where(column, self.rows_for(vectors), self.entries[rows])
         self.average_sums[rows] = torch.where(column, weight * vectors, self.average_sums[rows])
         self.average_counts[rows] = self.average_counts[rows].masked_fill(accepted, weight)
         self.unused_for[rows] = self.unused_for[rows].masked_fill(accepted, 0)

@@ -6,6 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from vqkit.quantizers.base import unrounded
 from vqkit.quantizers.revival import Candidates
 
 
@@ -67,13 +68,7 @@ class CodebookState(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # model.half() moves a codebook but must not round it: rounded entries are other entries.
-        def convert(tensor: Tensor) -> Tensor:
-            converted = fn(tensor)
-            if tensor.is_floating_point() and converted.element_size() < 4:
-                return tensor.to(converted.device)
-            return converted
-
-        return super()._apply(convert, recurse)
+        return super()._apply(unrounded(fn), recurse)
 
     def _load_from_state_dict(
         self,

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vqkit import distributed
-from vqkit.quantizers.base import Quantizer
+from vqkit.means import Mean
+from vqkit.quantizers.base import Quantized, Quantizer
 from vqkit.quantizers.codebook import Codebook
 
 
@@ -57,6 +58,15 @@ class CompositeQuantizer(Quantizer):
         if len(joined):
             seed = distributed.all_gather(books[0].seed)[0]
             self.initialize(joined, seed=int(seed))
+
+
+def summed_terms(outputs: Sequence[Quantized]) -> dict[str, Mean]:
+    """The terms of several quantizers by name, each a mean over all of them."""
+    terms: dict[str, Mean] = {}
+    for out in outputs:
+        for name, mean in out.terms.items():
+            terms[name] = terms[name] + mean if name in terms else mean
+    return terms
 
 
 class WrappedQuantizer(CompositeQuantizer):

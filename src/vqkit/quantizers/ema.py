@@ -113,6 +113,10 @@ class EMAVectorQuantizer(LearnedQuantizer):
         self.assignment = assignment or Nearest()
 
     @property
+    def error_weight(self) -> float:
+        return self.commitment
+
+    @property
     def usage_decay(self) -> float | Tensor:
         if self.decay_warmup <= 1:
             return self.decay

@@ -78,7 +78,6 @@ class LearnedQuantizer(Quantizer):
         commit_in_forward: Whether each training forward ends with ``commit``.
     """
 
-    gradient: Gradient = "straight_through"
     assignment: Assignment = Nearest()
     decay: float = USAGE_DECAY
 
@@ -102,6 +101,11 @@ class LearnedQuantizer(Quantizer):
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         return (self.codebook.size,)
+
+    @property
+    def error_weight(self) -> float:
+        """Weight of the mean squared error in the objective's value."""
+        return 0.0
 
     @property
     def usage_decay(self) -> float | Tensor | None:
@@ -152,11 +156,6 @@ class LearnedQuantizer(Quantizer):
                 indices = rule(self.codebook, rows, real).view(z_e.shape[:-1])
         return indices if mask is None else indices.masked_fill(~mask, 0)
 
-    def passed(self, z_e: Tensor, z_q: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The value of ``z_q`` with the gradient that was asked for; none at padding."""
-        z_q = z_q if mask is None else torch.where(mask.unsqueeze(-1), z_q, z_q.detach())
-        return GRADIENTS[self.gradient](z_e, z_q)
-
     def follow(self, z_e: Tensor, indices: Tensor, errors: Tensor, mask: Tensor | None) -> None:
         """In training, collects who chose what, and commits unless told not to.
 
@@ -187,11 +186,11 @@ def own_codebook(
     return codebook
 
 
-def at_least_zero(commitment: float) -> float:
-    """``commitment`` itself; raises ValueError where it would push the encoder away."""
-    if not 0 <= commitment < float("inf"):
-        raise ValueError(f"commitment is {commitment}; give a number of at least 0")
-    return commitment
+def at_least_zero(weight: float, name: str = "commitment") -> float:
+    """``weight`` itself; raises ValueError where its loss would be made larger."""
+    if not 0 <= weight < float("inf"):
+        raise ValueError(f"{name} is {weight}; give a number of at least 0")
+    return weight
 
 
 def above_zero(dead_after: float) -> float:

@@ -92,6 +92,10 @@ class VectorQuantizer(LearnedQuantizer):
         self.gradient = checked_gradient(gradient)
         self.assignment = assignment or Nearest()
 
+    @property
+    def error_weight(self) -> float:
+        return 0.0 if self.gradient == "directional" else 1 + self.commitment
+
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.prepared(z_e, mask)
         indices = self.chosen(z_e, mask)
