@@ -1,7 +1,12 @@
 """What every test starts from."""
 
+import signal
+
 import pytest
 import torch
+
+# A shell ignores SIGINT for what it starts in the background, and so would the runs of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

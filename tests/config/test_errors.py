@@ -83,6 +83,14 @@ def test_an_unknown_key_names_its_neighbours(word: str, hint: str):
     assert fault(DATA, word) == f"command line: {top}: there is no such key; {hint}"
 
 
+def test_a_key_that_is_misspelt_comes_before_what_is_missing_without_it():
+    found = fault("data:\n  pth: photos\n")
+    assert (
+        found
+        == "run.yaml:2: data.pth: there is no such key; did you mean data.path?; 1 more after this"
+    )
+
+
 def test_a_missing_key_says_what_to_add():
     assert fault("train: {}\n") == "run.yaml: data.path: is missing; add data.path=FOLDER"
     assert fault("data:\n  crop: random\n").startswith("run.yaml:1: data.path: is missing")

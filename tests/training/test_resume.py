@@ -171,8 +171,9 @@ def torchrun(folder: Path, call: str) -> int:
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*words, str(script)], env=environment, capture_output=True, timeout=120, check=False
+        [*words, str(script)], env=environment, capture_output=True, timeout=300, check=False
     )
+    print(done.stderr.decode()[-5000:])  # for the report of a failure
     return done.returncode
 
 

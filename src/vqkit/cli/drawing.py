@@ -17,6 +17,9 @@ SHEET, RECORD = "contact-sheet.png", "samples.json"
 PRIORS = ("uniform", "histogram", "learned")
 """Folders of images, where those of several priors are compared."""
 SIDE = 64  # pixels of an image on the sheet, about
+WITHOUT_CLASSES = ("uniform", "histogram")
+WITHOUT_CLASSES = ("uniform", "histogram")
+"""Priors that draw alike for every class."""
 MOST_ROWS, MOST_COLUMNS = 20, 20  # of a sheet with classes: a row each, and its images
 
 
@@ -135,7 +138,8 @@ def captioned_sheet(
 ) -> "Image.Image":
     """A contact sheet of each prior, under its name when there are several.
 
-    With up to ``MOST_ROWS`` classes, each has rows of its own under its name.
+    With up to ``MOST_ROWS`` classes, each has rows of its own, under its name where the prior knows
+    classes.
     """
     from vqkit.evaluation.captions import by_class, captioned, together
     from vqkit.modalities.image.pictures import enlarge
@@ -146,7 +150,7 @@ def captioned_sheet(
         large, columns, names = enlarge(small, SIDE), math.ceil(math.sqrt(how.num)), []
         if labels is not None and how.label is None and len(classes) <= MOST_ROWS:
             large, columns, rows = by_class(large, labels, MOST_COLUMNS)
-            names = [classes[row] for row in rows]
+            names = [] if prior in WITHOUT_CLASSES else [classes[row] for row in rows]
         heads = [prior] if len(images) > 1 else []
         if how.label is not None:
             heads = [f"{prior}, {classes[how.label]}" if heads else classes[how.label]]

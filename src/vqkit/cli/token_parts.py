@@ -109,6 +109,7 @@ def held_out_images(run: Path, tokenizer: Path, words: Sequence[str]) -> "ImageE
             chosen = [n for i, n in enumerate(numbers) if whole.id(i) in wanted]
             return ImageExamples(source, parts[0].config, numbers=chosen)
     raise ValueError(
-        f"the tokens {held_out.tokens.folder} are of other data than the tokenizer's; name the "
-        "images that the prior has not seen as DATA"
+        f"the tokens {held_out.tokens.folder} are of other images than the tokenizer's data are "
+        "now (other files, or files that changed); name the images that the prior has not seen as "
+        "DATA"
     )

@@ -26,6 +26,7 @@ WORDS = {
     "none_required": "must be null",
 }
 MISSING = "is missing"
+NO_SUCH_KEY = "there is no such key"
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 MAPPING = ("dataclass_type", "dataclass_exact_type", "model_attributes_type", "dict_type")
 
@@ -48,14 +49,15 @@ def explain(error: ValidationError, kind: type, values: dict[str, Any], written:
             if keys in faults
             else text
         )
-    keys, text = next(iter(faults.items()))
+    # A key that is unknown comes first: it may be the one that another fault misses.
+    keys, text = min(faults.items(), key=lambda fault: not fault[1].startswith(NO_SUCH_KEY))
     more = f"; {len(faults) - 1} more after this" if len(faults) > 1 else ""
     if not keys:
         return f"{_where_of_named(text, written)}: {text}{more}"
     where, dotted = written.place(keys).where, _dotted(keys)
     if text.startswith(f"{MISSING}; add") and where.startswith(PRESET):
         return f"{dotted} is missing; write {_example(keys)}{more}"  # not in a file of the user's
-    known = not text.startswith("there is no such key")
+    known = not text.startswith(NO_SUCH_KEY)
     you = _what_was_written(keys, values, written) if known else ""
     return f"{where}: {dotted}: {text}{you}{more}"
 
@@ -111,7 +113,7 @@ def _fault(
             f"must have {'at most' if 'max_length' in context else 'at least'} {wanted} items",
         )
     if code in UNKNOWN:
-        return keys, "there is no such key; " + _neighbours(kind, keys, values)
+        return keys, f"{NO_SUCH_KEY}; " + _neighbours(kind, keys, values)
     if code == "union_tag_invalid":
         return (*keys, "type"), f"must be one of {_plain(context['expected_tags'])}"
     if code == "union_tag_not_found":

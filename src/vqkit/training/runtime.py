@@ -2,6 +2,7 @@
 
 import atexit
 import ctypes
+import gc
 import os
 import platform
 import warnings
@@ -186,7 +187,10 @@ def join_processes(*, cpu: bool = False) -> None:
 def leave_processes() -> None:
     """The opposite of ``join_processes``; done at exit by itself."""
     if dist.is_initialized():
+        # Its threads end when nothing refers to it; one that outlives Python kills the process.
+        gc.collect()
         dist.destroy_process_group()
+        gc.collect()
 
 
 @contextmanager

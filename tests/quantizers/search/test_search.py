@@ -1,11 +1,18 @@
 """What must hold for the search of the nearest entry, however it is done."""
 
+import shutil
+import subprocess
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqkit.quantizers.search import compiled, nearest, products
@@ -69,12 +76,34 @@ def test_entries_that_are_all_the_same_are_all_the_first(search: Search):
     assert (search(torch.randn(300, 5), torch.ones(200, 5)) == 0).all()
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e25])
+@pytest.mark.parametrize("scale", [1e-36, 1e-30, 1e-22, 1e-19, 1e-17, 1e-10, 1e10, 1e25])
 def test_neither_small_nor_large_numbers_change_the_choice(search: Search, scale: float):
     torch.manual_seed(0)
     z, entries = torch.randn(200, 6), torch.randn(100, 6)
     z, entries = scale * z, scale * entries
     assert torch.equal(search(z, entries), by_brute_force(z, entries))
+
+
+def test_products_too_small_to_keep_do_not_change_the_choice(search: Search):
+    torch.manual_seed(0)
+    z, entries = 1e-19 * torch.randn(200, 33), 1e-19 * torch.randn(100, 33)
+    expected = by_brute_force(z, entries)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("the processor keeps them")
+    try:
+        assert torch.equal(search(z, entries), expected)
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_equal_distances_are_equal_however_they_are_found(monkeypatch: pytest.MonkeyPatch):
+    """Entries whose coordinates are those of one vector in other orders."""
+    torch.manual_seed(0)
+    entries = torch.stack([torch.linspace(0.1, 3, 33)[torch.randperm(33)] for _ in range(49)])
+    z = torch.ones(5, 33)
+    first = nearest(z, entries)
+    monkeypatch.setattr(compiled, "library", lambda: None)
+    assert torch.equal(nearest(z, entries), first)
 
 
 def test_one_entry_far_from_all_others_does_not_blur_them(search: Search):
@@ -154,6 +183,66 @@ def test_vectors_of_another_length_are_refused():
         nearest(torch.randn(5, 3), torch.randn(10, 4))
     with pytest.raises(ValueError, match="no axis"):
         nearest(torch.tensor(1.0), torch.randn(10, 4))
+
+
+def test_vectors_elsewhere_than_the_codebook_are_refused():
+    with pytest.raises(ValueError, match="z is on meta, the codebook on cpu; move one of them"):
+        nearest(torch.randn(5, 4, device="meta"), torch.randn(10, 4))
+
+
+def test_what_traces_or_transforms_a_program_sees_one_step(search: Search):
+    torch.manual_seed(0)
+    z, other, entries = torch.randn(20, 4), torch.randn(20, 4), torch.randn(10, 4)
+
+    def error(z: Tensor) -> Tensor:
+        return (z - entries[search(z, entries)]).square().sum()
+
+    gradient = torch.func.grad(error)(z)
+    assert torch.allclose(gradient, 2 * (z - entries[by_brute_force(z, entries)]))
+    traced = make_fx(error)(z)
+    assert torch.equal(traced(other), error(other))
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(z)
+        assert search(fake, mode.from_tensor(entries)).shape == (20,)
+
+
+@needs_library
+def test_an_interrupt_does_not_free_what_other_threads_read(monkeypatch: pytest.MonkeyPatch):
+    """The first part fails at once, while the others wait or search."""
+    running, started = [], threading.Event()
+
+    class Slow:
+        def __getattr__(self, name: str) -> object:
+            return getattr(functions, name)
+
+        def vqkit_nearest(self, *args: object) -> int:
+            if threading.current_thread() is threading.main_thread():
+                started.wait(10)
+                raise KeyboardInterrupt
+            running.append(True)
+            started.set()
+            time.sleep(0.2)
+            found = functions.vqkit_nearest(*args)
+            running.pop()
+            return found
+
+    functions = compiled.library()
+    monkeypatch.setattr(compiled, "PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(compiled, "library", Slow)
+    with pytest.raises(KeyboardInterrupt):
+        compiled.search(torch.randn(1000, 8), torch.randn(500, 8))
+    assert started.is_set()
+    assert not running
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler is here")
+def test_where_a_compiler_is_the_search_was_compiled(tmp_path: Path):
+    source = Path(compiled.__file__).with_name("nearest.c")
+    words = ["cc", "-O1", "-shared", "-fPIC", "-o", tmp_path / "library.so", source, "-lm"]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("the compiler cannot compile it")
+    assert compiled.library() is not None, "install vqkit again, which compiles the search"
 
 
 def test_vectors_or_entries_of_double_precision_are_searched_in_it():

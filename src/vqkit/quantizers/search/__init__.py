@@ -32,8 +32,9 @@ def nearest(z: Tensor, entries: Tensor) -> Tensor:
     if z.dim() == 0 or z.shape[-1] != dim:
         found = f"vectors of length {z.shape[-1]}" if z.dim() else "no axis"
         raise ValueError(f"z has {found}, the codebook needs {dim}")
-    # Compiled code calls the search as it is: tracing would freeze the user's precision in it.
-    return _opaque_search(z, entries) if torch.compiler.is_compiling() else _search(z, entries)
+    if z.device != entries.device:
+        raise ValueError(f"z is on {z.device}, the codebook on {entries.device}; move one of them")
+    return torch.ops.vqkit.nearest.default(z, entries)
 
 
 @torch.no_grad()
@@ -45,9 +46,15 @@ def _search(z: Tensor, entries: Tensor) -> Tensor:
     return here.search(vectors, table).view(z.shape[:-1])
 
 
-_opaque_search = torch.library.custom_op("vqkit::nearest", _search, mutates_args=())
+# An operator of torch: what traces, compiles or transforms a program sees the search as one step,
+# and only numbers reach it. Nothing in it can be traced into, the user's precision included.
+_operators = torch.library.Library("vqkit", "DEF")
+_operators.define(
+    "nearest(Tensor z, Tensor entries) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,)
+)
+_operators.impl("nearest", _search, "CompositeExplicitAutograd")
 
 
-@_opaque_search.register_fake
+@torch.library.register_fake("vqkit::nearest")
 def _(z: Tensor, entries: Tensor) -> Tensor:
     return z.new_empty(z.shape[:-1], dtype=torch.int64)

@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -65,7 +65,12 @@ def search(z: Tensor, entries: Tensor) -> Tensor:
     parts = max(1, min(torch.get_num_threads(), len(z) * entries.numel() // PRODUCTS_PER_THREAD))
     edges = [len(z) * i // parts for i in range(parts + 1)]
     others = [_pool().submit(part, *edges[i : i + 2]) for i in range(1, parts)]
-    failed = [part(*edges[:2]), *(other.result() for other in others)]
+    try:
+        failed = [part(*edges[:2]), *(other.result() for other in others)]
+    finally:  # an interrupt must not free what other threads still read
+        for other in others:
+            other.cancel()
+        wait(others)
     if any(failed):
         raise MemoryError("no room to search; free memory")
     return indices

@@ -21,7 +21,8 @@ enum {
     BLOCK_BYTES = 1 << 18, /* of entries, which stay in the cache while all vectors pass */
     CHUNK = 256            /* vectors that pass a block in turn; a multiple of every ROWS */
 };
-#define ROUNDING 0x1p-24 /* of one float32 operation, relative */
+#define ROUNDING 0x1p-24f /* of one float32 operation, relative */
+#define LOST 0x1p-126f    /* of a product that is too small to keep, at most */
 
 /* A codebook, prepared; made once for all vectors of a search. */
 typedef struct {
@@ -31,7 +32,8 @@ typedef struct {
     const float *center;  /* (D,) */
     int64_t size, dim, num_panels;
     float longest; /* the largest |e - center| */
-    float slack;   /* times |z - center| + longest: how far apart rounding leaves two scores */
+    float slack;   /* times |z - center| + longest: how far apart rounding leaves two scores, */
+    float least;   /* but for what is lost because it is too small */
 } Table;
 
 /* What is known of one vector: its best panel and lane, and the score of the next best. */
@@ -193,8 +195,10 @@ int64_t vqkit_table_bytes(int64_t size, int64_t dim) {
 static Table table_at(const float *entries, int64_t size, int64_t dim, float *room) {
     int64_t num_panels = (size + PANEL - 1) / PANEL, padded = num_panels * PANEL;
     float *bias = room + padded * dim, *center = bias + padded;
-    float longest = center[dim], slack = (float)(2 * (dim + 10) * ROUNDING) * longest;
-    return (Table){entries, room, bias, center, size, dim, num_panels, longest, slack};
+    float longest = center[dim], terms = 2 * (float)(dim + 10);
+    return (Table){entries,    room,    bias,    center,
+                   size,       dim,     num_panels, longest,
+                   terms * ROUNDING * longest,      2 * terms * LOST};
 }
 
 /* Centres the entries and lays them side by side in ``room``, once for all vectors. */
@@ -215,10 +219,10 @@ void vqkit_prepare(const float *entries, int64_t size, int64_t dim, float *room)
                 square += (double)x * x;
             }
             bias[k] = k < size ? (float)(-square / 2) : -INFINITY;
-            if (!(square <= longest)) longest = square; /* what is no number stays */
+            if (square > longest) longest = square;
         }
     }
-    center[dim] = (float)(sqrt(longest) * (1 + 1e-6));
+    center[dim] = (float)(sqrt(longest + dim * LOST) * (1 + 1e-6));
 }
 
 /* Vectors (N, D) to the indices (N,) of their nearest entries; -1 without memory. */

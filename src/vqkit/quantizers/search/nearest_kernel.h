@@ -78,7 +78,7 @@ TARGET static void JOIN(decide_, NAME)(const Table *t, const float *z, const flo
             } else if (score > second)
                 second = score;
         }
-        float apart = t->slack * (sqrtf(squares[r]) + t->longest);
+        float apart = t->slack * (sqrtf(squares[r] + dim * LOST) + t->longest) + t->least;
         int certain = best - second > apart;
         indices[r] = certain ? index + winner * WIDTH
                              : by_distance(t, z + r * dim, centred + r * dim, best - apart);

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.backends import cuda, mkldnn
 
-from vqkit.quantizers.search.rounding import decide, uncertainty
+from vqkit.quantizers.search.rounding import decide, length, uncertainty
 
 SCORES_PER_CHUNK = 2**19  # 2 MB: what the matmul writes is still in cache when argmax reads it
 MORE_ON_GPU = 16  # fewer, larger kernels
@@ -43,7 +43,9 @@ class Table:
         if num_missing := -len(entries) % GROUP:
             table = F.pad(table, (0, num_missing))
             table[-1, -num_missing:] = -torch.inf
-        return cls(center, table.split(ENTRIES_PER_CHUNK, dim=1), squares.amax().sqrt())
+        return cls(
+            center, table.split(ENTRIES_PER_CHUNK, dim=1), length(squares.amax(), entries.shape[1])
+        )
 
     @property
     def width(self) -> int:
@@ -108,20 +110,20 @@ def search(z: Tensor, entries: Tensor) -> Tensor:
     rows = entries.new_ones(num_rows, entries.shape[1] + 1)
     room = entries.new_empty(num_rows * table.width)
     found = Best.empty(len(z), entries)
-    lengths = torch.empty_like(found.first)
+    squares = torch.empty_like(found.first)
     with full_precision(z.device.type):
         for first in range(0, len(z), num_rows):
             chunk = slice(first, first + num_rows)
             some = rows[: len(z[chunk])]
             torch.sub(z[chunk], table.center, out=some[:, :-1])
             found.put(chunk, largest_products(some, table.blocks, room))
-            torch.linalg.vector_norm(some[:, :-1], dim=1, out=lengths[chunk])
+            torch.sum(some[:, :-1].square(), 1, out=squares[chunk])
         if z.is_cpu:
-            settle(z, entries, table, found, lengths)
+            settle(z, entries, table, found, squares)
     return found.index.clamp_(max=len(entries) - 1)  # what is no number may choose what fills
 
 
-def settle(z: Tensor, entries: Tensor, table: Table, found: Best, lengths: Tensor) -> None:
+def settle(z: Tensor, entries: Tensor, table: Table, found: Best, squares: Tensor) -> None:
     """Puts right the choices that rounding may have swapped.
 
     Args:
@@ -129,11 +131,12 @@ def settle(z: Tensor, entries: Tensor, table: Table, found: Best, lengths: Tenso
         entries: Codebook entries. (K, D)
         table: Theirs.
         found: The scores of the two best of each vector.
-        lengths: That of each centred vector. (N,)
+        squares: The squared length of each centred vector. (N,)
     """
-    apart = uncertainty(lengths, table.longest, entries.shape[1])
+    dim = entries.shape[1]
+    apart = uncertainty(length(squares, dim), table.longest, dim)
     unsure = (found.first - found.second > apart).logical_not_().nonzero().squeeze(1)
-    for some in unsure.split(max(1, SCORES_PER_CHUNK // len(entries))):
+    for some in unsure.split(max(1, SCORES_PER_CHUNK // 4 // len(entries))):
         rows = F.pad(z[some] - table.center, (0, 1), value=1.0)
         scores = all_products(rows, table.blocks)[:, : len(entries)]
         found.index[some] = decide(z[some], entries, scores, found.first[some] - apart[some])

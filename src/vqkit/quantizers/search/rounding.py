@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-ELEMENTS_PER_CHUNK = 2**22  # of vectors by entries by coordinates
+ELEMENTS_PER_CHUNK = 2**19  # of vectors by entries by coordinates; 4 MB in float64
 
 
 def uncertainty(lengths: Tensor, longest: Tensor, dim: int) -> Tensor:
@@ -21,7 +21,22 @@ def uncertainty(lengths: Tensor, longest: Tensor, dim: int) -> Tensor:
     Returns:
         Differences of scores. (N,)
     """
-    return (lengths + longest) * (longest * ((dim + 10) * torch.finfo(lengths.dtype).eps))
+    kind = torch.finfo(lengths.dtype)
+    relative = (lengths + longest) * (longest * ((dim + 10) * kind.eps))
+    return relative + 4 * (dim + 10) * kind.tiny  # products below it are lost, or flushed to 0
+
+
+def length(squares: Tensor, dim: int) -> Tensor:
+    """A bound on lengths from sums of D squares, each of which may have been too small to keep.
+
+    Args:
+        squares: The sums. (...)
+        dim: Number of squares D.
+
+    Returns:
+        (...)
+    """
+    return (squares + dim * torch.finfo(squares.dtype).tiny).sqrt()
 
 
 def decide(z: Tensor, entries: Tensor, scores: Tensor, least: Tensor) -> Tensor:
@@ -42,7 +57,8 @@ def decide(z: Tensor, entries: Tensor, scores: Tensor, least: Tensor) -> Tensor:
     for first in range(0, len(z), num):
         block = slice(first, first + num)
         row, entry = (~(scores[block] < least[block].unsqueeze(1))).nonzero().unbind(1)
-        gaps = (z[block][row].double() - entries[entry].double()).square().sum(-1)
+        # Summed one by one, as the compiled search does: equal distances stay equal in both.
+        gaps = (z[block][row].double() - entries[entry].double()).square_().cumsum_(-1)[:, -1]
         gaps.nan_to_num_(torch.inf)
         closest = gaps.new_full((len(z[block]),), torch.inf).scatter_reduce(0, row, gaps, "amin")
         winners = (gaps == closest[row]).logical_and_(gaps < torch.inf)
