@@ -11,6 +11,7 @@ from vqkit.means import Mean
 from vqkit.quantizers import (
     Balanced,
     BSQConfig,
+    Codebook,
     EMAConfig,
     FSQConfig,
     LatentConfig,
@@ -167,8 +168,10 @@ def test_a_fresh_quantizer_starts_from_its_first_batch_and_decodes_it_exactly(fr
     fresh.commit_in_forward = False
     out = fresh(torch.randn(200, DIM))
     assert torch.equal(fresh.decode(out.indices), out.z_q)
+    used: dict[Codebook, set[int]] = {}
     for book, indices in zip(fresh.codebooks(), out.indices.unbind(-1), strict=False):
-        assert len(indices.unique()) > 0.9 * book.size
+        used.setdefault(book, set()).update(indices.flatten().tolist())
+    assert all(len(indices) > 0.9 * book.size for book, indices in used.items())
 
 
 def test_indices_stay_inside_their_codebook(quantizer: Quantizer):
@@ -211,11 +214,15 @@ def test_every_vector_gets_a_finite_gradient(quantizer: Quantizer):
     assert gradient.norm(dim=-1).amax() < 1e4
 
 
-def test_a_masked_batch_equals_its_packed_batch(fresh: Quantizer):
+def test_a_masked_batch_equals_its_packed_batch(fresh: Quantizer, name: str):
     """Start, value, losses, gradients and statistics, over steps that revive entries."""
+    dtype = torch.float32
+    if "balanced" in name:  # prices are sums over vectors, and a bit of them may decide
+        fresh, dtype = fresh.double(), torch.float64
     twin = copy.deepcopy(fresh)
     for _ in range(20):
         z_e, mask = padded_batch()
+        z_e = z_e.to(dtype)
         masked, masked_gradient = train_step(fresh, z_e, mask)
         packed, packed_gradient = train_step(twin, z_e[mask])
         assert torch.equal(masked.indices[mask], packed.indices)
@@ -285,6 +292,8 @@ def test_nothing_moves_before_the_commit_and_then_once(quantizer: Quantizer, nam
     """However many forward passes a step has, they move the entries as one batch does."""
     if "balanced" in name:
         pytest.skip("prices are those of a pass")
+    if "shared" in name:
+        pytest.skip("the order of passes decides over draws, and each stage is a pass")
     whole = copy.deepcopy(quantizer)
     quantizer.commit_in_forward = False
     for batch in 3 * torch.randn(30, 100, DIM):
@@ -342,11 +351,8 @@ def test_the_engine_starts_every_codebook_and_sets_its_seed(fresh: Quantizer):
 def test_fewer_vectors_than_entries_still_start_a_codebook(fresh: Quantizer, name: str, num: int):
     z_e = torch.randn(num, DIM)
     out = fresh(z_e)
-    if fresh.codebooks() and "projected" not in name and "heads" not in name:
-        errors = (fresh.eval()(z_e).z_q - fresh.squash(z_e)).square()
-        lengths = z_e.norm(dim=-1) if "cosine" in name or "l2" in name else torch.ones(num)
-        assert (errors.mean(-1) < 1e-6).all() or (lengths != 1).any()  # every vector is an entry
-    fresh.train()
+    if name in LEARNED.keys() - BY_COMPANY and "cosine" not in name:
+        assert out.loss < 1e-6  # every vector is an entry
     for batch in torch.randn(5, 40, DIM):
         out = fresh(batch)
         assert out.z_q.isfinite().all()
