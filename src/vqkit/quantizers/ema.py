@@ -28,6 +28,9 @@ class EMAConfig(NearestOptions):
     """Nearest entry of a codebook that averages the vectors it replaced."""
 
     type: Literal["ema"] = "ema"
+    gradient: Literal["straight_through", "rotation"] = "straight_through"
+    """What the encoder gets of the decoder's gradient: straight_through, as it is; rotation, turned
+    and stretched as the vector was."""
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Weight of the past in the running averages."""
     decay_warmup: AtLeastZero = 0
