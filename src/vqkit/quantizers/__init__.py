@@ -15,6 +15,14 @@ from vqkit.quantizers.binary import (
 )
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.ema import EMAConfig, EMAVectorQuantizer
+from vqkit.quantizers.gumbel import (
+    Annealing,
+    GumbelConfig,
+    GumbelQuantizer,
+    SQConfig,
+    StochasticQuantizer,
+)
+from vqkit.quantizers.ibq import IBQConfig, IndexBackpropQuantizer
 from vqkit.quantizers.latent import LatentConfig, LatentQuantizer
 from vqkit.quantizers.normalized import Normalized, NormalizedConfig
 from vqkit.quantizers.product import Product, ProductConfig
@@ -26,6 +34,7 @@ from vqkit.quantizers.simvq import LinearCodebook, SimVQConfig, SimVQuantizer
 from vqkit.quantizers.vector import VectorQuantizer, VQConfig
 
 __all__ = [
+    "Annealing",
     "Assignment",
     "BSQConfig",
     "Balanced",
@@ -35,6 +44,10 @@ __all__ = [
     "EMAVectorQuantizer",
     "FSQConfig",
     "FiniteScalarQuantizer",
+    "GumbelConfig",
+    "GumbelQuantizer",
+    "IBQConfig",
+    "IndexBackpropQuantizer",
     "LFQConfig",
     "LatentConfig",
     "LatentQuantizer",
@@ -55,9 +68,11 @@ __all__ = [
     "RandomProjectionQuantizer",
     "Residual",
     "ResidualConfig",
+    "SQConfig",
     "Sampled",
     "SimVQConfig",
     "SimVQuantizer",
+    "StochasticQuantizer",
     "VQConfig",
     "VectorQuantizer",
 ]
@@ -66,6 +81,8 @@ QuantizerConfig = Annotated[
     BSQConfig
     | EMAConfig
     | FSQConfig
+    | GumbelConfig
+    | IBQConfig
     | LFQConfig
     | LatentConfig
     | NormalizedConfig
@@ -73,6 +90,7 @@ QuantizerConfig = Annotated[
     | ProjectedConfig
     | RandomProjectionConfig
     | ResidualConfig
+    | SQConfig
     | SimVQConfig
     | VQConfig,
     Field(discriminator="type"),

@@ -171,8 +171,9 @@ class BinaryQuantizer(Quantizer):
         """Takes the codes of all forwards since the last commit into the running average."""
         count = distributed.all_reduce(self.pending_count)
         new = distributed.all_reduce(self.pending) / count.clamp(min=1)
-        weight = (1 - DECAY) * (count > 0)
-        self.average_probabilities.lerp_(new, weight.to(new.dtype))
+        # One overflow in mixed precision, a step that the optimizer skips, must not stay for good.
+        weight = (1 - DECAY) * ((count > 0) & new.isfinite().all())
+        self.average_probabilities.lerp_(new.nan_to_num(), weight.to(new.dtype))
         self.pending.zero_()
         self.pending_count.zero_()
 

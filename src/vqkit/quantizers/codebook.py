@@ -273,10 +273,11 @@ class Codebook(CodebookState):
 
         An optimizer that moves the entries has to be made anew: they are another parameter.
         """
-        if entries.dim() != 2 or entries.shape[1] != self.entries.shape[1]:
-            dim = self.entries.shape[1]
-            raise ValueError(f"entries have shape {tuple(entries.shape)}; give (M, {dim})")
-        new = self.placed(entries.to(self.entries))
+        dim = self.entries.shape[1]
+        if entries.dim() != 2 or entries.shape[1] != dim or not entries.isfinite().all():
+            shape = tuple(entries.shape)
+            raise ValueError(f"entries have shape {shape}; give (M, {dim}) finite numbers")
+        new = self.rows_for(self.placed(entries.to(self.entries)))
         self.resize(
             torch.cat([self.entries, new]),
             torch.cat([self.average_counts, new.new_zeros(len(new))]),
@@ -298,6 +299,8 @@ class Codebook(CodebookState):
             removed becomes the nearest of those that stay. (K,) int64
         """
         used = self.average_counts > 0 if used is None else used
+        if used.dtype != torch.bool:
+            raise TypeError(f"used is {used.dtype}; give booleans, True where an entry stays")
         if used.shape != self.average_counts.shape or used.sum() < 2:
             raise ValueError(f"{int(used.sum())} of {self.size} entries would stay; keep 2 or more")
         remap = nearest(self.table, self.table[used])

@@ -1,5 +1,6 @@
 """One integer for several digits."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,8 +19,8 @@ def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
         raise ValueError(f"levels are {levels}; give at least 2 for each coordinate")
     if size > LARGEST:
         raise ValueError(
-            f"levels make {size:.3g} codes, and an index has 63 bits; give fewer or smaller "
-            "levels, or cut the vectors into parts (Product)"
+            f"levels make about 10^{math.log10(size):.1f} codes, and an index has 63 bits; give "
+            "fewer or smaller levels, or cut the vectors into parts (Product)"
         )
     return levels
 

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.means import Mean
-from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real, unit
+from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real
 from vqkit.quantizers.search import nearest
 from vqkit.schema import STRICT
 
@@ -73,7 +73,7 @@ class RandomProjectionQuantizer(Quantizer):
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
         rows = self.checked(z_e, mask).detach().to(self.projection.dtype)
         with torch.autocast(rows.device.type, enabled=False):
-            projected = unit(rows @ self.projection)
+            projected = F.normalize(rows @ self.projection, dim=-1)
         return mask_out(nearest(projected, self.entries).unsqueeze(-1), mask)
 
     def decode(self, indices: Tensor) -> Tensor:

@@ -211,9 +211,9 @@ class Residual(CompositeQuantizer):
     def _along(self, z_e: Tensor, indices: Tensor, mask: Tensor | None) -> Quantized:
         """What ``forward`` returns in evaluation, for indices that were searched for."""
         left, errors = z_e, []
-        for part, some in zip(self.parts, indices.split(1, -1), strict=True):
-            z_q = part.decode(some)
-            errors.append(Mean.over(squared_errors(left, z_q), mask))
+        for book, some in zip(self.codebooks(), indices.unbind(-1), strict=True):
+            z_q = book.lookup(some)
+            errors.append(Mean.over(squared_errors(book.project(left), z_q), mask))
             left = left - z_q
         pairs = zip(self.parts, errors, strict=True)
         total = torch.stack([part.error_weight * mean.total for part, mean in pairs]).sum()

@@ -100,4 +100,6 @@ class FiniteScalarQuantizer(Quantizer):
     def _indices(self, steps: Tensor, mask: Tensor | None) -> Tensor:
         """Which code each vector is, in steps (..., D). (..., 1) int64"""
         digits = steps.detach().nan_to_num().round().long() + self.widths
+        # With a thousand levels the slack is more than half a step.
+        digits = digits.clamp(min=0).minimum(self.widths.new_tensor(self.levels) - 1)
         return mask_out(mixed_radix.join(digits, self.levels).unsqueeze(-1), mask)
