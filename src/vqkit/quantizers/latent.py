@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vqkit.means import Mean
 from vqkit.quantizers import mixed_radix
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, squared_errors
-from vqkit.quantizers.kmeans import MAX_START_VECTORS
+from vqkit.quantizers.kmeans import thinned
 from vqkit.quantizers.learned import AtLeastZero, at_least_zero
 from vqkit.schema import STRICT
 
@@ -90,10 +90,16 @@ class LatentQuantizer(Quantizer):
         pairs = zip(self.values.split(self.levels), digits, strict=True)
         return torch.stack([values[digit] for values, digit in pairs], -1)
 
+    @torch.no_grad()
     def initialize(self, z_e: Tensor, *, seed: int) -> None:
-        """Puts the values of each coordinate at its quantiles, the middles of equal shares."""
-        with torch.no_grad():
-            for values, x in zip(self.values.split(self.levels), z_e.unbind(-1), strict=True):
-                shares = (torch.arange(len(values), device=x.device) + 0.5) / len(values)
-                some = x[:MAX_START_VECTORS].to(values.dtype)
-                values.copy_(some.quantile(shares.to(values.dtype)))
+        """Puts the values of each coordinate at its quantiles, the middles of equal shares.
+
+        Raises:
+            ValueError: If there are no vectors.
+        """
+        if len(z_e) == 0:
+            raise ValueError("vectors are none; give at least one to start the values from")
+        columns = thinned(z_e, seed).to(self.values.dtype).unbind(-1)
+        for values, x in zip(self.values.split(self.levels), columns, strict=True):
+            shares = (torch.arange(len(values), device=x.device) + 0.5) / len(values)
+            values.copy_(x.quantile(shares.to(x.dtype)))
