@@ -200,7 +200,7 @@ def test_vectors_on_the_sphere_have_length_1_and_an_error_with_a_bound():
 
 
 def test_on_the_sphere_only_the_direction_counts():
-    layer = BinarySphericalQuantizer(9)
+    layer = BinarySphericalQuantizer(9, temperature=1.0)
     z_e = torch.randn(50, 9)
     assert_close(layer(1e4 * z_e).loss, layer(1e2 * z_e).loss, rtol=1e-2, atol=0)
     assert_close(layer.projected(z_e).norm(dim=-1), torch.ones(50), rtol=1e-4, atol=0)

@@ -279,7 +279,7 @@ def test_losses_along_beams_are_those_of_the_stages_where_both_choose_alike(
     assert_close(one.terms["commitment"].value, other.terms["commitment"].value)
 
 
-@pytest.mark.parametrize("levels", [(5, 5, 5), (8, 8, 8), (3, 3, 3)])
+@pytest.mark.parametrize("levels", [(5, 5, 5), (8, 8, 8), (3, 3, 3), (8, 5, 4)])
 def test_the_error_of_residual_scalar_quantization_falls_with_every_stage(levels: tuple):
     quantizer = ResidualConfig(quantizer=FSQConfig(levels=levels), stages=4).build(3)
     z_e = (2 * torch.randn(1000, 3)).requires_grad_()

@@ -85,7 +85,7 @@ class Quantizer(nn.Module, ABC):
     gradient: Gradient = "straight_through"
     passes_gradient: bool = True
     squashes: bool = True
-    residual_scale: float = 1.0
+    residual_scale: float | Tensor = 1.0
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -149,8 +149,10 @@ class Quantizer(nn.Module, ABC):
 
     def passed(self, z_e: Tensor, z_q: Tensor, mask: Tensor | None = None) -> Tensor:
         """The value of ``z_q`` with the gradient that was asked for; none at padding. (..., D)"""
-        if not self.passes_gradient:
-            return z_q
+        if not self.passes_gradient:  # only what moves the entries
+            return (
+                detached_at_padding(z_q, mask) if self.gradient == "directional" else z_q.detach()
+            )
         return GRADIENTS[self.gradient](z_e, detached_at_padding(z_q, mask))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -229,6 +229,25 @@ class BinarySphericalQuantizer(BinaryQuantizer):
     https://arxiv.org/abs/2406.07548: the error of a vector has a bound, and none can grow.
     """
 
+    def __init__(
+        self,
+        dim: int,
+        *,
+        commitment: float = 0.25,
+        certainty: float = 0.1,
+        diversity: float = 0.1,
+        temperature: float = 0.1,
+        commit_in_forward: bool = True,
+    ) -> None:
+        super().__init__(
+            dim,
+            commitment=commitment,
+            certainty=certainty,
+            diversity=diversity,
+            temperature=temperature,
+            commit_in_forward=commit_in_forward,
+        )
+
     @property
     def size(self) -> float:
         return self.dim**-0.5

@@ -74,17 +74,6 @@ class Codebook(CodebookState):
     def extra_repr(self) -> str:
         return "{}, {}, metric={!r}".format(*self.entries.shape, self.metric)
 
-    @property
-    def size(self) -> int:
-        """Number of entries K."""
-        return len(self.entries)
-
-    def check_shape(self, size: int, dim: int) -> None:
-        """Raises ValueError unless there are ``size`` entries of length ``dim``."""
-        if self.entries.shape != (size, dim):
-            shape = tuple(self.entries.shape)
-            raise ValueError(f"codebook has shape {shape}; give one of shape {(size, dim)}")
-
     def claim(self, mover: Mover) -> None:
         """Says what moves the entries; raises ValueError where another owner said otherwise."""
         if self.moved_by not in (None, mover):
@@ -278,12 +267,7 @@ class Codebook(CodebookState):
             shape = tuple(entries.shape)
             raise ValueError(f"entries have shape {shape}; give (M, {dim}) finite numbers")
         new = self.rows_for(self.placed(entries.to(self.entries)))
-        self.resize(
-            torch.cat([self.entries, new]),
-            torch.cat([self.average_counts, new.new_zeros(len(new))]),
-            torch.cat([self.average_sums, torch.zeros_like(new)]),
-            torch.cat([self.unused_for, self.unused_for.new_zeros(len(new))]),
-        )
+        self.append(new)
 
     @torch.no_grad()
     def prune(self, used: Tensor | None = None) -> Tensor:

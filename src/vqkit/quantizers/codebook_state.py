@@ -44,6 +44,27 @@ class CodebookState(nn.Module):
         self.register_buffer("pending_seen", torch.zeros_like(self.step), persistent=False)
         self.candidates: list[Candidates] = []
 
+    @property
+    def size(self) -> int:
+        """Number of entries K."""
+        return len(self.entries)
+
+    def check_shape(self, size: int, dim: int) -> None:
+        """Raises ValueError unless there are ``size`` entries of length ``dim``."""
+        if self.entries.shape != (size, dim):
+            shape = tuple(self.entries.shape)
+            raise ValueError(f"codebook has shape {shape}; give one of shape {(size, dim)}")
+
+    def append(self, entries: Tensor) -> None:
+        """Puts entries that nobody has used behind the others. (M, D)"""
+        num = len(entries)
+        self.resize(
+            torch.cat([self.entries, entries]),
+            torch.cat([self.average_counts, self.average_counts.new_zeros(num)]),
+            torch.cat([self.average_sums, torch.zeros_like(entries)]),
+            torch.cat([self.unused_for, self.unused_for.new_zeros(num)]),
+        )
+
     def resize(self, entries: Tensor, counts: Tensor, sums: Tensor, unused_for: Tensor) -> None:
         """Puts other tables in the places of these; nothing is pending afterwards.
 

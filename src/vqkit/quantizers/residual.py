@@ -10,12 +10,20 @@ from torch import Tensor
 
 from vqkit import distributed, random
 from vqkit.means import Mean
-from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real, squared_errors
+from vqkit.quantizers.base import (
+    Quantized,
+    Quantizer,
+    detached_at_padding,
+    mask_out,
+    num_real,
+    squared_errors,
+)
 from vqkit.quantizers.beam import beam_search
 from vqkit.quantizers.composite import CompositeQuantizer, summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.gradients import Gradient
 from vqkit.quantizers.learned import LearnedQuantizer
+from vqkit.quantizers.projected import Projected
 from vqkit.schema import STRICT
 
 if TYPE_CHECKING:
@@ -94,6 +102,12 @@ class Residual(CompositeQuantizer):
             beams > 1 and not all(isinstance(q, LearnedQuantizer) for q in quantizers)
         ):
             raise ValueError(f"beams is {beams}; give 1, or more with stages that are codebooks")
+        for module in self.modules():
+            if isinstance(module, Projected) and not module.codebooks():
+                raise ValueError(
+                    "a stage projects vectors and has no codebook, so nothing would train its "
+                    "projection; put one around all stages: Projected(Residual(...), dim)"
+                )
         self.dropout = dropout
         self.beams = beams
         self.gradient: Gradient = self._common_gradient()
@@ -123,7 +137,7 @@ class Residual(CompositeQuantizer):
         self.finish()
         total = torch.stack([out.objective.total for out in outputs]).sum() / len(outputs)
         return Quantized(
-            z_q=self.passed(z_e, summed(sums), mask),
+            z_q=self._passed_once(z_e, summed(sums), mask),
             indices=torch.cat([out.indices for out in outputs], -1),
             objective=Mean(total, num_real(z_e, mask)),
             terms=summed_terms(outputs),
@@ -180,6 +194,12 @@ class Residual(CompositeQuantizer):
     def squashed(self, z_e: Tensor) -> Tensor:
         """Vectors in the range of the stages, where that is bounded. (..., D)"""
         return self.parts[0].squash(z_e)
+
+    def _passed_once(self, z_e: Tensor, z_q: Tensor, mask: Tensor | None) -> Tensor:
+        """The sum with the encoder's gradient, and that of what the stages train by it."""
+        if not (z_q.requires_grad and self.gradient == "straight_through" and self.passes_gradient):
+            return z_q if not self.passes_gradient else self.passed(z_e, z_q, mask)
+        return detached_at_padding(z_q, mask) + (z_e - z_e.detach())  # which adds exactly 0
 
     def _common_gradient(self) -> Gradient:
         """That of all stages, if they are of one kind."""

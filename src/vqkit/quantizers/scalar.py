@@ -54,9 +54,13 @@ class FiniteScalarQuantizer(Quantizer):
         levels = mixed_radix.check_levels(levels)
         super().__init__(len(levels))
         self.levels = levels
-        self.residual_scale = 1 / (max(levels) - 1)
         # Steps from the lowest value to 0; not saved, because the levels say it.
         self.register_buffer("widths", torch.tensor(levels) // 2, persistent=False)
+
+    @property
+    def residual_scale(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What rounding leaves at most, half a step, beside what the values reach. (D,)"""
+        return 1 / (self.widths.new_tensor(self.levels) - 1).clamp(min=2)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
