@@ -84,6 +84,25 @@ def uniform(*words: int | Tensor) -> Tensor:
     return (bits.double() + 0.5) * 2.0**-52
 
 
+def uniform_rows(*words: int | Tensor, size: int) -> Tensor:
+    """So many uniform numbers strictly between 0 and 1 for each element of the tensors.
+
+    Cheaper than ``uniform`` with one more word: each row is the stream of splitmix64 that starts
+    from the words' mixed bits.
+
+    Args:
+        words: What each row depends on, at least one a tensor. (...) int64
+        size: Length of a row M.
+
+    Returns:
+        Numbers with 52 random bits. (..., M) float64
+    """
+    state = hash_tensor(*words).unsqueeze(-1)
+    places = torch.arange(1, size + 1, device=state.device) * _signed(GOLDEN)
+    bits = (_scramble(state + places) >> 12) & (2**52 - 1)
+    return (bits.double() + 0.5) * 2.0**-52
+
+
 def generator(*words: int) -> torch.Generator:
     """A CPU generator seeded by a tuple of integers: for shuffles and initial weights."""
     return torch.Generator().manual_seed(hash_int(*words))

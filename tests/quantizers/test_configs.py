@@ -1,36 +1,95 @@
 """What must hold for the configs of quantizers."""
 
+from typing import Any, get_args
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from vqkit.quantizers import (
-    EMAConfig,
-    EMAVectorQuantizer,
+    LatentQuantizer,
     Normalized,
     NormalizedConfig,
+    Quantizer,
     QuantizerConfig,
-    VectorQuantizer,
     VQConfig,
 )
 
 ADAPTER = TypeAdapter(QuantizerConfig)
+CONFIGS: tuple[Any, ...] = get_args(get_args(QuantizerConfig)[0])
+DIM = 4
+
+# One value of each key that is not the default anywhere. A new key is one more line.
+VALUES = {
+    "annealing": {"start": 3.0, "steps": 7},
+    "assignment": {"type": "sampled", "temperature": 0.5},
+    "beams": 3,
+    "certainty": 0.7,
+    "codebook_size": 7,
+    "commitment": 0.5,
+    "dead_after": 3.0,
+    "decay": 0.8,
+    "decay_warmup": 20.0,
+    "dim": 5,
+    "diversity": 0.3,
+    "dropout": 0.4,
+    "entry_dim": 3,
+    "gradient": "rotation",
+    "how": "l2",
+    "levels": (3, 4, 5, 6),
+    "metric": "cosine",
+    "parts": 4,
+    "quantizer": {"type": "latent", "levels": (2, 2, 2, 2)},
+    "revive": False,
+    "shared": True,
+    "stages": 3,
+    "temperature": 0.3,
+    "uniformity": 0.6,
+    "weight": 0.9,
+}
+# Where it arrives, if that is not the layer's attribute of the same name.
+PLACES = {
+    "codebook_size": lambda layer: layer.codebook_sizes[0],
+    "dim": lambda layer: layer.quantizer.dim,
+    "entry_dim": lambda layer: layer.entries.shape[1],
+    "metric": lambda layer: layer.codebook.metric,
+    "parts": lambda layer: len(layer.parts),
+    "shared": lambda layer: len(layer.quantizers) < len(layer.parts),
+    "stages": lambda layer: len(layer.parts),
+}
+KEYS = [(config, key) for config in CONFIGS for key in config.__pydantic_fields__ if key != "type"]
 
 
-VALUES = {"codebook_size": 7, "commitment": 0.5, "revive": False, "dead_after": 3.0}
-EMA_VALUES = {**VALUES, "decay": 0.8, "decay_warmup": 20.0}
+def built(config: Any, key: str) -> tuple[Any, Quantizer]:
+    """A config and its layer, where a key has a value of its own and the others defaults."""
+    values = {key: VALUES[key]}
+    if "levels" not in values and "levels" in config.__pydantic_fields__:
+        values["levels"] = (8, 5, 5, 5)
+    if key == "quantizer" and "parts" in config.__pydantic_fields__:
+        values["parts"] = 1  # so that it fits the vectors' length
+    if key == "quantizer" and "dim" in config.__pydantic_fields__:
+        values["dim"] = DIM
+    if config.type == "random-projection":
+        values.setdefault("entry_dim", DIM)
+    made = ADAPTER.validate_python({"type": config.type, **values})
+    return made, made.build(DIM)
 
 
-@pytest.mark.parametrize(
-    ("config", "values", "layer"),
-    [(VQConfig, VALUES, VectorQuantizer), (EMAConfig, EMA_VALUES, EMAVectorQuantizer)],
-)
-def test_every_key_reaches_the_layer(config: type, values: dict[str, float], layer: type):
-    assert set(config.__pydantic_fields__) == {"type", *values}
-    built = ADAPTER.validate_python({"type": config.type, **values}).build(dim=4)
-    assert type(built) is layer
-    assert (built.dim, built.codebook_sizes) == (4, (7,))
-    for key, value in values.items():
-        assert key == "codebook_size" or getattr(built, key) == value
+def test_the_family_is_all_here():
+    assert {"vq", "ema", "fsq", "residual", "projected"} <= {config.type for config in CONFIGS}
+
+
+@pytest.mark.parametrize(("config", "key"), KEYS)
+def test_every_key_reaches_the_layer(config: Any, key: str):
+    made, layer = built(config, key)
+    assert type(made) is config
+    assert layer.dim == DIM
+    value = getattr(made, key)
+    assert value != config.__pydantic_fields__[key].default, "the default shows nothing"
+    if key == "quantizer":
+        (inner,) = {type(part) for part in layer.parts}  # pyright: ignore
+        assert inner is LatentQuantizer
+    else:
+        assert PLACES.get(key, lambda layer: getattr(layer, key))(layer) == value
 
 
 def test_the_normalized_may_be_any_other_itself_included():
@@ -44,7 +103,8 @@ def test_the_normalized_may_be_any_other_itself_included():
 
 
 def test_a_config_survives_json():
-    for config in (VQConfig(), EMAConfig(decay=0.5), NormalizedConfig(quantizer=VQConfig())):
+    made = [config() for config in CONFIGS] + [built(*pair)[0] for pair in KEYS]
+    for config in [*made, NormalizedConfig(quantizer=VQConfig())]:
         assert ADAPTER.validate_json(ADAPTER.dump_json(config)) == config
 
 
@@ -67,7 +127,7 @@ def test_nonsense_is_refused_and_named(key: str, value: float):
         ADAPTER.validate_python({"type": "normalized", "quantizer": {"type": "ema", key: value}})
 
 
-@pytest.mark.parametrize("config", [EMAConfig, NormalizedConfig, VQConfig])
-def test_every_key_has_its_help(config: type):
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_key_has_its_help(config: Any):
     fields = config.__pydantic_fields__
     assert all(field.description for name, field in fields.items() if name != "type")

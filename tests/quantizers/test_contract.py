@@ -9,31 +9,106 @@ from torch.testing import assert_close
 
 from vqkit.means import Mean
 from vqkit.quantizers import (
+    Annealing,
+    Balanced,
+    BSQConfig,
+    Codebook,
     EMAConfig,
+    FSQConfig,
+    GumbelConfig,
+    IBQConfig,
+    LatentConfig,
+    LFQConfig,
     NormalizedConfig,
+    NotFinite,
+    ProductConfig,
+    ProjectedConfig,
     Quantized,
     Quantizer,
     QuantizerConfig,
+    RandomProjectionConfig,
+    ResidualConfig,
+    Sampled,
+    SimVQConfig,
+    SQConfig,
     VQConfig,
 )
 
-DIM = 4
-LEAVES = {
-    "vq": VQConfig(codebook_size=32),
-    "ema": EMAConfig(codebook_size=32),
+DIM, SIZE = 4, 32
+VQ, EMA = VQConfig(codebook_size=SIZE), EMAConfig(codebook_size=SIZE)
+LEARNED = {
+    "vq": VQ,
+    "ema": EMA,
+    "simvq": SimVQConfig(codebook_size=SIZE),
+    "cosine vq": VQConfig(codebook_size=SIZE, metric="cosine"),
+    "cosine ema": EMAConfig(codebook_size=SIZE, metric="cosine"),
+    "cosine simvq": SimVQConfig(codebook_size=SIZE, metric="cosine"),
+    "rotated vq": VQConfig(codebook_size=SIZE, gradient="rotation"),
+    "rotated ema": EMAConfig(codebook_size=SIZE, gradient="rotation"),
+    "directional vq": VQConfig(codebook_size=SIZE, gradient="directional"),
+    "directional simvq": SimVQConfig(codebook_size=SIZE, gradient="directional"),
+    "sampled vq": VQConfig(codebook_size=SIZE, assignment=Sampled(temperature=0.5)),
+    "sampled ema": EMAConfig(codebook_size=SIZE, assignment=Sampled(temperature=0.5)),
+    "gumbel": GumbelConfig(codebook_size=SIZE, annealing=Annealing(steps=50)),
+    "soft gumbel": GumbelConfig(codebook_size=SIZE, annealing=Annealing(soft_steps=1000)),
+    "sq": SQConfig(codebook_size=SIZE),
+    "ibq": IBQConfig(codebook_size=SIZE),
+    "cosine ibq": IBQConfig(codebook_size=SIZE, metric="cosine"),
+    "balanced vq": VQConfig(codebook_size=SIZE, assignment=Balanced()),
+    "balanced ema": EMAConfig(codebook_size=SIZE, assignment=Balanced()),
 }
-NORMALIZED = {
-    f"{how} {name}": NormalizedConfig(quantizer=leaf, how=how)
-    for name, leaf in LEAVES.items()
-    for how in ("layernorm", "l2")
+WITHOUT_TABLE = {
+    "fsq": FSQConfig(levels=(5, 4, 3, 2)),
+    "lfq": LFQConfig(),
+    "bsq": BSQConfig(),
+    "latent": LatentConfig(levels=(5, 4, 3, 2)),
+    "random projection": RandomProjectionConfig(codebook_size=SIZE, entry_dim=3),
 }
-CASES = LEAVES | NORMALIZED
+PAIRS = ProductConfig(quantizer=EMA, parts=2)
+COMPOSED = {
+    **{
+        f"{how} {name}": NormalizedConfig(quantizer=leaf, how=how)
+        for name, leaf in {"vq": VQ, "ema": EMA, "fsq": WITHOUT_TABLE["fsq"]}.items()
+        for how in ("layernorm", "l2")
+    },
+    "projected vq": ProjectedConfig(quantizer=VQ, dim=3),
+    "projected ema": ProjectedConfig(quantizer=EMA, dim=3),
+    "projected fsq": ProjectedConfig(quantizer=FSQConfig(levels=(5, 5, 5)), dim=3),
+    "projected lfq": ProjectedConfig(quantizer=LFQConfig(), dim=9),
+    "product of vq": ProductConfig(quantizer=VQ, parts=2),
+    "product of ema": PAIRS,
+    "product of lfq": ProductConfig(quantizer=LFQConfig(), parts=2),
+    "heads of ema": ProductConfig(quantizer=EMA, parts=2, shared=True),
+    "residual vq": ResidualConfig(quantizer=VQ, stages=3),
+    "residual ema": ResidualConfig(quantizer=EMA, stages=3),
+    "residual simvq": ResidualConfig(quantizer=SimVQConfig(codebook_size=SIZE), stages=2),
+    "residual cosine": ResidualConfig(quantizer=LEARNED["cosine ema"], stages=2),
+    "residual rotated": ResidualConfig(quantizer=LEARNED["rotated ema"], stages=2),
+    "residual directional": ResidualConfig(quantizer=LEARNED["directional vq"], stages=2),
+    "residual shared": ResidualConfig(quantizer=EMA, stages=3, shared=True),
+    "residual beams": ResidualConfig(quantizer=EMA, stages=3, beams=3),
+    "residual gumbel": ResidualConfig(quantizer=GumbelConfig(codebook_size=SIZE), stages=2),
+    "residual ibq": ResidualConfig(quantizer=IBQConfig(codebook_size=SIZE), stages=2),
+    "residual fsq": ResidualConfig(quantizer=WITHOUT_TABLE["fsq"], stages=2),
+    "residual projected": ResidualConfig(quantizer=ProjectedConfig(quantizer=EMA, dim=3), stages=2),
+    "grouped residual": ProductConfig(quantizer=ResidualConfig(quantizer=EMA, stages=2), parts=2),
+    "residual product": ResidualConfig(quantizer=PAIRS, stages=2),
+}
+CASES = LEARNED | WITHOUT_TABLE | COMPOSED
+# Rules whose choice in training depends on the other vectors of the pass, or on their number.
+BY_COMPANY = {n for n in CASES if {*n.split()} & {"sampled", "balanced", "gumbel", "sq"}}
+WITH_NETWORKS = {name for name in CASES if "projected" in name}
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES.keys())
-def config(request: pytest.FixtureRequest) -> QuantizerConfig:
+@pytest.fixture(params=CASES)
+def name(request: pytest.FixtureRequest) -> str:
     torch.manual_seed(0)
     return request.param
+
+
+@pytest.fixture
+def config(name: str) -> QuantizerConfig:
+    return CASES[name]
 
 
 @pytest.fixture
@@ -91,20 +166,27 @@ def test_the_last_axis_is_quantized_and_the_rest_is_batch(quantizer: Quantizer, 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("training", [True, False])
 def test_z_q_is_exactly_what_the_indices_decode_to(
-    quantizer: Quantizer, dtype: torch.dtype, training: bool
+    quantizer: Quantizer, name: str, dtype: torch.dtype, training: bool
 ):
     as_used = copy.deepcopy(quantizer)  # training may move the entries once they were used
+    if training and "soft" in name:
+        pytest.skip("it is the average of all entries")
     z_e, mask = padded_batch()
     out = quantizer.train(training)(z_e.to(dtype).requires_grad_(), mask)
     assert out.z_q.dtype == torch.float32
     assert torch.equal(as_used.decode(out.indices), out.z_q)
 
 
-def test_a_fresh_quantizer_starts_from_its_first_batch_and_decodes_it_exactly(fresh: Quantizer):
+def test_a_fresh_quantizer_starts_from_its_first_batch_and_decodes_it_exactly(
+    fresh: Quantizer, name: str
+):
     fresh.commit_in_forward = False
     out = fresh(torch.randn(200, DIM))
-    assert torch.equal(fresh.decode(out.indices), out.z_q)
-    assert len(out.indices.unique()) == 32
+    assert "soft" in name or torch.equal(fresh.decode(out.indices), out.z_q)
+    used: dict[Codebook, set[int]] = {}
+    for book, indices in zip(fresh.codebooks(), out.indices.unbind(-1), strict=False):
+        used.setdefault(book, set()).update(indices.flatten().tolist())
+    assert all(len(indices) > 0.9 * book.size for book, indices in used.items())
 
 
 def test_indices_stay_inside_their_codebook(quantizer: Quantizer):
@@ -143,19 +225,23 @@ def test_every_vector_gets_a_finite_gradient(quantizer: Quantizer):
     z_e = torch.cat([torch.zeros(1, DIM), torch.randn(100, DIM), 1e4 * torch.randn(1, DIM)])
     _, gradient = train_step(quantizer, z_e)
     assert gradient.isfinite().all()
-    assert (gradient != 0).any(-1).all()
+    assert (gradient[:-1] != 0).any(-1).all()  # what squashes saturates far out
     assert gradient.norm(dim=-1).amax() < 1e4
 
 
-def test_a_masked_batch_equals_its_packed_batch(fresh: Quantizer):
+def test_a_masked_batch_equals_its_packed_batch(fresh: Quantizer, name: str):
     """Start, value, losses, gradients and statistics, over steps that revive entries."""
+    dtype = torch.float32
+    if {*name.split()} & {"balanced", "gumbel", "sq", "ibq"}:  # a last bit may decide
+        fresh, dtype = fresh.double(), torch.float64
     twin = copy.deepcopy(fresh)
     for _ in range(20):
         z_e, mask = padded_batch()
+        z_e = z_e.to(dtype)
         masked, masked_gradient = train_step(fresh, z_e, mask)
         packed, packed_gradient = train_step(twin, z_e[mask])
         assert torch.equal(masked.indices[mask], packed.indices)
-        assert torch.equal(masked.z_q[mask], packed.z_q)
+        assert_close(masked.z_q[mask], packed.z_q)
         assert_close(masked.loss, packed.loss)
         assert_close(totals_and_counts(masked.terms), totals_and_counts(packed.terms))
         assert_close(masked_gradient[mask], packed_gradient)
@@ -193,7 +279,9 @@ def test_a_commit_with_nothing_pending_changes_nothing(quantizer: Quantizer):
     assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
 
 
-def test_losses_do_not_change_when_the_batch_is_repeated(quantizer: Quantizer):
+def test_losses_do_not_change_when_the_batch_is_repeated(quantizer: Quantizer, name: str):
+    if name in BY_COMPANY and "balanced" not in name:
+        pytest.skip("other draws")
     z_e = torch.randn(50, DIM)
     once, twice = copy.deepcopy(quantizer)(z_e), quantizer(z_e.repeat(2, 1))
     assert_close(once.loss, twice.loss)
@@ -201,18 +289,26 @@ def test_losses_do_not_change_when_the_batch_is_repeated(quantizer: Quantizer):
         assert_close(mean.value, twice.terms[name].value)
 
 
-def test_the_objectives_of_a_split_batch_add_up_to_the_whole_batchs(quantizer: Quantizer):
+def test_the_objectives_of_a_split_batch_add_up_to_the_whole_batchs(
+    quantizer: Quantizer, name: str
+):
+    if "balanced" in name:
+        pytest.skip("prices are those of a pass")
     quantizer.commit_in_forward = False
     z_e, mask = torch.randn(60, DIM), torch.rand(60) > 0.5
-    whole = quantizer(z_e, mask)
+    whole = copy.deepcopy(quantizer)(z_e, mask)
     parts = [quantizer(z_e[:10], mask[:10]), quantizer(z_e[10:], mask[10:])]
     assert_close((parts[0].objective + parts[1].objective).value, whole.loss)
     for name, mean in whole.terms.items():
         assert_close((parts[0].terms[name] + parts[1].terms[name]).value, mean.value)
 
 
-def test_nothing_moves_before_the_commit_and_then_once(quantizer: Quantizer):
+def test_nothing_moves_before_the_commit_and_then_once(quantizer: Quantizer, name: str):
     """However many forward passes a step has, they move the entries as one batch does."""
+    if "balanced" in name:
+        pytest.skip("prices are those of a pass")
+    if "shared" in name:
+        pytest.skip("the order of passes decides over draws, and each stage is a pass")
     whole = copy.deepcopy(quantizer)
     quantizer.commit_in_forward = False
     for batch in 3 * torch.randn(30, 100, DIM):
@@ -236,7 +332,9 @@ def test_a_reloaded_quantizer_continues_bit_for_bit(config: QuantizerConfig, fre
         assert_close(fresh.state_dict(), reloaded.state_dict(), rtol=0, atol=0)
 
 
-def test_a_deep_copy_goes_its_own_way(quantizer: Quantizer):
+def test_a_deep_copy_goes_its_own_way(quantizer: Quantizer, name: str):
+    if not quantizer.codebooks() and "lfq" not in name and "bsq" not in name:
+        pytest.skip("nothing moves")
     quantizer.commit_in_forward = False
     quantizer(torch.randn(40, DIM))
     before = copy.deepcopy(quantizer.state_dict())
@@ -251,26 +349,29 @@ def test_a_deep_copy_goes_its_own_way(quantizer: Quantizer):
 
 def test_the_engine_starts_every_codebook_and_sets_its_seed(fresh: Quantizer):
     z_e = torch.randn(500, DIM)
-    twin = copy.deepcopy(fresh)
+    twin, other = copy.deepcopy(fresh), copy.deepcopy(fresh)
     fresh.initialize(z_e, seed=7)
     twin.initialize(z_e, seed=7)
+    other.initialize(z_e, seed=8)
     assert_close(fresh.state_dict(), twin.state_dict(), rtol=0, atol=0)
-    for codebook in fresh.codebooks():
+    for codebook, unlike in zip(fresh.codebooks(), other.codebooks(), strict=True):
         assert codebook.is_initialized
-        assert codebook.seed == 7
+        assert codebook.seed != unlike.seed
         assert len(codebook.entries.unique(dim=0)) == codebook.size
+    seeds = {id(book): int(book.seed) for book in fresh.codebooks()}
+    assert len(set(seeds.values())) == len(seeds)  # stages do not draw alike
 
 
 @pytest.mark.parametrize("num", [1, 5, 31])
-def test_fewer_vectors_than_entries_still_start_a_codebook(fresh: Quantizer, num: int):
+def test_fewer_vectors_than_entries_still_start_a_codebook(fresh: Quantizer, name: str, num: int):
     z_e = torch.randn(num, DIM)
     out = fresh(z_e)
-    assert out.loss < 1e-6  # every vector is an entry
+    if name in LEARNED.keys() - BY_COMPANY and "cosine" not in name:
+        assert out.loss < 1e-6  # every vector is an entry
     for batch in torch.randn(5, 40, DIM):
         out = fresh(batch)
         assert out.z_q.isfinite().all()
-    (codebook,) = fresh.codebooks()
-    assert codebook.entries.isfinite().all()
+    assert all(book.entries.isfinite().all() for book in fresh.codebooks())
 
 
 def test_a_start_from_numbers_that_are_none_is_refused(fresh: Quantizer):
@@ -280,12 +381,17 @@ def test_a_start_from_numbers_that_are_none_is_refused(fresh: Quantizer):
     with pytest.raises(ValueError, match="not finite"):
         fresh(z_e)
     assert_close(fresh.state_dict(), before, rtol=0, atol=0)
-    with pytest.raises(ValueError, match="give at least one"):
-        fresh.initialize(torch.zeros(0, DIM), seed=0)
+    if fresh.codebooks():
+        with pytest.raises(ValueError, match="give at least one"):
+            fresh.initialize(torch.zeros(0, DIM), seed=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_model_of_half_precision_quantizes_as_before(quantizer: Quantizer, dtype: torch.dtype):
+def test_a_model_of_half_precision_quantizes_as_before(
+    quantizer: Quantizer, name: str, dtype: torch.dtype
+):
+    if name in WITH_NETWORKS:
+        pytest.skip("the projection is rounded, as any network")
     z_e = torch.randn(200, DIM).to(dtype)
     twin = copy.deepcopy(quantizer).to(dtype)
     (before, gradient), (after, same) = train_step(quantizer, z_e), train_step(twin, z_e)
@@ -300,14 +406,17 @@ def test_a_model_of_double_precision_is_double_throughout(quantizer: Quantizer):
     quantizer.double()
     out, gradient = train_step(quantizer, torch.randn(200, DIM, dtype=torch.float64))
     assert out.z_q.dtype == out.loss.dtype == gradient.dtype == torch.float64
-    (codebook,) = quantizer.codebooks()
-    assert codebook.entries.dtype == codebook.average_sums.dtype == torch.float64
+    for book in quantizer.codebooks():
+        assert book.entries.dtype == book.average_sums.dtype == torch.float64
     quantizer.float()
-    assert codebook.entries.dtype == torch.float32
+    assert all(book.entries.dtype == torch.float32 for book in quantizer.codebooks())
 
 
 @pytest.mark.slow
-def test_one_forward_pass_is_one_graph_when_compiled(quantizer: Quantizer):
+def test_one_forward_pass_is_one_graph_when_compiled(quantizer: Quantizer, name: str):
+    if name in BY_COMPANY:
+        pytest.skip("a GPU's precision is set around their products, which no graph holds")
+    torch._dynamo.reset()
     compiled = torch.compile(copy.deepcopy(quantizer), backend="aot_eager", fullgraph=True)
     for batch in torch.randn(2, 50, DIM):
         out, gradient = train_step(quantizer, batch)
@@ -324,7 +433,36 @@ def test_wrong_shapes_are_refused(quantizer: Quantizer):
     with pytest.raises(ValueError, match=r"mask is torch\.int64; give booleans"):
         quantizer(z_e, mask.long())
     with pytest.raises(ValueError, match="indices have shape"):
-        quantizer.decode(torch.zeros(5, DIM, dtype=torch.int64))
+        quantizer.decode(torch.zeros(5, 7, dtype=torch.int64))
+
+
+def test_indices_out_of_range_are_refused_with_their_range(quantizer: Quantizer):
+    sizes = quantizer.codebook_sizes
+    good = torch.zeros(5, len(sizes), dtype=torch.int64)
+    for place, size in enumerate(sizes):
+        for wrong in (-1, size):
+            bad = good.clone()
+            bad[2, place] = wrong
+            with pytest.raises(ValueError, match="out of range"):
+                quantizer.decode(bad)
+    with pytest.raises(TypeError, match="give integers"):
+        quantizer.decode(good.float())
+
+
+def test_vectors_that_are_not_finite_are_refused_with_their_number(quantizer: Quantizer):
+    z_e, mask = padded_batch()
+    real = mask.nonzero()[:3].unbind(1)
+    z_e[(*real, torch.tensor([0, 1, 2]))] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    before = copy.deepcopy(quantizer.state_dict())
+    for call in (quantizer, quantizer.encode, quantizer.eval()):
+        with pytest.raises(NotFinite, match=r"3 of 30 vectors that are not finite"):
+            call(z_e, mask)
+    assert_close(dict(quantizer.state_dict()), dict(before), rtol=0, atol=0)
+
+
+def test_how_vectors_lie_in_memory_does_not_matter(quantizer: Quantizer):
+    z_e = torch.randn(DIM, 7, 6).permute(2, 1, 0)
+    assert torch.equal(quantizer.encode(z_e), quantizer.encode(z_e.contiguous()))
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, DIM, 5, 7), (5, 1)])

@@ -262,6 +262,7 @@ def test_vectors_that_are_not_finite_become_no_entries(kind: str, poison: float)
     quantizer = layer(kind, one_dead())
     vectors = batch(256)
     vectors[::2, 1] = poison
+    quantizer.refuse_not_finite = False  # as the training engine does
     quantizer(vectors)
     (codebook,) = quantizer.codebooks()
     assert codebook.entries[-1, 0] < FAR / 2

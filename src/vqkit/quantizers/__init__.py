@@ -5,26 +5,97 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import rebuild_dataclass
 
-from vqkit.quantizers.base import Quantized, Quantizer
+from vqkit.quantizers.assignment import Assignment, Balanced, Nearest, Sampled
+from vqkit.quantizers.base import NotFinite, Quantized, Quantizer
+from vqkit.quantizers.binary import (
+    BinarySphericalQuantizer,
+    BSQConfig,
+    LFQConfig,
+    LookupFreeQuantizer,
+)
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.ema import EMAConfig, EMAVectorQuantizer
+from vqkit.quantizers.gumbel import (
+    Annealing,
+    GumbelConfig,
+    GumbelQuantizer,
+    SQConfig,
+    StochasticQuantizer,
+)
+from vqkit.quantizers.ibq import IBQConfig, IndexBackpropQuantizer
+from vqkit.quantizers.latent import LatentConfig, LatentQuantizer
 from vqkit.quantizers.normalized import Normalized, NormalizedConfig
+from vqkit.quantizers.product import Product, ProductConfig
+from vqkit.quantizers.projected import Projected, ProjectedConfig
+from vqkit.quantizers.random_projection import RandomProjectionConfig, RandomProjectionQuantizer
+from vqkit.quantizers.residual import Residual, ResidualConfig
+from vqkit.quantizers.scalar import FiniteScalarQuantizer, FSQConfig
+from vqkit.quantizers.simvq import LinearCodebook, SimVQConfig, SimVQuantizer
 from vqkit.quantizers.vector import VectorQuantizer, VQConfig
 
 __all__ = [
+    "Annealing",
+    "Assignment",
+    "BSQConfig",
+    "Balanced",
+    "BinarySphericalQuantizer",
     "Codebook",
     "EMAConfig",
     "EMAVectorQuantizer",
+    "FSQConfig",
+    "FiniteScalarQuantizer",
+    "GumbelConfig",
+    "GumbelQuantizer",
+    "IBQConfig",
+    "IndexBackpropQuantizer",
+    "LFQConfig",
+    "LatentConfig",
+    "LatentQuantizer",
+    "LinearCodebook",
+    "LookupFreeQuantizer",
+    "Nearest",
     "Normalized",
     "NormalizedConfig",
+    "NotFinite",
+    "Product",
+    "ProductConfig",
+    "Projected",
+    "ProjectedConfig",
     "Quantized",
     "Quantizer",
     "QuantizerConfig",
+    "RandomProjectionConfig",
+    "RandomProjectionQuantizer",
+    "Residual",
+    "ResidualConfig",
+    "SQConfig",
+    "Sampled",
+    "SimVQConfig",
+    "SimVQuantizer",
+    "StochasticQuantizer",
     "VQConfig",
     "VectorQuantizer",
 ]
 
-QuantizerConfig = Annotated[EMAConfig | NormalizedConfig | VQConfig, Field(discriminator="type")]
+QuantizerConfig = Annotated[
+    BSQConfig
+    | EMAConfig
+    | FSQConfig
+    | GumbelConfig
+    | IBQConfig
+    | LFQConfig
+    | LatentConfig
+    | NormalizedConfig
+    | ProductConfig
+    | ProjectedConfig
+    | RandomProjectionConfig
+    | ResidualConfig
+    | SQConfig
+    | SimVQConfig
+    | VQConfig,
+    Field(discriminator="type"),
+]
 
-# What is normalised may be any of the union, itself included.
-rebuild_dataclass(NormalizedConfig)  # pyright: ignore[reportArgumentType]
+# What these hold may be any of the union, themselves included.
+for _config in (NormalizedConfig, ProductConfig, ProjectedConfig, ResidualConfig):
+    rebuild_dataclass(_config)  # pyright: ignore[reportArgumentType]

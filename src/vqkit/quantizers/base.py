@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqkit.means import Mean
+from vqkit.quantizers.gradients import GRADIENTS, Gradient
 
 if TYPE_CHECKING:
     from vqkit.quantizers.codebook import Codebook
 
 Structure = Literal["flat", "residual", "product"]
+
+
+CHANGING = ("training", "commit_in_forward", "refuse_not_finite", "passes_gradient", "squashes")
+EPSILON = 1e-5  # added to a mean square: bounds the gradient of a vector near 0
+
+
+class NotFinite(ValueError):
+    """Encoder outputs hold NaN or infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +68,24 @@ class Quantizer(nn.Module, ABC):
             or parts of a product.
         commit_in_forward: Whether each training forward ends with ``commit``. The training engine
             turns it off and commits once per optimizer step.
+        refuse_not_finite: Whether a training forward refuses vectors that are not finite. The
+            training engine turns it off, and stops when it sees that a loss is not.
+        gradient: What the encoder gets of the decoder's gradient, see ``gradients``.
+        passes_gradient: Whether ``z_q`` passes it on; not inside a residual quantizer, which
+            does so once for all stages.
+        squashes: Whether vectors are squashed before they are rounded, where that is needed; not
+            inside a residual quantizer, which does so once for all stages.
+        residual_scale: What the stages of a residual quantizer divide vectors by, one time more
+            at each stage.
     """
 
     structure: Structure = "flat"
     commit_in_forward: bool = True
+    refuse_not_finite: bool = True
+    gradient: Gradient = "straight_through"
+    passes_gradient: bool = True
+    squashes: bool = True
+    residual_scale: float | Tensor = 1.0
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -119,27 +143,95 @@ class Quantizer(nn.Module, ABC):
         """The learned codebooks, in the order of the Q axis."""
         return ()
 
+    def squash(self, z_e: Tensor) -> Tensor:
+        """Vectors in the range of what indices stand for, where that is bounded. (..., D)"""
+        return z_e
+
+    def passed(self, z_e: Tensor, z_q: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The value of ``z_q`` with the gradient that was asked for; none at padding. (..., D)"""
+        if not self.passes_gradient:  # only what moves the entries
+            return (
+                detached_at_padding(z_q, mask) if self.gradient == "directional" else z_q.detach()
+            )
+        return GRADIENTS[self.gradient](z_e, detached_at_padding(z_q, mask))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # What codes depend on is not rounded by model.half(); networks inside are, as any other.
+        return super()._apply(unrounded(fn), recurse)
+
     def extra_repr(self) -> str:
         options = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str)}
-        for changing in ("training", "commit_in_forward"):
+        for changing in CHANGING:
             options.pop(changing, None)
         return ", ".join(f"{name}={value!r}" for name, value in options.items() if name[0] != "_")
 
-    def checked(self, z_e: Tensor) -> Tensor:
-        """``z_e`` itself; raises ValueError unless its last axis holds vectors of length D."""
+    def checked(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``z_e`` with zeros at masked positions, if it can be quantized.
+
+        Raises:
+            ValueError: If its last axis does not hold vectors of length D, if the mask does not
+                fit, or if a real vector is not finite. On a GPU the last is not seen in training,
+                where looking would make every step wait: the losses show it.
+        """
         if z_e.dim() == 0 or z_e.shape[-1] != self.dim:
             raise ValueError(
                 f"z_e has shape {tuple(z_e.shape)}, and its last axis should be the {self.dim} "
                 "coordinates of a vector; move the channels there, or change dim"
             )
+        z_e = mask_out(z_e, mask)
+        skipped = self.training and (z_e.is_cuda or not self.refuse_not_finite)
+        if not skipped and not torch.compiler.is_compiling():
+            check_finite(z_e)
         return z_e
 
     def check_indices(self, indices: Tensor) -> None:
-        """Raises ValueError unless the last axis of ``indices`` has one integer per codebook."""
-        num_codebooks = len(self.codebook_sizes)
-        if indices.dim() == 0 or indices.shape[-1] != num_codebooks:
+        """Raises ValueError unless there is one index of its range for each codebook."""
+        sizes = self.codebook_sizes
+        if indices.dim() == 0 or indices.shape[-1] != len(sizes):
             shape = tuple(indices.shape)
-            raise ValueError(f"indices have shape {shape}; make the last axis {num_codebooks} long")
+            raise ValueError(f"indices have shape {shape}; make the last axis {len(sizes)} long")
+        if indices.is_floating_point() or indices.dtype == torch.bool:
+            raise TypeError(f"indices are {indices.dtype}; give integers")
+        if torch.compiler.is_compiling():
+            return
+        if indices.numel():
+            rows = indices.reshape(-1, len(sizes))
+            wrong = (rows < 0) | (rows >= torch.tensor(sizes, device=rows.device))
+            if wrong.any():
+                low, high = rows.amin().item(), rows.amax().item()
+                raise ValueError(
+                    f"{wrong.sum().item()} of {rows.numel()} indices are out of range: they go "
+                    f"from {low} to {high}, the codebook sizes are {sizes}"
+                )
+
+
+def check_finite(z_e: Tensor) -> None:
+    """Raises NotFinite, with the count, if some vectors hold NaN or infinity. (..., D)"""
+    if z_e.detach().sum(dtype=torch.promote_types(z_e.dtype, torch.float32)).isfinite():
+        return  # one pass without a copy; a sum of large finite numbers may still overflow
+    bad = z_e.isfinite().all(-1).logical_not_()
+    if bad.any():
+        raise NotFinite(
+            f"z_e has {int(bad.sum())} of {bad.numel()} vectors that are not finite; look at the "
+            "encoder: a lower learning rate, gradient clipping, or its input"
+        )
+
+
+def unrounded(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A conversion that moves tensors as another does, but never to half precision."""
+
+    def convert(tensor: Tensor) -> Tensor:
+        converted = fn(tensor)
+        if tensor.is_floating_point() and converted.element_size() < 4:
+            return tensor.to(converted.device)
+        return converted
+
+    return convert
+
+
+def detached_at_padding(z_q: Tensor, mask: Tensor | None) -> Tensor:
+    """The same vectors, with a gradient only where positions are real. (..., D)"""
+    return z_q if mask is None else torch.where(mask.unsqueeze(-1), z_q, z_q.detach())
 
 
 def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -163,6 +255,19 @@ def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
         shapes = f"{tuple(mask.shape)}, but the positions are {tuple(x.shape[:-1])}"
         raise ValueError(f"mask has shape {shapes}; give it one element per vector")
     return x.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+def num_real(z_e: Tensor, mask: Tensor | None) -> Tensor:
+    """How many vectors are real. () int64"""
+    if mask is not None:
+        return mask.sum()
+    return torch.full((), z_e[..., 0].numel(), dtype=torch.int64, device=z_e.device)
+
+
+def unit(z: Tensor) -> Tensor:
+    """Vectors of length 1, float32 at least, with a gradient that is bounded at 0. (..., D)"""
+    z, dim = z.to(torch.promote_types(z.dtype, torch.float32)), z.shape[-1]
+    return F.rms_norm(z, (dim,), eps=EPSILON) / dim**0.5
 
 
 def squared_errors(x: Tensor, y: Tensor) -> Tensor:

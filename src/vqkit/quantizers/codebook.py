@@ -1,14 +1,14 @@
 """The table of entries that a learned quantizer owns."""
 
-from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqkit import distributed
-from vqkit.quantizers.base import mask_out
+from vqkit.quantizers.base import mask_out, unit
+from vqkit.quantizers.codebook_state import CodebookState
 from vqkit.quantizers.kmeans import kmeans
 from vqkit.quantizers.revival import DEAD_AFTER, MAX_DRAWN, Candidates, is_dead, replacements
 from vqkit.quantizers.search import nearest
@@ -17,9 +17,10 @@ MAX_PASSES = 1024  # a commit was forgotten
 USAGE_DECAY = 0.99  # weight of the past in the usage of a codebook that gradients move
 
 Mover = Literal["gradients", "averages"]
+Metric = Literal["euclidean", "cosine"]
 
 
-class Codebook(nn.Module):
+class Codebook(CodebookState):
     """K entries, how they are used, and the statistics that may move them.
 
     ``collect`` and ``nominate`` only add to what is pending; ``commit`` and ``revive`` move the
@@ -33,6 +34,8 @@ class Codebook(nn.Module):
     Args:
         size: Number of entries K.
         dim: Length D of each entry.
+        metric: "euclidean", or "cosine": vectors and entries are put on the sphere of radius 1,
+            and everything (lookup, losses, value, statistics) is about these.
 
     Attributes:
         entries: The table. (K, D)
@@ -44,38 +47,16 @@ class Codebook(nn.Module):
         step: Number of commits. () int64
     """
 
-    average_counts: Tensor
-    average_sums: Tensor
-    unused_for: Tensor
-    initialized: Tensor
-    seed: Tensor
-    step: Tensor
-    pending_counts: Tensor
-    pending_sums: Tensor
-
-    def __init__(self, size: int, dim: int) -> None:
-        super().__init__()
-        if size < 2 or dim < 1:
-            raise ValueError(f"codebook is {size} x {dim}; give at least 2 entries of length 1")
+    def __init__(self, size: int, dim: int, *, metric: Metric = "euclidean") -> None:
+        super().__init__(size, dim)
+        if metric not in ("euclidean", "cosine"):
+            raise ValueError(f"metric is {metric!r}; give 'euclidean' or 'cosine'")
+        self.metric: Metric = metric
         self.moved_by: Mover | None = None
-        entries = torch.randn(size, dim, dtype=torch.float32)
-        self.entries = nn.Parameter(entries)
-        self.register_buffer("average_counts", entries.new_zeros(size))
-        self.register_buffer("average_sums", torch.zeros_like(entries))
-        self.register_buffer("unused_for", torch.zeros(size, dtype=torch.int64))
-        self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
-        self.random_seed = int(torch.randint(2**62, (), device="cpu"))
-        self.register_buffer("seed", torch.tensor(self.random_seed))
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.is_initialized = False
-        # Not saved: a checkpoint is written between steps, when nothing is pending.
-        counts = torch.zeros(size, dtype=torch.int64)
-        self.register_buffer("pending_counts", counts, persistent=False)
-        self.register_buffer("pending_sums", torch.zeros_like(entries), persistent=False)
-        self.candidates: list[Candidates] = []
+        self.is_frozen = False
 
     @classmethod
-    def from_entries(cls, entries: Tensor) -> Self:
+    def from_entries(cls, entries: Tensor, *, metric: Metric = "euclidean") -> Self:
         """A codebook that starts from given entries (K, D) instead of from data.
 
         Raises:
@@ -84,25 +65,14 @@ class Codebook(nn.Module):
         if entries.dim() != 2 or not entries.isfinite().all():
             shape = tuple(entries.shape)
             raise ValueError(f"entries have shape {shape}; give K rows of D finite numbers")
-        codebook = cls(*entries.shape)
+        codebook = cls(*entries.shape, metric=metric)
         if entries.dtype == torch.float64:
             codebook.double()
         codebook.load_state_dict({"entries": entries}, strict=False)
         return codebook
 
     def extra_repr(self) -> str:
-        return "{}, {}".format(*self.entries.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of entries K."""
-        return len(self.entries)
-
-    def check_shape(self, size: int, dim: int) -> None:
-        """Raises ValueError unless there are ``size`` entries of length ``dim``."""
-        if self.entries.shape != (size, dim):
-            shape = tuple(self.entries.shape)
-            raise ValueError(f"codebook has shape {shape}; give one of shape {(size, dim)}")
+        return "{}, {}, metric={!r}".format(*self.entries.shape, self.metric)
 
     def claim(self, mover: Mover) -> None:
         """Says what moves the entries; raises ValueError where another owner said otherwise."""
@@ -112,15 +82,41 @@ class Codebook(nn.Module):
                 "share it between quantizers of one kind"
             )
         self.moved_by = mover
-        self.entries.requires_grad_(mover == "gradients")
+        self.entries.requires_grad_(mover == "gradients" and not self.is_frozen)
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Keeps the entries where they are, or lets them move again; use is still followed.
+
+        It is not part of the saved state.
+        """
+        self.is_frozen = frozen
+        self.entries.requires_grad_(self.moved_by == "gradients" and not frozen)
+
+    @property
+    def table(self) -> Tensor:
+        """What indices stand for; on the sphere where the metric is the cosine. (K, D)"""
+        # A copy, because ``revive`` writes to the entries before a backward pass has read them.
+        return self.placed(self.entries.clone()) if self.metric == "cosine" else self.entries
+
+    def placed(self, entries: Tensor) -> Tensor:
+        """Entries as the metric keeps them: on the sphere where it is the cosine. (K, D)"""
+        return F.normalize(entries, dim=-1) if self.metric == "cosine" else entries
+
+    def rows_for(self, vectors: Tensor) -> Tensor:
+        """The rows of ``entries`` that make vectors of the table. (M, D)"""
+        return vectors
+
+    def project(self, z: Tensor) -> Tensor:
+        """Vectors as the metric compares them: of length 1 where it is the cosine. (..., D)"""
+        return unit(z) if self.metric == "cosine" else z
 
     def nearest(self, z: Tensor) -> Tensor:
-        """Vectors (..., D) to the indices (...) of their nearest entries."""
-        return nearest(z, self.entries)
+        """Projected vectors (..., D) to the indices (...) of their nearest entries."""
+        return nearest(z, self.table)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) to their entries (..., D)."""
-        return F.embedding(indices, self.entries)
+        return F.embedding(indices, self.table)
 
     @torch.no_grad()
     def initialize(self, z: Tensor, *, seed: int | Tensor, decay: float = USAGE_DECAY) -> None:
@@ -138,7 +134,7 @@ class Codebook(nn.Module):
         start = kmeans(z.to(self.entries.dtype), self.size, seed=int(first_seed))
         self.seed.copy_(first_seed)
         # Equal vectors may still give other bits on another device: the first rank's count.
-        self.entries.copy_(distributed.all_gather(start.entries)[0])
+        self.entries.copy_(self.placed(distributed.all_gather(start.entries)[0]))
         counts = distributed.all_gather(start.counts)[0].to(self.entries.dtype)
         self.average_counts.copy_((1 - decay) * counts)
         self.average_sums.copy_(self.average_counts.unsqueeze(-1) * self.entries)
@@ -225,10 +221,12 @@ class Codebook(nn.Module):
         self.step.add_(total > 0)
         if sums is not None:
             self.average_sums.lerp_(sums, weight)
-            means = self.average_sums / self.average_counts.unsqueeze(-1)
-            torch.where(used.unsqueeze(-1), means, self.entries, out=self.entries)
+            means = self.placed(self.average_sums / self.average_counts.unsqueeze(-1))
+            moves = used.unsqueeze(-1) & (not self.is_frozen)
+            torch.where(moves, means, self.entries, out=self.entries)
         self.pending_counts.zero_()
         self.pending_sums.zero_()
+        self.pending_seen.zero_()
 
     @torch.no_grad()
     def revive(self, decay: float | Tensor | None, dead_after: float = DEAD_AFTER) -> None:
@@ -242,54 +240,55 @@ class Codebook(nn.Module):
         num = MAX_DRAWN
         if not (self.entries.is_cuda or torch.compiler.is_compiling()):  # a GPU would be waited for
             num = min(num, int(is_dead(self.unused_for, dead_after).sum()))  # the same on all ranks
-        if self.candidates and num:
+        if self.candidates and num and not self.is_frozen:
             self._replace(1 - (USAGE_DECAY if decay is None else decay), dead_after, num)
         self.candidates.clear()
 
     def _replace(self, weight: float | Tensor, dead_after: float, num: int) -> None:
         """Replaces entries as if each new one had been committed once, alone, with a weight."""
         words = self.random_seed, self.step
-        state = self.entries, self.average_counts, self.unused_for
+        state = self.table, self.average_counts, self.unused_for
         found = replacements(self.candidates, *state, words, dead_after, num)
         rows, accepted = found.rows, found.accepted
         column, vectors = accepted.unsqueeze(-1), found.vectors
-        self.entries[rows] = torch.where(column, vectors, self.entries[rows])
+        self.entries[rows] = torch.where(column, self.rows_for(vectors), self.entries[rows])
         self.average_sums[rows] = torch.where(column, weight * vectors, self.average_sums[rows])
         self.average_counts[rows] = self.average_counts[rows].masked_fill(accepted, weight)
         self.unused_for[rows] = self.unused_for[rows].masked_fill(accepted, 0)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # model.half() moves a codebook but must not round it: rounded entries are other entries.
-        def convert(tensor: Tensor) -> Tensor:
-            converted = fn(tensor)
-            if tensor.is_floating_point() and converted.element_size() < 4:
-                return tensor.to(converted.device)
-            return converted
+    @torch.no_grad()
+    def extend(self, entries: Tensor) -> None:
+        """Adds entries behind the others, as if nobody had used them yet. (M, D)
 
-        return super()._apply(convert, recurse)
+        An optimizer that moves the entries has to be made anew: they are another parameter.
+        """
+        dim = self.entries.shape[1]
+        if entries.dim() != 2 or entries.shape[1] != dim or not entries.isfinite().all():
+            shape = tuple(entries.shape)
+            raise ValueError(f"entries have shape {shape}; give (M, {dim}) finite numbers")
+        new = self.rows_for(self.placed(entries.to(self.entries)))
+        self.append(new)
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-        # What was collected belongs to the entries before.
-        self.pending_counts.zero_()
-        self.pending_sums.zero_()
-        self.candidates.clear()
-        if f"{prefix}entries" in state_dict and f"{prefix}initialized" not in state_dict:
-            self.initialized.fill_(True)  # entries that are given are a start
-        self._read_state()
+    @torch.no_grad()
+    def prune(self, used: Tensor | None = None) -> Tensor:
+        """Removes entries that nobody uses, in their order.
 
-    def _read_state(self) -> None:
-        """Keeps saved values where reading them does not wait for the device."""
-        self.is_initialized = bool(self.initialized)
-        self.random_seed = int(self.seed)
+        An optimizer that moves the entries has to be made anew: they are another parameter.
+
+        Args:
+            used: Which entries stay; None for those with a hit in the running average. (K,) bool
+
+        Returns:
+            The new index of each old entry, for token sets: ``remap[indices]``. One that was
+            removed becomes the nearest of those that stay. (K,) int64
+        """
+        used = self.average_counts > 0 if used is None else used
+        if used.dtype != torch.bool:
+            raise TypeError(f"used is {used.dtype}; give booleans, True where an entry stays")
+        if used.shape != self.average_counts.shape or used.sum() < 2:
+            raise ValueError(f"{int(used.sum())} of {self.size} entries would stay; keep 2 or more")
+        remap = nearest(self.table, self.table[used])
+        remap[used] = torch.arange(int(used.sum()), device=remap.device)
+        kept = self.average_counts[used], self.average_sums[used], self.unused_for[used]
+        self.resize(self.entries[used], *kept)
+        return remap

@@ -7,33 +7,35 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.means import Mean
-from vqkit.quantizers.base import Quantized, Quantizer, mask_out, squared_errors
-from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.gradients import straight_through
+from vqkit.quantizers.assignment import Assignment, Nearest
+from vqkit.quantizers.base import Quantized, squared_errors
+from vqkit.quantizers.codebook import Codebook, Metric
+from vqkit.quantizers.gradients import Gradient
+from vqkit.quantizers.learned import (
+    AtLeastZero,
+    LearnedQuantizer,
+    NearestOptions,
+    at_least_zero,
+    checked_gradient,
+    own_codebook,
+)
 from vqkit.quantizers.revival import DEAD_AFTER
-from vqkit.quantizers.vector import above_zero, at_least_zero
 from vqkit.schema import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class EMAConfig:
+class EMAConfig(NearestOptions):
     """Nearest entry of a codebook that averages the vectors it replaced."""
 
     type: Literal["ema"] = "ema"
-    codebook_size: Annotated[int, Field(ge=2)] = 512
-    """Number of entries K."""
-    commitment: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25
-    """Weight of the loss that pulls the encoder toward its entry."""
+    gradient: Literal["straight_through", "rotation"] = "straight_through"
+    """What the encoder gets of the decoder's gradient: straight_through, as it is; rotation, turned
+    and stretched as the vector was."""
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Weight of the past in the running averages."""
-    decay_warmup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    decay_warmup: AtLeastZero = 0
     """How slowly the decay rises to its value: in step t, counted from 0, it is at most
     (1 + t) / (decay_warmup + t), so that early averages forget an encoder that still moves fast."""
-    revive: bool = True
-    """Whether entries that nobody uses are replaced by vectors that fit badly."""
-    dead_after: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEAD_AFTER
-    """Nobody uses an entry when it had no hit while uniform use would have given it so many. With
-    more, the error is smaller and use less even."""
 
     def build(self, dim: int) -> "EMAVectorQuantizer":
         """The quantizer for vectors of length ``dim``."""
@@ -43,12 +45,15 @@ class EMAConfig:
             commitment=self.commitment,
             decay=self.decay,
             decay_warmup=self.decay_warmup,
+            metric=self.metric,
+            gradient=self.gradient,
+            assignment=self.assignment,
             revive=self.revive,
             dead_after=self.dead_after,
         )
 
 
-class EMAVectorQuantizer(Quantizer):
+class EMAVectorQuantizer(LearnedQuantizer):
     """Replaces each vector by its nearest entry, the running average of such vectors.
 
     Neural Discrete Representation Learning, appendix A.1, https://arxiv.org/abs/1711.00937
@@ -60,6 +65,11 @@ class EMAVectorQuantizer(Quantizer):
         decay: Weight of the past in the running averages, at least 0 and less than 1.
         decay_warmup: How slowly it rises to its value: in step t, counted from 0, it is at most
             (1 + t) / (decay_warmup + t).
+        metric: "euclidean", or "cosine" for vectors and entries of length 1.
+        gradient: What the encoder gets of the decoder's gradient: "straight_through" or
+            "rotation".
+        assignment: Which entry a vector gets in training: ``Nearest()``, ``Sampled()`` or
+            ``Balanced()``.
         revive: Whether entries that nobody uses are replaced by vectors that fit badly.
         dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
             so many.
@@ -77,6 +87,9 @@ class EMAVectorQuantizer(Quantizer):
         commitment: float = 0.25,
         decay: float = 0.99,
         decay_warmup: float = 0,
+        metric: Metric = "euclidean",
+        gradient: Gradient = "straight_through",
+        assignment: Assignment | None = None,
         revive: bool = True,
         dead_after: float = DEAD_AFTER,
         commit_in_forward: bool = True,
@@ -86,60 +99,43 @@ class EMAVectorQuantizer(Quantizer):
             raise ValueError(f"decay is {decay}; give a number of at least 0 and less than 1")
         if not 0 <= decay_warmup < float("inf"):
             raise ValueError(f"decay_warmup is {decay_warmup}; give a number of at least 0")
-        super().__init__(dim)
-        self.codebook = codebook or Codebook(codebook_size, dim)
-        self.codebook.check_shape(codebook_size, dim)
-        self.codebook.claim("averages")  # no optimizer may
+        super().__init__(
+            dim,
+            own_codebook(codebook, codebook_size, dim, metric),
+            "averages",  # no optimizer may
+            revive=revive,
+            dead_after=dead_after,
+            commit_in_forward=commit_in_forward,
+        )
         self.commitment = at_least_zero(commitment)
         self.decay = decay
         self.decay_warmup = decay_warmup
-        self.revive = revive
-        self.dead_after = above_zero(dead_after)
-        self.commit_in_forward = commit_in_forward
+        self.gradient = checked_gradient(
+            gradient, without="averages move the entries, and a gradient for them has no effect"
+        )
+        self.assignment = assignment or Nearest()
 
     @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        return (self.codebook.size,)
+    def error_weight(self) -> float:
+        return self.commitment
+
+    @property
+    def usage_decay(self) -> float | Tensor:
+        if self.decay_warmup <= 1:
+            return self.decay
+        step = self.codebook.step.to(self.codebook.entries.dtype)
+        return ((1 + step) / (self.decay_warmup + step)).clamp(max=self.decay)
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        z_e = mask_out(self.checked(z_e), mask)
-        if self.training and not self.codebook.is_initialized:
-            self.codebook.initialize_from_batch(z_e, mask, decay=self.decay)
-        indices = self.encode(z_e, mask)
-        z_q = self.decode(indices).detach()  # averages move the entries, no gradient
+        z_e = self.prepared(z_e, mask)
+        indices = self.chosen(z_e, mask)
+        z_q = self.codebook.lookup(indices).detach()  # averages move the entries, no gradient
         errors = squared_errors(z_e, z_q)
         commitment = Mean.over(errors, mask)
-        if self.training:
-            self.codebook.collect(z_e, indices.squeeze(-1), mask)
-            if self.revive:
-                self.codebook.nominate(z_e, errors, mask)
-            if self.commit_in_forward:
-                self.commit()
+        self.follow(z_e, indices, errors, mask)
         return Quantized(
-            z_q=straight_through(z_e, z_q),
-            indices=indices,
+            z_q=self.passed(z_e, z_q),
+            indices=indices.unsqueeze(-1),
             objective=Mean(self.commitment * commitment.total, commitment.count),
             terms={"commitment": commitment},
         )
-
-    def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
-        return mask_out(self.codebook.nearest(self.checked(z_e)).unsqueeze(-1), mask)
-
-    def decode(self, indices: Tensor) -> Tensor:
-        self.check_indices(indices)
-        return self.codebook.lookup(indices.squeeze(-1))
-
-    def commit(self) -> None:
-        """Moves the entries by all that was collected since the last commit."""
-        decay, step = self.decay, self.codebook.step.to(self.codebook.entries.dtype)
-        if self.decay_warmup > 1:
-            decay = ((1 + step) / (self.decay_warmup + step)).clamp(max=self.decay)
-        self.codebook.commit(decay)
-        if self.revive:
-            self.codebook.revive(decay, self.dead_after)
-
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
-        self.codebook.initialize(z_e, seed=seed, decay=self.decay)
-
-    def codebooks(self) -> tuple[Codebook, ...]:
-        return (self.codebook,)

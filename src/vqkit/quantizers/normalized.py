@@ -8,8 +8,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from vqkit.quantizers.base import Quantized, Quantizer, mask_out
-from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.base import EPSILON, Quantized, Quantizer, unit
+from vqkit.quantizers.composite import WrappedQuantizer
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vqkit.quantizers import QuantizerConfig
 
 How = Literal["layernorm", "l2"]
-EPSILON = 1e-5  # added to the variance: bounds the gradient of a vector near 0
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -42,7 +41,7 @@ class NormalizedConfig:
         return Normalized(self.quantizer.build(dim), self.how)
 
 
-class Normalized(Quantizer):
+class Normalized(WrappedQuantizer):
     """Quantizes normalised vectors: encoder outputs cannot grow, and none is far from all entries.
 
     Lookup, losses, statistics and the value that leaves are all those of the normalised vectors;
@@ -59,43 +58,24 @@ class Normalized(Quantizer):
             raise ValueError(f"how is {how!r}; give 'layernorm' or 'l2'")
         if how == "layernorm" and quantizer.dim < 2:
             raise ValueError("dim is 1; layernorm needs vectors of at least 2 coordinates")
-        super().__init__(quantizer.dim)
-        self.quantizer = quantizer
+        super().__init__(quantizer.dim, quantizer)
         self.how = how
-        self.structure = quantizer.structure
-
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        return self.quantizer.codebook_sizes
-
-    @property
-    def commit_in_forward(self) -> bool:
-        """That of the quantizer inside."""
-        return self.quantizer.commit_in_forward
-
-    @commit_in_forward.setter
-    def commit_in_forward(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self, value: bool
-    ) -> None:
-        self.quantizer.commit_in_forward = value
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        return self.quantizer(self.normalize(mask_out(z_e, mask)), mask)
+        z_e = self.normalize(self.checked(z_e, mask))
+        self.start(z_e, mask)
+        out = self.quantizer(z_e, mask)
+        self.finish()
+        return out
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.quantizer.encode(self.normalize(mask_out(z_e, mask)), mask)
+        return self.quantizer.encode(self.normalize(self.checked(z_e, mask)), mask)
 
     def decode(self, indices: Tensor) -> Tensor:
         return self.quantizer.decode(indices)
 
-    def commit(self) -> None:
-        self.quantizer.commit()
-
     def initialize(self, z_e: Tensor, *, seed: int) -> None:
         self.quantizer.initialize(self.normalize(z_e), seed=seed)
-
-    def codebooks(self) -> tuple[Codebook, ...]:
-        return self.quantizer.codebooks()
 
     def normalize(self, z_e: Tensor) -> Tensor:
         """The vectors that are quantized.
@@ -105,12 +85,8 @@ class Normalized(Quantizer):
 
         Returns:
             Normalised vectors, float32 where ``z_e`` has half precision. (..., D)
-
-        Raises:
-            ValueError: If the vectors have another length than the quantizer's.
         """
-        z_e = self.checked(z_e)
+        if self.how == "l2":
+            return unit(z_e)
         z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
-        if self.how == "layernorm":
-            return F.layer_norm(z_e, (self.dim,), eps=EPSILON)
-        return F.rms_norm(z_e, (self.dim,), eps=EPSILON) / self.dim**0.5
+        return F.layer_norm(z_e, (self.dim,), eps=EPSILON)

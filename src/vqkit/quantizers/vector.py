@@ -1,33 +1,31 @@
 """Vector quantization with a codebook trained by gradient."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.means import Mean
-from vqkit.quantizers.base import Quantized, Quantizer, mask_out, squared_errors
-from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.gradients import straight_through
+from vqkit.quantizers.assignment import Assignment, Nearest
+from vqkit.quantizers.base import Quantized, squared_errors
+from vqkit.quantizers.codebook import Codebook, Metric
+from vqkit.quantizers.gradients import Gradient
+from vqkit.quantizers.learned import (
+    LearnedQuantizer,
+    NearestOptions,
+    at_least_zero,
+    checked_gradient,
+    own_codebook,
+)
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.schema import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class VQConfig:
+class VQConfig(NearestOptions):
     """Nearest entry of a codebook trained by gradient."""
 
     type: Literal["vq"] = "vq"
-    codebook_size: Annotated[int, Field(ge=2)] = 512
-    """Number of entries K."""
-    commitment: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.25
-    """Weight of the loss that pulls the encoder toward its entry."""
-    revive: bool = True
-    """Whether entries that nobody uses are replaced by vectors that fit badly."""
-    dead_after: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEAD_AFTER
-    """Nobody uses an entry when it had no hit while uniform use would have given it so many. With
-    more, the error is smaller and use less even."""
 
     def build(self, dim: int) -> "VectorQuantizer":
         """The quantizer for vectors of length ``dim``."""
@@ -35,12 +33,15 @@ class VQConfig:
             dim,
             self.codebook_size,
             commitment=self.commitment,
+            metric=self.metric,
+            gradient=self.gradient,
+            assignment=self.assignment,
             revive=self.revive,
             dead_after=self.dead_after,
         )
 
 
-class VectorQuantizer(Quantizer):
+class VectorQuantizer(LearnedQuantizer):
     """Replaces each vector by its nearest entry and pulls the two together by gradient.
 
     Neural Discrete Representation Learning, equation 3, https://arxiv.org/abs/1711.00937; squared
@@ -50,6 +51,12 @@ class VectorQuantizer(Quantizer):
         dim: Length D of each vector.
         codebook_size: Number of entries K.
         commitment: Weight of the loss that pulls the encoder toward its entry.
+        metric: "euclidean", or "cosine" for vectors and entries of length 1.
+        gradient: What the encoder gets of the decoder's gradient: "straight_through", "rotation",
+            or "directional", which moves the entries too and makes the objective 0: the terms are
+            then only for logs.
+        assignment: Which entry a vector gets in training: ``Nearest()``, ``Sampled()`` or
+            ``Balanced()``.
         revive: Whether entries that nobody uses are replaced by vectors that fit badly.
         dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
             so many.
@@ -65,75 +72,44 @@ class VectorQuantizer(Quantizer):
         codebook_size: int,
         *,
         commitment: float = 0.25,
+        metric: Metric = "euclidean",
+        gradient: Gradient = "straight_through",
+        assignment: Assignment | None = None,
         revive: bool = True,
         dead_after: float = DEAD_AFTER,
         commit_in_forward: bool = True,
         codebook: Codebook | None = None,
     ) -> None:
-        super().__init__(dim)
-        self.codebook = codebook or Codebook(codebook_size, dim)
-        self.codebook.check_shape(codebook_size, dim)
-        self.codebook.claim("gradients")
+        super().__init__(
+            dim,
+            own_codebook(codebook, codebook_size, dim, metric),
+            "gradients",
+            revive=revive,
+            dead_after=dead_after,
+            commit_in_forward=commit_in_forward,
+        )
         self.commitment = at_least_zero(commitment)
-        self.revive = revive
-        self.dead_after = above_zero(dead_after)
-        self.commit_in_forward = commit_in_forward
+        self.gradient = checked_gradient(gradient)
+        self.assignment = assignment or Nearest()
 
     @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        return (self.codebook.size,)
+    def error_weight(self) -> float:
+        return 0.0 if self.gradient == "directional" else 1 + self.commitment
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        z_e = mask_out(self.checked(z_e), mask)
-        if self.training and not self.codebook.is_initialized:
-            self.codebook.initialize_from_batch(z_e, mask)
-        indices = self.encode(z_e, mask)
-        z_q = self.decode(indices)
+        z_e = self.prepared(z_e, mask)
+        indices = self.chosen(z_e, mask)
+        z_q = self.codebook.lookup(indices)
         errors = squared_errors(z_q, z_e.detach())
         codebook = Mean.over(errors, mask)
         commitment = Mean.over(squared_errors(z_e, z_q.detach()), mask)
-        if self.training:
-            self.codebook.collect(z_e, indices.squeeze(-1), mask)
-            if self.revive:
-                self.codebook.nominate(z_e, errors, mask)
-            if self.commit_in_forward:
-                self.commit()
+        total = codebook.total + self.commitment * commitment.total
+        if self.gradient == "directional":
+            total = 0 * commitment.total.detach()  # the gradient of z_q moves entries and encoder
+        self.follow(z_e, indices, errors, mask)
         return Quantized(
-            z_q=straight_through(z_e, z_q),
-            indices=indices,
-            objective=Mean(codebook.total + self.commitment * commitment.total, codebook.count),
+            z_q=self.passed(z_e, z_q, mask),
+            indices=indices.unsqueeze(-1),
+            objective=Mean(total, codebook.count),
             terms={"codebook": codebook, "commitment": commitment},
         )
-
-    def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
-        return mask_out(self.codebook.nearest(self.checked(z_e)).unsqueeze(-1), mask)
-
-    def decode(self, indices: Tensor) -> Tensor:
-        self.check_indices(indices)
-        return self.codebook.lookup(indices.squeeze(-1))
-
-    def commit(self) -> None:
-        """Follows the use of the entries since the last commit, and revives dead ones."""
-        self.codebook.commit(decay=None)
-        if self.revive:
-            self.codebook.revive(None, self.dead_after)
-
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
-        self.codebook.initialize(z_e, seed=seed)
-
-    def codebooks(self) -> tuple[Codebook, ...]:
-        return (self.codebook,)
-
-
-def at_least_zero(commitment: float) -> float:
-    """``commitment`` itself; raises ValueError where it would push the encoder away."""
-    if not 0 <= commitment < float("inf"):
-        raise ValueError(f"commitment is {commitment}; give a number of at least 0")
-    return commitment
-
-
-def above_zero(dead_after: float) -> float:
-    """``dead_after`` itself; raises ValueError where entries in use would count as dead."""
-    if not 0 < dead_after < float("inf"):
-        raise ValueError(f"dead_after is {dead_after}; give a number greater than 0")
-    return dead_after

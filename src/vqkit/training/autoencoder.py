@@ -90,7 +90,7 @@ class AutoencoderTask(Task):
     @contextmanager
     def attached(self, config: TrainConfig) -> Iterator[None]:
         with ExitStack() as stack:
-            stack.enter_context(committed_by_engine(list(self.layers.values())))
+            stack.enter_context(led_by_engine(self.model))
             if config.channels_last:
                 stack.enter_context(laid_out_channels_last(self.model))
             if config.compile:
@@ -109,16 +109,21 @@ def described(model: nn.Module) -> dict[str, str]:
 
 
 @contextmanager
-def committed_by_engine(layers: Sequence[Quantizer]) -> Iterator[None]:
-    """Inside, a forward pass moves no codebook: the engine does, once per optimizer step."""
-    before = [layer.commit_in_forward for layer in layers]
+def led_by_engine(model: nn.Module) -> Iterator[None]:
+    """Inside, a forward pass moves no codebook: the engine does, once per optimizer step.
+
+    Nor does a forward pass refuse numbers that are not finite: one rank alone would stop. The
+    engine stops all when it sees the loss.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Quantizer)]
+    before = [(layer.commit_in_forward, layer.refuse_not_finite) for layer in layers]
     for layer in layers:
-        layer.commit_in_forward = False
+        layer.commit_in_forward = layer.refuse_not_finite = False
     try:
         yield
     finally:
         for layer, own in zip(layers, before, strict=True):
-            layer.commit_in_forward = own
+            layer.commit_in_forward, layer.refuse_not_finite = own
 
 
 @contextmanager

@@ -1,0 +1,150 @@
+"""Which entry a vector gets in training, where it need not be the nearest."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Protocol
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from vqkit import distributed, random
+from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.search import full_precision
+from vqkit.schema import STRICT
+
+SCORES_PER_CHUNK = 2**20
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Assignment(Protocol):
+    """A rule that gives vectors their entries."""
+
+    def __call__(self, codebook: Codebook, z: Tensor, real: Tensor) -> Tensor:
+        """The entry of each vector.
+
+        Args:
+            codebook: What to choose from.
+            z: Projected vectors. (N, D)
+            real: False at padding. (N,) bool
+
+        Returns:
+            Indices. (N,) int64
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Nearest:
+    """The nearest entry, as in evaluation."""
+
+    type: Literal["nearest"] = "nearest"
+
+    def __call__(self, codebook: Codebook, z: Tensor, real: Tensor) -> Tensor:
+        """See ``Assignment``."""
+        return codebook.nearest(z)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sampled:
+    """An entry drawn with probability proportional to exp(-|z - e|^2 / temperature).
+
+    Autoregressive Image Generation using Residual Quantization, section 3.3,
+    https://arxiv.org/abs/2203.01941: entries near the nearest get their share of vectors too.
+    """
+
+    type: Literal["sampled"] = "sampled"
+    temperature: Positive = 0.1
+    """What squared distances are divided by; near 0 the nearest entry is drawn."""
+
+    def __call__(self, codebook: Codebook, z: Tensor, real: Tensor) -> Tensor:
+        """See ``Assignment``."""
+        words = codebook.random_seed, codebook.step
+        draws = random.uniform(*words, numbers(codebook, real))
+        indices = torch.empty(len(z), dtype=torch.int64, device=z.device)
+        for rows, scores in scores_in_chunks(z, codebook.table):
+            chances = scores.mul_(1 / self.temperature).double().softmax(-1).cumsum_(-1)
+            wanted = draws[rows].unsqueeze(1) * chances[:, -1:]
+            indices[rows] = torch.searchsorted(chances, wanted, right=True).squeeze(1)
+        return indices.clamp_(max=codebook.size - 1)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Balanced:
+    """The nearest entry after prices that make the vectors of a step use all entries alike.
+
+    The Sinkhorn iteration for optimal transport with entropy, https://arxiv.org/abs/1306.0895,
+    in which each vector goes to one entry at last, as in https://arxiv.org/abs/2006.09882.
+    """
+
+    type: Literal["balanced"] = "balanced"
+    softness: Positive = 0.05
+    """How far vectors share entries while prices are found, as a part of their mean squared
+    distance from all entries. With less, use is more even and takes more iterations."""
+    iterations: Annotated[int, Field(ge=1)] = 5
+    """Number of times that the prices are corrected."""
+
+    def __call__(self, codebook: Codebook, z: Tensor, real: Tensor) -> Tensor:
+        """See ``Assignment``."""
+        table = codebook.table
+        spread = ((z - table.mean(0)).square().sum(-1) * real).sum().double()
+        spread, num = distributed.all_reduce(torch.stack([spread, real.sum().double()])).unbind()
+        spread = spread / num.clamp(min=1) + table.var(0, correction=0).sum()
+        scale = (1 / (self.softness * spread).clamp(min=1e-30)).to(table.dtype)
+        prices = table.new_zeros(len(table))
+        for _ in range(self.iterations):
+            taken = prices.new_zeros(len(table), dtype=torch.float64)
+            for rows, scores in scores_in_chunks(z, table):
+                shares = scores.mul_(scale).add_(prices).softmax(-1)
+                taken += shares.mul_(real[rows].unsqueeze(1)).sum(0)
+            taken = distributed.all_reduce(taken)
+            wanted = num / len(table)
+            prices += (wanted / taken.clamp(min=1e-30)).clamp(min=1e-30).log().to(prices.dtype)
+        indices = torch.empty(len(z), dtype=torch.int64, device=z.device)
+        for rows, scores in scores_in_chunks(z, table):
+            indices[rows] = scores.mul_(scale).add_(prices).argmax(-1)
+        return indices
+
+
+def numbers(codebook: Codebook, real: Tensor) -> Tensor:
+    """The number of each real vector of a pass among all of the step, on all ranks.
+
+    What random numbers depend on instead of the rank: earlier passes come first, and in a pass
+    lower ranks. Every rank must ask as often, and only in training.
+
+    Args:
+        codebook: What counts the vectors of earlier passes.
+        real: False at padding. (N,) bool
+
+    Returns:
+        Numbers; where there is padding they mean nothing. (N,) int64
+    """
+    counts = distributed.all_gather(real.sum())
+    first = codebook.pending_seen + counts[: distributed.rank()].sum()
+    codebook.pending_seen.add_(counts.sum())
+    return first + real.cumsum(0) - 1
+
+
+def scores_in_chunks(z: Tensor, entries: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Minus the squared distances, up to a term that is one vector's own, a few rows at a time.
+
+    Args:
+        z: Vectors. (N, D)
+        entries: Codebook entries. (K, D)
+
+    Yields:
+        Which rows, and their scores. (n, K)
+    """
+    center = entries.mean(0)
+    centred = entries - center
+    squares = centred.square().sum(-1)
+    num = max(1, SCORES_PER_CHUNK // len(entries))
+    for first in range(0, len(z), num):
+        rows = slice(first, first + num)
+        scores = squares.neg().repeat(len(z[rows]), 1)
+        with full_precision(z.device.type):  # in place, so that autocast leaves it alone
+            scores.addmm_((z[rows] - center).to(scores.dtype), centred.T, alpha=2)
+        yield rows, scores
+
+
+AssignmentConfig = Annotated[Balanced | Nearest | Sampled, Field(discriminator="type")]

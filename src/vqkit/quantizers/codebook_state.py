@@ -1,0 +1,115 @@
+"""What a codebook keeps, and how it is saved, loaded and moved."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from vqkit.quantizers.base import unrounded
+from vqkit.quantizers.revival import Candidates
+
+
+class CodebookState(nn.Module):
+    """The tensors of a codebook of K entries of length D; see ``Codebook`` for what they mean."""
+
+    average_counts: Tensor
+    average_sums: Tensor
+    unused_for: Tensor
+    initialized: Tensor
+    seed: Tensor
+    step: Tensor
+    pending_counts: Tensor
+    pending_sums: Tensor
+    pending_seen: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        if size < 2 or dim < 1:
+            raise ValueError(f"codebook is {size} x {dim}; give at least 2 entries of length 1")
+        entries = torch.randn(size, dim, dtype=torch.float32)
+        self.entries = nn.Parameter(entries)
+        self.register_buffer("average_counts", entries.new_zeros(size))
+        self.register_buffer("average_sums", torch.zeros_like(entries))
+        self.register_buffer("unused_for", torch.zeros(size, dtype=torch.int64))
+        self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
+        self.random_seed = int(torch.randint(2**62, (), device="cpu"))
+        self.register_buffer("seed", torch.tensor(self.random_seed))
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.is_initialized = False
+        # Not saved: a checkpoint is written between steps, when nothing is pending.
+        counts = torch.zeros(size, dtype=torch.int64)
+        self.register_buffer("pending_counts", counts, persistent=False)
+        self.register_buffer("pending_sums", torch.zeros_like(entries), persistent=False)
+        self.register_buffer("pending_seen", torch.zeros_like(self.step), persistent=False)
+        self.candidates: list[Candidates] = []
+
+    @property
+    def size(self) -> int:
+        """Number of entries K."""
+        return len(self.entries)
+
+    def check_shape(self, size: int, dim: int) -> None:
+        """Raises ValueError unless there are ``size`` entries of length ``dim``."""
+        if self.entries.shape != (size, dim):
+            shape = tuple(self.entries.shape)
+            raise ValueError(f"codebook has shape {shape}; give one of shape {(size, dim)}")
+
+    def append(self, entries: Tensor) -> None:
+        """Puts entries that nobody has used behind the others. (M, D)"""
+        num = len(entries)
+        self.resize(
+            torch.cat([self.entries, entries]),
+            torch.cat([self.average_counts, self.average_counts.new_zeros(num)]),
+            torch.cat([self.average_sums, torch.zeros_like(entries)]),
+            torch.cat([self.unused_for, self.unused_for.new_zeros(num)]),
+        )
+
+    def resize(self, entries: Tensor, counts: Tensor, sums: Tensor, unused_for: Tensor) -> None:
+        """Puts other tables in the places of these; nothing is pending afterwards.
+
+        Args:
+            entries: (K, D)
+            counts: Running average of the use of each. (K,)
+            sums: Running average of the sum of their vectors. (K, D)
+            unused_for: Number of vectors since each was used. (K,) int64
+        """
+        self.entries = nn.Parameter(entries, requires_grad=self.entries.requires_grad)
+        self.average_counts, self.average_sums, self.unused_for = counts, sums, unused_for
+        self.pending_counts = torch.zeros_like(unused_for)
+        self.pending_sums = torch.zeros_like(entries)
+        self.forget_pending()
+
+    def forget_pending(self) -> None:
+        """Drops what was collected since the last commit."""
+        self.pending_counts.zero_()
+        self.pending_sums.zero_()
+        self.pending_seen.zero_()
+        self.candidates.clear()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # model.half() moves a codebook but must not round it: rounded entries are other entries.
+        return super()._apply(unrounded(fn), recurse)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        self.forget_pending()  # it belongs to the entries before
+        if f"{prefix}entries" in state_dict and f"{prefix}initialized" not in state_dict:
+            self.initialized.fill_(True)  # entries that are given are a start
+        self._read_state()
+
+    def _read_state(self) -> None:
+        """Keeps saved values where reading them does not wait for the device."""
+        self.is_initialized = bool(self.initialized)
+        self.random_seed = int(self.seed)

@@ -1,0 +1,87 @@
+"""What quantizers made of other quantizers have in common."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from vqkit import distributed
+from vqkit.means import Mean
+from vqkit.quantizers.base import Quantized, Quantizer
+from vqkit.quantizers.codebook import Codebook
+
+
+class CompositeQuantizer(Quantizer):
+    """Holds quantizers and commits for them: once each, however often one is used in a pass.
+
+    Args:
+        dim: Length D of each vector.
+        quantizers: What it holds. The same one may be there several times.
+    """
+
+    def __init__(self, dim: int, quantizers: Sequence[Quantizer]) -> None:
+        super().__init__(dim)
+        unique = list(dict.fromkeys(quantizers))
+        # Each once, or a saved file would hold its tensors several times.
+        self.quantizers = nn.ModuleList(unique)
+        self.order = tuple(unique.index(quantizer) for quantizer in quantizers)
+        for quantizer in unique:
+            quantizer.commit_in_forward = False
+
+    @property
+    def parts(self) -> tuple[Quantizer, ...]:
+        """The quantizers in the order of the Q axis."""
+        return tuple(self.quantizers[place] for place in self.order)  # pyright: ignore
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return tuple(size for part in self.parts for size in part.codebook_sizes)
+
+    def codebooks(self) -> tuple[Codebook, ...]:
+        return tuple(book for part in self.parts for book in part.codebooks())
+
+    def commit(self) -> None:
+        for quantizer in self.quantizers:
+            quantizer.commit()  # pyright: ignore
+
+    def finish(self) -> None:
+        """Ends a forward pass: commits in training, unless told not to."""
+        if self.training and self.commit_in_forward:
+            self.commit()
+
+    def start(self, z_e: Tensor, mask: Tensor | None) -> None:
+        """In training, starts codebooks that have not started from the vectors of all ranks."""
+        books = self.codebooks()
+        if not self.training or all(book.is_initialized for book in books):
+            return
+        rows = z_e.reshape(-1, self.dim) if mask is None else z_e[mask]
+        joined = distributed.gather_rows(rows.detach())
+        if len(joined):
+            seed = distributed.all_gather(books[0].seed)[0]
+            self.initialize(joined, seed=int(seed))
+
+
+def summed_terms(outputs: Sequence[Quantized]) -> dict[str, Mean]:
+    """The terms of several quantizers by name, each a mean over all of them."""
+    terms: dict[str, Mean] = {}
+    for out in outputs:
+        for name, mean in out.terms.items():
+            terms[name] = terms[name] + mean if name in terms else mean
+    return terms
+
+
+class WrappedQuantizer(CompositeQuantizer):
+    """Holds one quantizer.
+
+    Args:
+        dim: Length D of each vector.
+        quantizer: What it holds.
+    """
+
+    def __init__(self, dim: int, quantizer: Quantizer) -> None:
+        super().__init__(dim, [quantizer])
+        self.structure = quantizer.structure
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """What it holds."""
+        return self.parts[0]

@@ -1,0 +1,266 @@
+"""Entries drawn in training, with a gradient through the draw: Gumbel-softmax and SQ-VAE."""
+
+import math
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from vqkit.means import Mean
+from vqkit.quantizers.assignment import numbers
+from vqkit.quantizers.base import Quantized, detached_at_padding, squared_errors
+from vqkit.quantizers.codebook import Codebook, Metric
+from vqkit.quantizers.gradients import exactly
+from vqkit.quantizers.learned import AtLeastZero, CodebookOptions, at_least_zero, own_codebook
+from vqkit.quantizers.revival import DEAD_AFTER
+from vqkit.quantizers.soft import SoftQuantizer, Weighed, weigh
+from vqkit.schema import STRICT
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Annealing:
+    """How draws begin soft and become hard."""
+
+    start: Positive = 1.0
+    """Temperature at first."""
+    end: Positive = 0.1
+    """Temperature at last; near 0 the entry drawn has all the weight."""
+    steps: Annotated[int, Field(ge=1)] = 10_000
+    """Number of steps in which it falls, geometrically, from start to end."""
+    soft_steps: Annotated[int, Field(ge=0)] = 0
+    """Number of first steps in which a vector becomes the weighed average of all entries;
+    afterwards it becomes the entry drawn."""
+
+    def temperature(self, step: Tensor) -> Tensor:
+        """The temperature in a step. ()"""
+        return self.start * (self.end / self.start) ** (step / self.steps).clamp(max=1)
+
+
+class DrawingQuantizer(SoftQuantizer):
+    """Draws an entry in training, by Gumbel noise on the logits; takes the nearest in evaluation.
+
+    Categorical Reparameterization with Gumbel-Softmax, equation 2,
+    https://arxiv.org/abs/1611.01144. The noise depends on the seed, the step and the number of the
+    vector among all of the step.
+
+    Args:
+        dim: Length D of each vector.
+        codebook: The entries; gradients move them.
+        annealing: How draws begin soft and become hard.
+        revive: Whether entries that nobody uses are replaced by vectors that fit badly.
+        dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
+            so many.
+        commit_in_forward: Whether each training forward ends with ``commit``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook: Codebook,
+        *,
+        annealing: Annealing,
+        revive: bool,
+        dead_after: float,
+        commit_in_forward: bool,
+    ) -> None:
+        super().__init__(
+            dim,
+            codebook,
+            revive=revive,
+            dead_after=dead_after,
+            commit_in_forward=commit_in_forward,
+        )
+        self.annealing = annealing
+
+    @abstractmethod
+    def losses(self, weighed: Weighed) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted loss of each vector, (...), and its unweighted parts by name, (...)."""
+
+    def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
+        z_e = self.prepared(z_e, mask)
+        weighed = self._weighed(z_e, mask)
+        indices = weighed.indices if self.training else self.codebook.nearest(z_e)
+        indices = indices if mask is None else indices.masked_fill(~mask, 0)
+        entries = self.codebook.lookup(indices).detach()
+        z_q = exactly(entries, weighed.average)
+        if self.training and self.annealing.soft_steps:
+            soft = self.codebook.step < self.annealing.soft_steps
+            z_q = torch.where(
+                soft if mask is None else soft & mask.unsqueeze(-1), weighed.average, z_q
+            )
+        loss, parts = self.losses(weighed)
+        self.follow(z_e, indices, squared_errors(entries, z_e.detach()), mask)
+        return Quantized(
+            z_q=detached_at_padding(z_q, mask),
+            indices=indices.unsqueeze(-1),
+            objective=Mean.over(loss, mask),
+            terms={name: Mean.over(part, mask) for name, part in parts.items()},
+        )
+
+    def _weighed(self, z_e: Tensor, mask: Tensor | None) -> Weighed:
+        """The weights of all entries, with noise in training. Each (...), or (..., D)"""
+        rows = (z_e if self.passes_gradient else z_e.detach()).reshape(-1, self.dim)
+        rows, words, temperature = rows.to(self.codebook.entries.dtype), None, 1.0
+        if self.training:
+            real = torch.ones_like(rows[:, 0], dtype=torch.bool) if mask is None else mask.flatten()
+            step = self.codebook.step.clone()
+            words = self.codebook.random_seed, step, numbers(self.codebook, real)
+            temperature = self.annealing.temperature(self.codebook.step).to(rows.dtype)
+        # Copies, because a commit moves step and entries before the backward pass reads them.
+        table = self.codebook.table.clone()
+        found = weigh(rows, table, self.log_precision.exp(), temperature, words)
+        shape = z_e.shape[:-1]
+        return Weighed(
+            found.average.view(z_e.shape),
+            found.entropy.view(shape),
+            found.gap.view(shape),
+            found.indices.view(shape),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GumbelConfig(CodebookOptions):
+    """Entries drawn by distance, with a gradient through the draw."""
+
+    type: Literal["gumbel"] = "gumbel"
+    uniformity: AtLeastZero = 5e-4
+    """Weight of the KL divergence of each vector's probabilities from uniform ones."""
+    annealing: Annealing = Annealing()
+    """How draws begin soft and become hard."""
+
+    def build(self, dim: int) -> "GumbelQuantizer":
+        """The quantizer for vectors of length ``dim``."""
+        return GumbelQuantizer(
+            dim,
+            self.codebook_size,
+            uniformity=self.uniformity,
+            annealing=self.annealing,
+            metric=self.metric,
+            revive=self.revive,
+            dead_after=self.dead_after,
+        )
+
+
+class GumbelQuantizer(DrawingQuantizer):
+    """Gumbel-softmax with a pull toward uniform probabilities.
+
+    Zero-Shot Text-to-Image Generation, section 2.1, https://arxiv.org/abs/2102.12092, with logits
+    by distance: -precision |z - e|^2 / D. Entries, precision and encoder are moved by the
+    decoder's gradient and by the KL divergence; there is no commitment.
+
+    Args:
+        dim: Length D of each vector.
+        codebook_size: Number of entries K.
+        uniformity: Weight of the KL divergence of each vector's probabilities from uniform ones.
+        annealing: How draws begin soft and become hard.
+        metric: "euclidean", or "cosine" for vectors and entries of length 1.
+        revive: Whether entries that nobody uses are replaced by vectors that fit badly.
+        dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
+            so many.
+        commit_in_forward: Whether each training forward ends with ``commit``.
+        codebook: Entries shared with another quantizer; its own when None.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        *,
+        uniformity: float = 5e-4,
+        annealing: Annealing | None = None,
+        metric: Metric = "euclidean",
+        revive: bool = True,
+        dead_after: float = DEAD_AFTER,
+        commit_in_forward: bool = True,
+        codebook: Codebook | None = None,
+    ) -> None:
+        super().__init__(
+            dim,
+            own_codebook(codebook, codebook_size, dim, metric),
+            annealing=annealing or Annealing(),
+            revive=revive,
+            dead_after=dead_after,
+            commit_in_forward=commit_in_forward,
+        )
+        self.uniformity = at_least_zero(uniformity, "uniformity")
+
+    def losses(self, weighed: Weighed) -> tuple[Tensor, dict[str, Tensor]]:
+        divergence = math.log(self.codebook.size) - weighed.entropy
+        return self.uniformity * divergence, {"divergence": divergence}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SQConfig(CodebookOptions):
+    """Entries drawn from a Gaussian around the vector whose variance is learned."""
+
+    type: Literal["sq"] = "sq"
+    weight: AtLeastZero = 0.1
+    """Weight of the two terms, per coordinate."""
+    annealing: Annealing = Annealing()
+    """How draws begin soft and become hard."""
+
+    def build(self, dim: int) -> "StochasticQuantizer":
+        """The quantizer for vectors of length ``dim``."""
+        return StochasticQuantizer(
+            dim,
+            self.codebook_size,
+            weight=self.weight,
+            annealing=self.annealing,
+            metric=self.metric,
+            revive=self.revive,
+            dead_after=self.dead_after,
+        )
+
+
+class StochasticQuantizer(DrawingQuantizer):
+    """Stochastic quantization whose variance is learned, and shrinks by itself.
+
+    SQ-VAE: Variational Bayes on Discrete Representation with Self-annealed Stochastic
+    Quantization, section 4.1 (Gaussian, one variance), https://arxiv.org/abs/2205.07547. The loss
+    of a vector is precision |z - e|^2 / D, expected, less the entropy of its probabilities.
+
+    Args:
+        dim: Length D of each vector.
+        codebook_size: Number of entries K.
+        weight: Weight of the two terms, per coordinate.
+        annealing: How draws begin soft and become hard.
+        metric: "euclidean", or "cosine" for vectors and entries of length 1.
+        revive: Whether entries that nobody uses are replaced by vectors that fit badly.
+        dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
+            so many.
+        commit_in_forward: Whether each training forward ends with ``commit``.
+        codebook: Entries shared with another quantizer; its own when None.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        *,
+        weight: float = 0.1,
+        annealing: Annealing | None = None,
+        metric: Metric = "euclidean",
+        revive: bool = True,
+        dead_after: float = DEAD_AFTER,
+        commit_in_forward: bool = True,
+        codebook: Codebook | None = None,
+    ) -> None:
+        super().__init__(
+            dim,
+            own_codebook(codebook, codebook_size, dim, metric),
+            annealing=annealing or Annealing(),
+            revive=revive,
+            dead_after=dead_after,
+            commit_in_forward=commit_in_forward,
+        )
+        self.weight = at_least_zero(weight, "weight")
+
+    def losses(self, weighed: Weighed) -> tuple[Tensor, dict[str, Tensor]]:
+        distance = self.log_precision.exp() * weighed.gap
+        loss = self.weight / self.dim * (distance - weighed.entropy)
+        return loss, {"distance": distance, "entropy": weighed.entropy}

@@ -1,0 +1,49 @@
+"""One integer for several digits."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+LARGEST = 2**63 - 1
+
+
+def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
+    """``levels`` as a tuple; raises ValueError where they make no codebook of an int64."""
+    levels = tuple(levels)
+    size = 1
+    for level in levels:
+        size *= level
+    if not levels or min(levels) < 2:
+        raise ValueError(f"levels are {levels}; give at least 2 for each coordinate")
+    if size > LARGEST:
+        raise ValueError(
+            f"levels make about 10^{math.log10(size):.1f} codes, and an index has 63 bits; give "
+            "fewer or smaller levels, or cut the vectors into parts (Product)"
+        )
+    return levels
+
+
+def join(digits: Tensor, levels: Sequence[int]) -> Tensor:
+    """Digits, the first one counting least, as one integer.
+
+    Args:
+        digits: From 0 to below their level. (..., D) int64
+        levels: Number of values of each. D integers
+
+    Returns:
+        (...) int64
+    """
+    return (digits * _basis(levels, digits.device)).sum(-1)
+
+
+def split(indices: Tensor, levels: Sequence[int]) -> Tensor:
+    """The digits of integers; the inverse of ``join``. (...) -> (..., D) int64"""
+    sizes = torch.tensor(levels, device=indices.device)
+    return indices.unsqueeze(-1) // _basis(levels, indices.device) % sizes
+
+
+def _basis(levels: Sequence[int], device: torch.device) -> Tensor:
+    """What each digit counts. (D,) int64"""
+    return torch.tensor([1, *levels[:-1]], device=device).cumprod(0)

@@ -1,0 +1,83 @@
+"""The random-projection quantizer: targets for self-supervised learning, nothing is learned."""
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from vqkit.means import Mean
+from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real
+from vqkit.quantizers.search import nearest
+from vqkit.schema import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RandomProjectionConfig:
+    """Nearest of random entries after a random projection; nothing is learned."""
+
+    type: Literal["random-projection"] = "random-projection"
+    codebook_size: Annotated[int, Field(ge=2)] = 8192
+    """Number of entries K."""
+    entry_dim: Annotated[int, Field(ge=1)] = 16
+    """Length of the projected vectors."""
+
+    def build(self, dim: int) -> "RandomProjectionQuantizer":
+        """The quantizer for vectors of length ``dim``."""
+        return RandomProjectionQuantizer(dim, self.codebook_size, entry_dim=self.entry_dim)
+
+
+class RandomProjectionQuantizer(Quantizer):
+    """The nearest of random entries to a random projection, both of length 1.
+
+    Self-supervised Learning with Random-projection Quantizer for Speech Recognition, equation 1,
+    https://arxiv.org/abs/2202.01855. Its codes are targets to predict; ``decode`` gives the
+    shortest vector whose projection is the entry, which restores little of what was coded.
+
+    Args:
+        dim: Length D of each vector.
+        codebook_size: Number of entries K.
+        entry_dim: Length of the projected vectors, and of the entries.
+
+    Attributes:
+        projection: Drawn at construction (Xavier), never trained. (D, entry_dim)
+        entries: Drawn at construction, of length 1, never trained. (K, entry_dim)
+    """
+
+    projection: Tensor
+    entries: Tensor
+
+    def __init__(self, dim: int, codebook_size: int, *, entry_dim: int = 16) -> None:
+        super().__init__(dim)
+        if codebook_size < 2 or not 1 <= entry_dim <= dim:
+            raise ValueError(
+                f"codebook is {codebook_size} x {entry_dim} for vectors of length {dim}; give at "
+                f"least 2 entries of length 1 to {dim}"
+            )
+        projection = torch.nn.init.xavier_uniform_(torch.empty(dim, entry_dim))
+        self.register_buffer("projection", projection)
+        self.register_buffer("entries", F.normalize(torch.randn(codebook_size, entry_dim)))
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return (len(self.entries),)
+
+    def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
+        indices = self.encode(z_e, mask)
+        z_e, z_q = self.checked(z_e, mask), self.decode(indices)
+        objective = Mean(z_q.new_zeros(()), num_real(z_e, mask))
+        return Quantized(self.passed(z_e, z_q, mask), indices, objective, {})
+
+    def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
+        rows = self.checked(z_e, mask).detach().to(self.projection.dtype)
+        with torch.autocast(rows.device.type, enabled=False):
+            projected = F.normalize(rows @ self.projection, dim=-1)
+        return mask_out(nearest(projected, self.entries).unsqueeze(-1), mask)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        self.check_indices(indices)
+        back = torch.linalg.pinv(self.projection)
+        with torch.autocast(back.device.type, enabled=False):
+            return self.entries[indices.squeeze(-1)] @ back

@@ -1,0 +1,269 @@
+"""Residual quantization: each stage codes what the stages before left."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from vqkit import distributed, random
+from vqkit.means import Mean
+from vqkit.quantizers.base import (
+    Quantized,
+    Quantizer,
+    detached_at_padding,
+    mask_out,
+    num_real,
+    squared_errors,
+)
+from vqkit.quantizers.beam import beam_search
+from vqkit.quantizers.composite import CompositeQuantizer, summed_terms
+from vqkit.quantizers.ema import EMAConfig
+from vqkit.quantizers.gradients import Gradient
+from vqkit.quantizers.learned import LearnedQuantizer
+from vqkit.quantizers.projected import Projected
+from vqkit.schema import STRICT
+
+if TYPE_CHECKING:
+    from vqkit.quantizers import QuantizerConfig
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ResidualConfig:
+    """Stages that each quantize what the stages before left."""
+
+    type: Literal["residual"] = "residual"
+    quantizer: Annotated[
+        "QuantizerConfig", Field(description="What each stage is; any quantizer.")
+    ] = EMAConfig()
+    stages: Annotated[int, Field(ge=1, description="Number of stages Q.")] = 4
+    shared: Annotated[bool, Field(description="Whether all stages have one codebook.")] = False
+    dropout: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of the items of a training batch that are coded by a random number "
+            "of stages, so that any number of them decodes well.",
+        ),
+    ] = 0.0
+    beams: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="How many sums of entries encoding follows at a time. More find a smaller "
+            "error and take longer.",
+        ),
+    ] = 1
+
+    def build(self, dim: int) -> "Residual":
+        """The quantizer for vectors of length ``dim``."""
+        num = 1 if self.shared else self.stages
+        made = [self.quantizer.build(dim) for _ in range(num)]
+        return Residual(made * (self.stages // num), dropout=self.dropout, beams=self.beams)
+
+
+class Residual(CompositeQuantizer):
+    """Quantizes vectors, then what is left, and so on; a vector is the sum of its entries.
+
+    SoundStream, section III-C and algorithm 1, https://arxiv.org/abs/2107.03312. Any number of
+    leading stages decodes: ``decode(indices[..., :2])``. Every stage's commitment pulls the
+    encoder, and the decoder's gradient reaches it once, not once for each stage.
+
+    Args:
+        quantizers: The stages, for vectors of one length. The same one may be several stages.
+        dropout: Share of the items (of axis 0) of a training batch that are coded by a random
+            number of stages, each number below all being as likely. ``z_q`` then is the sum of
+            these; the other indices are 0 and have no part in losses and statistics.
+        beams: How many sums of entries ``encode`` follows at a time; with 1 each stage takes the
+            nearest entry. More find sums with less error and take so many times as long; training
+            takes the nearest.
+    """
+
+    structure = "residual"
+    seed: Tensor
+    step: Tensor
+    pending_items: Tensor
+
+    def __init__(
+        self, quantizers: Sequence[Quantizer], *, dropout: float = 0.0, beams: int = 1
+    ) -> None:
+        dims = {quantizer.dim for quantizer in quantizers}
+        if len(dims) != 1:
+            raise ValueError(f"stages have vectors of lengths {sorted(dims)}; give one length")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout is {dropout}; give a share between 0 and 1")
+        super().__init__(dims.pop(), quantizers)
+        if len(self.quantizers) not in (1, len(quantizers)):
+            raise ValueError("some stages share a quantizer and some do not; share all or none")
+        if beams < 1 or (
+            beams > 1 and not all(isinstance(q, LearnedQuantizer) for q in quantizers)
+        ):
+            raise ValueError(f"beams is {beams}; give 1, or more with stages that are codebooks")
+        for module in self.modules():
+            if isinstance(module, Projected) and not module.codebooks():
+                raise ValueError(
+                    "a stage projects vectors and has no codebook, so nothing would train its "
+                    "projection; put one around all stages: Projected(Residual(...), dim)"
+                )
+        self.dropout = dropout
+        self.beams = beams
+        self.gradient: Gradient = self._common_gradient()
+        for quantizer in self.quantizers.modules():
+            if isinstance(quantizer, Quantizer):
+                quantizer.passes_gradient = quantizer.squashes = False  # this one does both
+        self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("pending_items", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
+        z_e = self.squashed(self.checked(z_e, mask))
+        self.start(z_e, mask)
+        if self.beams > 1 and not self.training:
+            return self._along(z_e, self._searched(z_e, mask), mask)
+        counts = self._stages_of_items(z_e)
+        left, sums, outputs = z_e, [], []
+        for number, part in enumerate(self.parts):
+            real = mask if counts is None else reaching(counts > number, z_e, mask)
+            out = part(left / part.residual_scale**number, real)
+            added = out.z_q * part.residual_scale**number
+            if counts is not None:
+                added = added * reaching(counts > number, z_e).unsqueeze(-1)
+            left = left - added.detach()
+            sums.append(added)
+            outputs.append(out)
+        self.finish()
+        total = torch.stack([out.objective.total for out in outputs]).sum() / len(outputs)
+        return Quantized(
+            z_q=self._passed_once(z_e, summed(sums), mask),
+            indices=torch.cat([out.indices for out in outputs], -1),
+            objective=Mean(total, num_real(z_e, mask)),
+            terms=summed_terms(outputs),
+        )
+
+    def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
+        z_e = self.squashed(self.checked(z_e, mask))
+        if self.beams > 1:
+            return self._searched(z_e, mask)
+        left, indices = z_e, []
+        for number, part in enumerate(self.parts):
+            indices.append(part.encode(left / part.residual_scale**number, mask))
+            left = left - part.decode(indices[-1]) * part.residual_scale**number
+        return torch.cat(indices, -1)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """The vectors that indices of all stages, or of any number of leading ones, stand for.
+
+        Args:
+            indices: One integer for each codebook of these stages. (..., Q)
+
+        Returns:
+            Vectors. (..., D)
+        """
+        per_part = [len(part.codebook_sizes) for part in self.parts]
+        edges = [sum(per_part[:number]) for number in range(len(per_part) + 1)]
+        length = indices.shape[-1] if indices.dim() else 0
+        if length not in edges[1:]:
+            raise ValueError(
+                f"indices have shape {tuple(indices.shape)}; make the last axis one of "
+                f"{edges[1:]} long: so many have 1, 2 and more stages"
+            )
+        num = edges.index(length)
+        cut = enumerate(zip(self.parts[:num], indices.split(per_part[:num], -1), strict=True))
+        return summed([p.decode(some) * p.residual_scale**number for number, (p, some) in cut])
+
+    def commit(self) -> None:
+        super().commit()
+        self.step.add_(self.pending_items > 0)
+        self.pending_items.zero_()
+
+    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+        self.seed.fill_(random.hash_int(seed))
+        left, seen = self.squashed(z_e), []
+        for number, part in enumerate(self.parts):
+            left = left / part.residual_scale**number
+            seen.append(left)
+            if len(self.quantizers) == len(self.parts) or number == 0:
+                part.initialize(left, seed=random.hash_int(seed, number))
+            left = (left - part.decode(part.encode(left))) * part.residual_scale**number
+        if len(self.quantizers) < len(self.parts):  # all stages have to live with one codebook
+            self.parts[0].initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
+
+    def squashed(self, z_e: Tensor) -> Tensor:
+        """Vectors in the range of the stages, where that is bounded. (..., D)"""
+        return self.parts[0].squash(z_e)
+
+    def _passed_once(self, z_e: Tensor, z_q: Tensor, mask: Tensor | None) -> Tensor:
+        """The sum with the encoder's gradient, and that of what the stages train by it."""
+        if not (z_q.requires_grad and self.gradient == "straight_through" and self.passes_gradient):
+            return z_q if not self.passes_gradient else self.passed(z_e, z_q, mask)
+        return detached_at_padding(z_q, mask) + (z_e - z_e.detach())  # which adds exactly 0
+
+    def _common_gradient(self) -> Gradient:
+        """That of all stages, if they are of one kind."""
+        first: Gradient = self.parts[0].gradient
+        others = [part.gradient for part in self.parts[1:]]
+        if any(other != first for other in others):
+            raise ValueError(f"stages have gradients {[first, *others]}; give them one")
+        return first
+
+    def _stages_of_items(self, z_e: Tensor) -> Tensor | None:
+        """By how many stages each item is coded; None when all are by all. (B,) int64"""
+        num_stages = len(self.parts)
+        if not self.training or self.dropout == 0 or num_stages == 1:
+            return None
+        items = z_e.shape[0] if z_e.dim() > 1 else 1
+        counts = distributed.all_gather(torch.tensor(items, device=z_e.device))
+        first = self.pending_items + counts[: distributed.rank()].sum()
+        self.pending_items.add_(counts.sum())
+        words = self.seed, self.step, first + torch.arange(items, device=z_e.device)
+        shorter = 1 + (random.uniform(*words, 1) * (num_stages - 1)).long()
+        return torch.where(random.uniform(*words, 0) < self.dropout, shorter, num_stages)
+
+    def _searched(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
+        """Indices by a search that follows several sums of entries at a time. (..., Q)"""
+        books = [part.codebook for part in self.parts if isinstance(part, LearnedQuantizer)]
+        found = beam_search(z_e.detach().reshape(-1, self.dim), books, self.beams)
+        return mask_out(found.view(*z_e.shape[:-1], len(books)), mask)
+
+    def _along(self, z_e: Tensor, indices: Tensor, mask: Tensor | None) -> Quantized:
+        """What ``forward`` returns in evaluation, for indices that were searched for."""
+        left, errors = z_e, []
+        for book, some in zip(self.codebooks(), indices.unbind(-1), strict=True):
+            z_q = book.lookup(some)
+            errors.append(Mean.over(squared_errors(book.project(left), z_q), mask))
+            left = left - z_q
+        pairs = zip(self.parts, errors, strict=True)
+        total = torch.stack([part.error_weight * mean.total for part, mean in pairs]).sum()
+        return Quantized(
+            z_q=self.passed(z_e, self.decode(indices), mask),
+            indices=indices,
+            objective=Mean(total / len(errors), num_real(z_e, mask)),
+            terms={"commitment": sum(errors[1:], errors[0])},
+        )
+
+
+def reaching(items: Tensor, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The real positions of some items.
+
+    Args:
+        items: Which. (B,) bool
+        z_e: Vectors. (B, ..., D)
+        mask: True where a position is real; None when all are. (B, ...) bool
+
+    Returns:
+        (B, ...) bool
+    """
+    shape = z_e.shape[:-1]
+    found = items.view(-1, *[1] * (len(shape) - 1)).expand(shape) if shape else items.squeeze(0)
+    return found if mask is None else found & mask
+
+
+def summed(parts: Sequence[Tensor]) -> Tensor:
+    """The sum, from the first to the last: rounded alike wherever it is made."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

@@ -1,0 +1,128 @@
+"""SimVQ: one linear map moves all entries at once."""
+
+from typing import Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from vqkit.quantizers.assignment import Assignment
+from vqkit.quantizers.codebook import Codebook, Metric, Mover
+from vqkit.quantizers.gradients import Gradient
+from vqkit.quantizers.learned import NearestOptions, own_codebook
+from vqkit.quantizers.revival import DEAD_AFTER
+from vqkit.quantizers.vector import VectorQuantizer
+from vqkit.schema import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SimVQConfig(NearestOptions):
+    """Entries that keep their places to each other, moved by one linear map."""
+
+    type: Literal["simvq"] = "simvq"
+
+    def build(self, dim: int) -> "SimVQuantizer":
+        """The quantizer for vectors of length ``dim``."""
+        return SimVQuantizer(
+            dim,
+            self.codebook_size,
+            commitment=self.commitment,
+            metric=self.metric,
+            gradient=self.gradient,
+            assignment=self.assignment,
+            revive=self.revive,
+            dead_after=self.dead_after,
+        )
+
+
+class LinearCodebook(Codebook):
+    """Entries that stay, and a linear map that gradients move: the table is entries @ weight.
+
+    Args:
+        size: Number of entries K.
+        dim: Length D of each entry.
+        metric: See ``Codebook``.
+
+    Attributes:
+        weight: The map, at first the identity. (D, D)
+    """
+
+    def __init__(self, size: int, dim: int, *, metric: Metric = "euclidean") -> None:
+        super().__init__(size, dim, metric=metric)
+        self.weight = nn.Parameter(torch.eye(dim))
+
+    @property
+    def table(self) -> Tensor:
+        with torch.autocast(self.weight.device.type, enabled=False):
+            # A copy, because ``revive`` writes to them before a backward pass has read them.
+            return self.placed(self.entries.clone() @ self.weight)
+
+    def claim(self, mover: Mover) -> None:
+        super().claim(mover)
+        self.entries.requires_grad_(False)
+
+    def freeze(self, frozen: bool = True) -> None:
+        super().freeze(frozen)
+        self.entries.requires_grad_(False)
+        self.weight.requires_grad_(not frozen)
+
+    def rows_for(self, vectors: Tensor) -> Tensor:
+        # Without a check for singular maps, for which a GPU would have to be waited.
+        return torch.linalg.solve_ex(self.weight.T, vectors.T).result.T
+
+    def initialize(self, z: Tensor, *, seed: int | Tensor, decay: float = 0.99) -> None:
+        with torch.no_grad():
+            self.weight.copy_(torch.eye(len(self.weight)))
+        super().initialize(z, seed=seed, decay=decay)
+
+
+class SimVQuantizer(VectorQuantizer):
+    """A codebook trained by gradient through one linear map of all its entries.
+
+    Addressing Representation Collapse in Vector Quantized Models with One Linear Layer, equation
+    6, https://arxiv.org/abs/2411.02038: an entry that nobody uses moves with the others. The fixed
+    entries start from data here, where the paper's are random.
+
+    Args:
+        dim: Length D of each vector.
+        codebook_size: Number of entries K.
+        commitment: Weight of the loss that pulls the encoder toward its entry.
+        metric: "euclidean", or "cosine" for vectors and entries of length 1.
+        gradient: As for ``VectorQuantizer``.
+        assignment: As for ``VectorQuantizer``.
+        revive: Whether entries that nobody uses are replaced by vectors that fit badly.
+        dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
+            so many.
+        commit_in_forward: Whether each training forward ends with ``commit``.
+        codebook: Entries and map shared with another quantizer; its own when None.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        *,
+        commitment: float = 0.25,
+        metric: Metric = "euclidean",
+        gradient: Gradient = "straight_through",
+        assignment: Assignment | None = None,
+        revive: bool = True,
+        dead_after: float = DEAD_AFTER,
+        commit_in_forward: bool = True,
+        codebook: LinearCodebook | None = None,
+    ) -> None:
+        if codebook is None:
+            codebook = LinearCodebook(codebook_size, dim, metric=metric)
+        own_codebook(codebook, codebook_size, dim, metric)
+        super().__init__(
+            dim,
+            codebook_size,
+            commitment=commitment,
+            metric=metric,
+            gradient=gradient,
+            assignment=assignment,
+            revive=revive,
+            dead_after=dead_after,
+            commit_in_forward=commit_in_forward,
+            codebook=codebook,
+        )

@@ -1,0 +1,159 @@
+"""What quantizers share whose training weighs all entries, not only the nearest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vqkit import distributed, random
+from vqkit.quantizers.assignment import SCORES_PER_CHUNK
+from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.learned import LearnedQuantizer
+from vqkit.quantizers.revival import DEAD_AFTER
+
+SMALLEST_VARIANCE = 1e-12
+Words = tuple[int, Tensor, Tensor]  # seed, step, and the number of each vector
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What the weights of all entries give for some vectors.
+
+    Attributes:
+        average: The entries' average by the weights with noise. (N, D)
+        entropy: That of the weights without noise, in nats. (N,)
+        gap: The mean squared distance by these weights, a mean over coordinates. (N,)
+        indices: The entry of the largest weight with noise. (N,) int64
+    """
+
+    average: Tensor
+    entropy: Tensor
+    gap: Tensor
+    indices: Tensor
+
+
+class SoftQuantizer(LearnedQuantizer):
+    """A codebook in which a vector has entry e with probability softmax(-precision |z - e|^2 / D).
+
+    Args:
+        dim: Length D of each vector.
+        codebook: The entries; gradients move them.
+        revive: Whether entries that nobody uses are replaced by vectors that fit badly.
+        dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
+            so many.
+        commit_in_forward: Whether each training forward ends with ``commit``.
+
+    Attributes:
+        log_precision: Logarithm of the precision, trained. It starts as that of a Gaussian whose
+            variance is the mean squared error of the first codebook. ()
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook: Codebook,
+        *,
+        revive: bool = True,
+        dead_after: float = DEAD_AFTER,
+        commit_in_forward: bool = True,
+    ) -> None:
+        super().__init__(
+            dim,
+            codebook,
+            "gradients",
+            revive=revive,
+            dead_after=dead_after,
+            commit_in_forward=commit_in_forward,
+        )
+        self.log_precision = nn.Parameter(torch.zeros(()))
+
+    def prepared(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
+        z_e = self.codebook.project(self.checked(z_e, mask))
+        if self.training and not self.codebook.is_initialized:
+            rows = z_e.reshape(-1, self.dim) if mask is None else z_e[mask]
+            joined = distributed.gather_rows(rows.detach())
+            if len(joined):
+                self.initialize(joined, seed=distributed.all_gather(self.codebook.seed)[0])
+        return z_e
+
+    @torch.no_grad()
+    def initialize(self, z_e: Tensor, *, seed: int | Tensor) -> None:
+        super().initialize(z_e, seed=int(seed))
+        self.start_precision(self.codebook.project(z_e))
+
+    @torch.no_grad()
+    def start_precision(self, z: Tensor) -> None:
+        """Sets the precision by the error of projected vectors (N, D), the same on all ranks."""
+        error = (z - self.codebook.lookup(self.codebook.nearest(z))).square().mean()
+        spread = z.var(0, correction=0).mean()
+        # D coordinates count in a Gaussian's exponent, and an error of 0 has no precision.
+        floor = 1e-4 * spread + SMALLEST_VARIANCE
+        self.log_precision.copy_((self.dim / (2 * torch.maximum(error, floor))).log())
+
+
+def weigh(
+    z: Tensor,
+    table: Tensor,
+    precision: Tensor,
+    temperature: Tensor | float = 1.0,
+    words: Words | None = None,
+    values: Tensor | None = None,
+) -> Weighed:
+    """Weighs all entries for each vector, a few vectors at a time.
+
+    Memory grows with N D + K D: the weights are made anew in the backward pass.
+
+    Args:
+        z: Vectors. (N, D)
+        table: Entries. (K, D)
+        precision: What squared distances, means over coordinates, are multiplied by. ()
+        temperature: What the logits are divided by once noise was added. ()
+        words: What the Gumbel noise depends on; None for none.
+        values: What is averaged; the table when None. (K, D)
+    """
+    values = table if values is None else values
+    num = max(1, SCORES_PER_CHUNK // len(table))
+    parts = []
+    for first in range(0, max(1, len(z)), num):
+        rows = slice(first, first + num)
+        some = None if words is None else words[2][rows]
+        arguments = (z[rows], table, values, precision, temperature, words, some)
+        if torch.is_grad_enabled():
+            parts.append(checkpoint(_weigh, *arguments, use_reentrant=False))
+        else:
+            parts.append(_weigh(*arguments))
+    return Weighed(*(_joined([part[place] for part in parts]) for place in range(4)))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Several chunks as one tensor."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _weigh(
+    z: Tensor,
+    table: Tensor,
+    values: Tensor,
+    precision: Tensor,
+    temperature: Tensor | float,
+    words: Words | None,
+    numbers: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What ``weigh`` does, all vectors at once."""
+    with torch.autocast(z.device.type, enabled=False):
+        center = table.detach().mean(0)  # far from the origin products lose digits
+        centred, rows = table - center, z - center
+        products = rows @ centred.T
+        squares = rows.square().sum(-1, keepdim=True) + centred.square().sum(-1)
+        gaps = (squares - 2 * products).clamp(min=0) / z.shape[-1]
+        logits = -precision * gaps
+        shares = logits.softmax(-1)
+        entropy = -(shares * logits.log_softmax(-1)).sum(-1)
+        noisy = logits
+        if words is not None and numbers is not None:
+            draws = random.uniform_rows(words[0], words[1], numbers, size=len(table))
+            noisy = logits - draws.log_().neg_().log_().to(logits.dtype)
+        weights = (noisy / temperature).softmax(-1)
+        return weights @ values, entropy, (shares * gaps).sum(-1), noisy.detach().argmax(-1)
