@@ -43,7 +43,6 @@ VALUES = {
     "shared": True,
     "stages": 3,
     "temperature": 0.3,
-    "uniformity": 0.6,
     "weight": 0.9,
 }
 # Where it arrives, if that is not the layer's attribute of the same name.

@@ -1,6 +1,7 @@
 """What must hold for every quantizer. A new quantizer is one more line in LEAVES."""
 
 import copy
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -97,7 +98,17 @@ COMPOSED = {
 CASES = LEARNED | WITHOUT_TABLE | COMPOSED
 # Rules whose choice in training depends on the other vectors of the pass, or on their number.
 BY_COMPANY = {n for n in CASES if {*n.split()} & {"sampled", "balanced", "gumbel", "sq"}}
+BALANCED = {n for n in CASES if "balanced" in n}
+DRAWN = BY_COMPANY - BALANCED
+SHARED = {n for n in CASES if "shared" in n}
+MOVING = {n for n in CASES if CASES[n].build(DIM).codebooks() or "lfq" in n or "bsq" in n}
+# Their weights are rounded, as those of any network.
 WITH_NETWORKS = {name for name in CASES if "projected" in name}
+
+
+def only(names: Iterable[str]) -> pytest.MarkDecorator:
+    """The members of which a test tells; of the others it would be no property."""
+    return pytest.mark.parametrize("name", sorted(names), indirect=True)
 
 
 @pytest.fixture(params=CASES)
@@ -165,12 +176,11 @@ def test_the_last_axis_is_quantized_and_the_rest_is_batch(quantizer: Quantizer, 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("training", [True, False])
+@only(CASES.keys() - {"soft gumbel"})
 def test_z_q_is_exactly_what_the_indices_decode_to(
     quantizer: Quantizer, name: str, dtype: torch.dtype, training: bool
 ):
     as_used = copy.deepcopy(quantizer)  # training may move the entries once they were used
-    if training and "soft" in name:
-        pytest.skip("it is the average of all entries")
     z_e, mask = padded_batch()
     out = quantizer.train(training)(z_e.to(dtype).requires_grad_(), mask)
     assert out.z_q.dtype == torch.float32
@@ -279,9 +289,8 @@ def test_a_commit_with_nothing_pending_changes_nothing(quantizer: Quantizer):
     assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
 
 
+@only(CASES.keys() - DRAWN)
 def test_losses_do_not_change_when_the_batch_is_repeated(quantizer: Quantizer, name: str):
-    if name in BY_COMPANY and "balanced" not in name:
-        pytest.skip("other draws")
     z_e = torch.randn(50, DIM)
     once, twice = copy.deepcopy(quantizer)(z_e), quantizer(z_e.repeat(2, 1))
     assert_close(once.loss, twice.loss)
@@ -289,11 +298,10 @@ def test_losses_do_not_change_when_the_batch_is_repeated(quantizer: Quantizer, n
         assert_close(mean.value, twice.terms[name].value)
 
 
+@only(CASES.keys() - BALANCED)
 def test_the_objectives_of_a_split_batch_add_up_to_the_whole_batchs(
     quantizer: Quantizer, name: str
 ):
-    if "balanced" in name:
-        pytest.skip("prices are those of a pass")
     quantizer.commit_in_forward = False
     z_e, mask = torch.randn(60, DIM), torch.rand(60) > 0.5
     whole = copy.deepcopy(quantizer)(z_e, mask)
@@ -303,12 +311,9 @@ def test_the_objectives_of_a_split_batch_add_up_to_the_whole_batchs(
         assert_close((parts[0].terms[name] + parts[1].terms[name]).value, mean.value)
 
 
+@only(CASES.keys() - BALANCED - SHARED)
 def test_nothing_moves_before_the_commit_and_then_once(quantizer: Quantizer, name: str):
     """However many forward passes a step has, they move the entries as one batch does."""
-    if "balanced" in name:
-        pytest.skip("prices are those of a pass")
-    if "shared" in name:
-        pytest.skip("the order of passes decides over draws, and each stage is a pass")
     whole = copy.deepcopy(quantizer)
     quantizer.commit_in_forward = False
     for batch in 3 * torch.randn(30, 100, DIM):
@@ -332,9 +337,8 @@ def test_a_reloaded_quantizer_continues_bit_for_bit(config: QuantizerConfig, fre
         assert_close(fresh.state_dict(), reloaded.state_dict(), rtol=0, atol=0)
 
 
+@only(MOVING)
 def test_a_deep_copy_goes_its_own_way(quantizer: Quantizer, name: str):
-    if not quantizer.codebooks() and "lfq" not in name and "bsq" not in name:
-        pytest.skip("nothing moves")
     quantizer.commit_in_forward = False
     quantizer(torch.randn(40, DIM))
     before = copy.deepcopy(quantizer.state_dict())
@@ -387,11 +391,10 @@ def test_a_start_from_numbers_that_are_none_is_refused(fresh: Quantizer):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@only(CASES.keys() - WITH_NETWORKS)
 def test_a_model_of_half_precision_quantizes_as_before(
     quantizer: Quantizer, name: str, dtype: torch.dtype
 ):
-    if name in WITH_NETWORKS:
-        pytest.skip("the projection is rounded, as any network")
     z_e = torch.randn(200, DIM).to(dtype)
     twin = copy.deepcopy(quantizer).to(dtype)
     (before, gradient), (after, same) = train_step(quantizer, z_e), train_step(twin, z_e)
@@ -413,9 +416,8 @@ def test_a_model_of_double_precision_is_double_throughout(quantizer: Quantizer):
 
 
 @pytest.mark.slow
+@only(CASES.keys() - BY_COMPANY)
 def test_one_forward_pass_is_one_graph_when_compiled(quantizer: Quantizer, name: str):
-    if name in BY_COMPANY:
-        pytest.skip("a GPU's precision is set around their products, which no graph holds")
     torch._dynamo.reset()
     compiled = torch.compile(copy.deepcopy(quantizer), backend="aot_eager", fullgraph=True)
     for batch in torch.randn(2, 50, DIM):

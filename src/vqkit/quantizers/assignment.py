@@ -11,10 +11,9 @@ from torch import Tensor
 from vqkit import distributed, random
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.search import full_precision
-from vqkit.schema import STRICT
+from vqkit.schema import STRICT, Positive
 
 SCORES_PER_CHUNK = 2**20
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Assignment(Protocol):

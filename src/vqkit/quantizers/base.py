@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 
@@ -262,6 +263,19 @@ def num_real(z_e: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         return mask.sum()
     return torch.full((), z_e[..., 0].numel(), dtype=torch.int64, device=z_e.device)
+
+
+def real_positions(z_e: Tensor, mask: Tensor | None) -> Tensor:
+    """Which vectors are real, one after another. (..., D) -> (N,) bool"""
+    if mask is not None:
+        return mask.flatten()
+    return torch.ones(z_e[..., 0].numel(), dtype=torch.bool, device=z_e.device)
+
+
+def joined_rows(z_e: Tensor, mask: Tensor | None) -> Tensor:
+    """The real vectors of all ranks, without a gradient. (..., D) -> (N of all, D)"""
+    rows = z_e.reshape(-1, z_e.shape[-1]) if mask is None else z_e[mask]
+    return distributed.gather_rows(rows.detach())
 
 
 def unit(z: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Binary quantization: the signs of a vector's coordinates are its code."""
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,12 @@ from torch import Tensor
 from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real, squared_errors, unit
-from vqkit.quantizers.learned import AtLeastZero, at_least_zero
-from vqkit.schema import STRICT
+from vqkit.quantizers.learned import at_least_zero
+from vqkit.schema import STRICT, AtLeastZero, Positive
 
 LONGEST = 62  # bits of an index
 GROUP_BITS = 8
 DECAY = 0.9  # of the running average that says which codes are rare
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 # Field, because a class that inherits them would lose docstrings under fields.
@@ -38,6 +37,11 @@ class BinaryOptions:
         AtLeastZero, Field(description="Weight of the loss that spreads use over all codes.")
     ] = 0.1
 
+    def options(self) -> dict[str, Any]:
+        """The weights, as the layer names them."""
+        weights = {"commitment": self.commitment, "certainty": self.certainty}
+        return {**weights, "diversity": self.diversity}
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LFQConfig(BinaryOptions):
@@ -50,13 +54,7 @@ class LFQConfig(BinaryOptions):
 
     def build(self, dim: int) -> "LookupFreeQuantizer":
         """The quantizer for vectors of length ``dim``."""
-        return LookupFreeQuantizer(
-            dim,
-            commitment=self.commitment,
-            certainty=self.certainty,
-            diversity=self.diversity,
-            temperature=self.temperature,
-        )
+        return LookupFreeQuantizer(dim, **self.options(), temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -70,13 +68,7 @@ class BSQConfig(BinaryOptions):
 
     def build(self, dim: int) -> "BinarySphericalQuantizer":
         """The quantizer for vectors of length ``dim``."""
-        return BinarySphericalQuantizer(
-            dim,
-            commitment=self.commitment,
-            certainty=self.certainty,
-            diversity=self.diversity,
-            temperature=self.temperature,
-        )
+        return BinarySphericalQuantizer(dim, **self.options(), temperature=self.temperature)
 
 
 class BinaryQuantizer(Quantizer):
@@ -95,9 +87,12 @@ class BinaryQuantizer(Quantizer):
         diversity: Weight of the entropy of all codes, per bit, which is made large. Its gradient
             is that of the cross-entropy with a running average of their probabilities, so that
             micro-batches and ranks add up.
-        temperature: How far from 0 a coordinate must be for its sign to be sure.
+        temperature: How far from 0 a coordinate must be for its sign to be sure; the kind's
+            usual one when None.
         commit_in_forward: Whether each training forward ends with ``commit``.
     """
+
+    usual_temperature = 1.0
 
     def __init__(
         self,
@@ -106,10 +101,11 @@ class BinaryQuantizer(Quantizer):
         commitment: float = 0.25,
         certainty: float = 0.1,
         diversity: float = 0.1,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         commit_in_forward: bool = True,
     ) -> None:
         super().__init__(dim)
+        temperature = self.usual_temperature if temperature is None else temperature
         if not 1 <= dim <= LONGEST:
             raise ValueError(
                 f"dim is {dim}; an index has room for 1 to {LONGEST} bits: project the vectors "
@@ -229,24 +225,7 @@ class BinarySphericalQuantizer(BinaryQuantizer):
     https://arxiv.org/abs/2406.07548: the error of a vector has a bound, and none can grow.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        commitment: float = 0.25,
-        certainty: float = 0.1,
-        diversity: float = 0.1,
-        temperature: float = 0.1,
-        commit_in_forward: bool = True,
-    ) -> None:
-        super().__init__(
-            dim,
-            commitment=commitment,
-            certainty=certainty,
-            diversity=diversity,
-            temperature=temperature,
-            commit_in_forward=commit_in_forward,
-        )
+    usual_temperature = 0.1
 
     @property
     def size(self) -> float:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqkit import distributed
-from vqkit.quantizers.base import mask_out, unit
+from vqkit.quantizers.base import joined_rows, mask_out, unit
 from vqkit.quantizers.codebook_state import CodebookState
 from vqkit.quantizers.kmeans import kmeans
 from vqkit.quantizers.revival import DEAD_AFTER, MAX_DRAWN, Candidates, is_dead, replacements
@@ -153,8 +153,7 @@ class Codebook(CodebookState):
             mask: True where a position is real; None when all are. (...) bool
             decay: Weight of the past in the averages that follow.
         """
-        rows = z.reshape(-1, z.shape[-1]) if mask is None else z[mask]
-        joined = distributed.gather_rows(rows.detach())
+        joined = joined_rows(z, mask)
         if len(joined):
             self.initialize(joined, seed=self.seed, decay=decay)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vqkit import distributed
 from vqkit.means import Mean
-from vqkit.quantizers.base import Quantized, Quantizer
+from vqkit.quantizers.base import Quantized, Quantizer, joined_rows
 from vqkit.quantizers.codebook import Codebook
 
 
@@ -53,8 +53,7 @@ class CompositeQuantizer(Quantizer):
         books = self.codebooks()
         if not self.training or all(book.is_initialized for book in books):
             return
-        rows = z_e.reshape(-1, self.dim) if mask is None else z_e[mask]
-        joined = distributed.gather_rows(rows.detach())
+        joined = joined_rows(z_e, mask)
         if len(joined):
             seed = distributed.all_gather(books[0].seed)[0]
             self.initialize(joined, seed=int(seed))

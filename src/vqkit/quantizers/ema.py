@@ -12,7 +12,6 @@ from vqkit.quantizers.base import Quantized, squared_errors
 from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import Gradient
 from vqkit.quantizers.learned import (
-    AtLeastZero,
     LearnedQuantizer,
     NearestOptions,
     at_least_zero,
@@ -20,7 +19,7 @@ from vqkit.quantizers.learned import (
     own_codebook,
 )
 from vqkit.quantizers.revival import DEAD_AFTER
-from vqkit.schema import STRICT
+from vqkit.schema import STRICT, AtLeastZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -39,18 +38,7 @@ class EMAConfig(NearestOptions):
 
     def build(self, dim: int) -> "EMAVectorQuantizer":
         """The quantizer for vectors of length ``dim``."""
-        return EMAVectorQuantizer(
-            dim,
-            self.codebook_size,
-            commitment=self.commitment,
-            decay=self.decay,
-            decay_warmup=self.decay_warmup,
-            metric=self.metric,
-            gradient=self.gradient,
-            assignment=self.assignment,
-            revive=self.revive,
-            dead_after=self.dead_after,
-        )
+        return EMAVectorQuantizer(dim, self.codebook_size, **self.options())
 
 
 class EMAVectorQuantizer(LearnedQuantizer):

@@ -11,15 +11,13 @@ from torch import Tensor
 
 from vqkit.means import Mean
 from vqkit.quantizers.assignment import numbers
-from vqkit.quantizers.base import Quantized, detached_at_padding, squared_errors
+from vqkit.quantizers.base import Quantized, detached_at_padding, real_positions, squared_errors
 from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import exactly
-from vqkit.quantizers.learned import AtLeastZero, CodebookOptions, at_least_zero, own_codebook
+from vqkit.quantizers.learned import CodebookOptions, at_least_zero, own_codebook
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.soft import SoftQuantizer, Weighed, weigh
-from vqkit.schema import STRICT
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from vqkit.schema import STRICT, AtLeastZero, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -50,32 +48,41 @@ class DrawingQuantizer(SoftQuantizer):
 
     Args:
         dim: Length D of each vector.
-        codebook: The entries; gradients move them.
+        codebook_size: Number of entries K.
+        weight: Weight of the losses; the kind's usual one when None.
         annealing: How draws begin soft and become hard.
+        metric: "euclidean", or "cosine" for vectors and entries of length 1.
         revive: Whether entries that nobody uses are replaced by vectors that fit badly.
         dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
             so many.
         commit_in_forward: Whether each training forward ends with ``commit``.
+        codebook: Entries shared with another quantizer; its own when None.
     """
+
+    usual_weight: float
 
     def __init__(
         self,
         dim: int,
-        codebook: Codebook,
+        codebook_size: int,
         *,
-        annealing: Annealing,
-        revive: bool,
-        dead_after: float,
-        commit_in_forward: bool,
+        weight: float | None = None,
+        annealing: Annealing | None = None,
+        metric: Metric = "euclidean",
+        revive: bool = True,
+        dead_after: float = DEAD_AFTER,
+        commit_in_forward: bool = True,
+        codebook: Codebook | None = None,
     ) -> None:
         super().__init__(
             dim,
-            codebook,
+            own_codebook(codebook, codebook_size, dim, metric),
             revive=revive,
             dead_after=dead_after,
             commit_in_forward=commit_in_forward,
         )
-        self.annealing = annealing
+        self.weight = at_least_zero(self.usual_weight if weight is None else weight, "weight")
+        self.annealing = annealing or Annealing()
 
     @abstractmethod
     def losses(self, weighed: Weighed) -> tuple[Tensor, dict[str, Tensor]]:
@@ -107,9 +114,12 @@ class DrawingQuantizer(SoftQuantizer):
         rows = (z_e if self.passes_gradient else z_e.detach()).reshape(-1, self.dim)
         rows, words, temperature = rows.to(self.codebook.entries.dtype), None, 1.0
         if self.training:
-            real = torch.ones_like(rows[:, 0], dtype=torch.bool) if mask is None else mask.flatten()
             step = self.codebook.step.clone()
-            words = self.codebook.random_seed, step, numbers(self.codebook, real)
+            words = (
+                self.codebook.random_seed,
+                step,
+                numbers(self.codebook, real_positions(z_e, mask)),
+            )
             temperature = self.annealing.temperature(self.codebook.step).to(rows.dtype)
         # Copies, because a commit moves step and entries before the backward pass reads them.
         table = self.codebook.table.clone()
@@ -128,22 +138,14 @@ class GumbelConfig(CodebookOptions):
     """Entries drawn by distance, with a gradient through the draw."""
 
     type: Literal["gumbel"] = "gumbel"
-    uniformity: AtLeastZero = 5e-4
+    weight: AtLeastZero = 5e-4
     """Weight of the KL divergence of each vector's probabilities from uniform ones."""
     annealing: Annealing = Annealing()
     """How draws begin soft and become hard."""
 
     def build(self, dim: int) -> "GumbelQuantizer":
         """The quantizer for vectors of length ``dim``."""
-        return GumbelQuantizer(
-            dim,
-            self.codebook_size,
-            uniformity=self.uniformity,
-            annealing=self.annealing,
-            metric=self.metric,
-            revive=self.revive,
-            dead_after=self.dead_after,
-        )
+        return GumbelQuantizer(dim, self.codebook_size, **self.options())
 
 
 class GumbelQuantizer(DrawingQuantizer):
@@ -153,45 +155,14 @@ class GumbelQuantizer(DrawingQuantizer):
     by distance: -precision |z - e|^2 / D. Entries, precision and encoder are moved by the
     decoder's gradient and by the KL divergence; there is no commitment.
 
-    Args:
-        dim: Length D of each vector.
-        codebook_size: Number of entries K.
-        uniformity: Weight of the KL divergence of each vector's probabilities from uniform ones.
-        annealing: How draws begin soft and become hard.
-        metric: "euclidean", or "cosine" for vectors and entries of length 1.
-        revive: Whether entries that nobody uses are replaced by vectors that fit badly.
-        dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
-            so many.
-        commit_in_forward: Whether each training forward ends with ``commit``.
-        codebook: Entries shared with another quantizer; its own when None.
+    Arguments as for ``DrawingQuantizer``; the usual weight is 5e-4.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        codebook_size: int,
-        *,
-        uniformity: float = 5e-4,
-        annealing: Annealing | None = None,
-        metric: Metric = "euclidean",
-        revive: bool = True,
-        dead_after: float = DEAD_AFTER,
-        commit_in_forward: bool = True,
-        codebook: Codebook | None = None,
-    ) -> None:
-        super().__init__(
-            dim,
-            own_codebook(codebook, codebook_size, dim, metric),
-            annealing=annealing or Annealing(),
-            revive=revive,
-            dead_after=dead_after,
-            commit_in_forward=commit_in_forward,
-        )
-        self.uniformity = at_least_zero(uniformity, "uniformity")
+    usual_weight = 5e-4
 
     def losses(self, weighed: Weighed) -> tuple[Tensor, dict[str, Tensor]]:
         divergence = math.log(self.codebook.size) - weighed.entropy
-        return self.uniformity * divergence, {"divergence": divergence}
+        return self.weight * divergence, {"divergence": divergence}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -206,15 +177,7 @@ class SQConfig(CodebookOptions):
 
     def build(self, dim: int) -> "StochasticQuantizer":
         """The quantizer for vectors of length ``dim``."""
-        return StochasticQuantizer(
-            dim,
-            self.codebook_size,
-            weight=self.weight,
-            annealing=self.annealing,
-            metric=self.metric,
-            revive=self.revive,
-            dead_after=self.dead_after,
-        )
+        return StochasticQuantizer(dim, self.codebook_size, **self.options())
 
 
 class StochasticQuantizer(DrawingQuantizer):
@@ -224,41 +187,10 @@ class StochasticQuantizer(DrawingQuantizer):
     Quantization, section 4.1 (Gaussian, one variance), https://arxiv.org/abs/2205.07547. The loss
     of a vector is precision |z - e|^2 / D, expected, less the entropy of its probabilities.
 
-    Args:
-        dim: Length D of each vector.
-        codebook_size: Number of entries K.
-        weight: Weight of the two terms, per coordinate.
-        annealing: How draws begin soft and become hard.
-        metric: "euclidean", or "cosine" for vectors and entries of length 1.
-        revive: Whether entries that nobody uses are replaced by vectors that fit badly.
-        dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
-            so many.
-        commit_in_forward: Whether each training forward ends with ``commit``.
-        codebook: Entries shared with another quantizer; its own when None.
+    Arguments as for ``DrawingQuantizer``; the usual weight is 0.1.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        codebook_size: int,
-        *,
-        weight: float = 0.1,
-        annealing: Annealing | None = None,
-        metric: Metric = "euclidean",
-        revive: bool = True,
-        dead_after: float = DEAD_AFTER,
-        commit_in_forward: bool = True,
-        codebook: Codebook | None = None,
-    ) -> None:
-        super().__init__(
-            dim,
-            own_codebook(codebook, codebook_size, dim, metric),
-            annealing=annealing or Annealing(),
-            revive=revive,
-            dead_after=dead_after,
-            commit_in_forward=commit_in_forward,
-        )
-        self.weight = at_least_zero(weight, "weight")
+    usual_weight = 0.1
 
     def losses(self, weighed: Weighed) -> tuple[Tensor, dict[str, Tensor]]:
         distance = self.log_precision.exp() * weighed.gap

@@ -9,10 +9,10 @@ from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, detached_at_padding, squared_errors
 from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import exactly
-from vqkit.quantizers.learned import AtLeastZero, CodebookOptions, at_least_zero, own_codebook
+from vqkit.quantizers.learned import CodebookOptions, at_least_zero, own_codebook
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.soft import SoftQuantizer, weigh
-from vqkit.schema import STRICT
+from vqkit.schema import STRICT, AtLeastZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -25,14 +25,7 @@ class IBQConfig(CodebookOptions):
 
     def build(self, dim: int) -> "IndexBackpropQuantizer":
         """The quantizer for vectors of length ``dim``."""
-        return IndexBackpropQuantizer(
-            dim,
-            self.codebook_size,
-            commitment=self.commitment,
-            metric=self.metric,
-            revive=self.revive,
-            dead_after=self.dead_after,
-        )
+        return IndexBackpropQuantizer(dim, self.codebook_size, **self.options())
 
 
 class IndexBackpropQuantizer(SoftQuantizer):

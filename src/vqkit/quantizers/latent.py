@@ -13,8 +13,8 @@ from vqkit.means import Mean
 from vqkit.quantizers import mixed_radix
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, squared_errors
 from vqkit.quantizers.kmeans import thinned
-from vqkit.quantizers.learned import AtLeastZero, at_least_zero
-from vqkit.schema import STRICT
+from vqkit.quantizers.learned import at_least_zero
+from vqkit.schema import STRICT, AtLeastZero
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

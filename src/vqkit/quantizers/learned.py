@@ -1,6 +1,7 @@
 """What quantizers with one codebook have in common."""
 
-from typing import Annotated
+from dataclasses import fields
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -8,13 +9,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.quantizers.assignment import Assignment, AssignmentConfig, Nearest
-from vqkit.quantizers.base import Quantizer, mask_out
+from vqkit.quantizers.base import Quantizer, mask_out, real_positions
 from vqkit.quantizers.codebook import USAGE_DECAY, Codebook, Metric, Mover
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 from vqkit.quantizers.revival import DEAD_AFTER
-from vqkit.schema import STRICT
-
-AtLeastZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+from vqkit.schema import STRICT, AtLeastZero
 
 
 # Field, because a class that inherits them would lose docstrings under fields.
@@ -42,6 +41,11 @@ class CodebookOptions:
             "given it so many. With more, the error is smaller and use less even.",
         ),
     ] = DEAD_AFTER
+
+    def options(self) -> dict[str, Any]:
+        """Every key but the type and the size, as the layer names them."""
+        keys = [field.name for field in fields(self)]
+        return {key: getattr(self, key) for key in keys if key not in ("type", "codebook_size")}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -151,7 +155,7 @@ class LearnedQuantizer(Quantizer):
             indices = self.codebook.nearest(z_e)
         else:
             rows = z_e.detach().reshape(-1, self.dim)
-            real = torch.ones_like(rows[:, 0], dtype=torch.bool) if mask is None else mask.flatten()
+            real = real_positions(z_e, mask)
             with torch.no_grad():
                 indices = rule(self.codebook, rows, real).view(z_e.shape[:-1])
         return indices if mask is None else indices.masked_fill(~mask, 0)
@@ -175,11 +179,17 @@ class LearnedQuantizer(Quantizer):
 
 
 def own_codebook(
-    codebook: Codebook | None, codebook_size: int, dim: int, metric: Metric = "euclidean"
+    codebook: Codebook | None,
+    codebook_size: int,
+    dim: int,
+    metric: Metric = "euclidean",
+    kind: type[Codebook] = Codebook,
 ) -> Codebook:
-    """A codebook that is shared, if it has the shape and the metric asked for, or a new one."""
+    """A codebook that is shared, if it is what was asked for, or a new one."""
     if codebook is None:
-        return Codebook(codebook_size, dim, metric=metric)
+        return kind(codebook_size, dim, metric=metric)
+    if not isinstance(codebook, kind):
+        raise TypeError(f"codebook is a {type(codebook).__name__}; give a {kind.__name__}")
     codebook.check_shape(codebook_size, dim)
     if metric not in ("euclidean", codebook.metric):
         raise ValueError(f"codebook has metric {codebook.metric!r}; make it with {metric!r}")

@@ -6,11 +6,8 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from vqkit.quantizers.assignment import Assignment
 from vqkit.quantizers.codebook import Codebook, Metric, Mover
-from vqkit.quantizers.gradients import Gradient
-from vqkit.quantizers.learned import NearestOptions, own_codebook
-from vqkit.quantizers.revival import DEAD_AFTER
+from vqkit.quantizers.learned import NearestOptions
 from vqkit.quantizers.vector import VectorQuantizer
 from vqkit.schema import STRICT
 
@@ -23,16 +20,7 @@ class SimVQConfig(NearestOptions):
 
     def build(self, dim: int) -> "SimVQuantizer":
         """The quantizer for vectors of length ``dim``."""
-        return SimVQuantizer(
-            dim,
-            self.codebook_size,
-            commitment=self.commitment,
-            metric=self.metric,
-            gradient=self.gradient,
-            assignment=self.assignment,
-            revive=self.revive,
-            dead_after=self.dead_after,
-        )
+        return SimVQuantizer(dim, self.codebook_size, **self.options())
 
 
 class LinearCodebook(Codebook):
@@ -83,46 +71,7 @@ class SimVQuantizer(VectorQuantizer):
     6, https://arxiv.org/abs/2411.02038: an entry that nobody uses moves with the others. The fixed
     entries start from data here, where the paper's are random.
 
-    Args:
-        dim: Length D of each vector.
-        codebook_size: Number of entries K.
-        commitment: Weight of the loss that pulls the encoder toward its entry.
-        metric: "euclidean", or "cosine" for vectors and entries of length 1.
-        gradient: As for ``VectorQuantizer``.
-        assignment: As for ``VectorQuantizer``.
-        revive: Whether entries that nobody uses are replaced by vectors that fit badly.
-        dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
-            so many.
-        commit_in_forward: Whether each training forward ends with ``commit``.
-        codebook: Entries and map shared with another quantizer; its own when None.
+    Arguments as for ``VectorQuantizer``; a shared ``codebook`` is a ``LinearCodebook``.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        codebook_size: int,
-        *,
-        commitment: float = 0.25,
-        metric: Metric = "euclidean",
-        gradient: Gradient = "straight_through",
-        assignment: Assignment | None = None,
-        revive: bool = True,
-        dead_after: float = DEAD_AFTER,
-        commit_in_forward: bool = True,
-        codebook: LinearCodebook | None = None,
-    ) -> None:
-        if codebook is None:
-            codebook = LinearCodebook(codebook_size, dim, metric=metric)
-        own_codebook(codebook, codebook_size, dim, metric)
-        super().__init__(
-            dim,
-            codebook_size,
-            commitment=commitment,
-            metric=metric,
-            gradient=gradient,
-            assignment=assignment,
-            revive=revive,
-            dead_after=dead_after,
-            commit_in_forward=commit_in_forward,
-            codebook=codebook,
-        )
+    codebook_type = LinearCodebook

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vqkit import distributed, random
+from vqkit import random
 from vqkit.quantizers.assignment import SCORES_PER_CHUNK
+from vqkit.quantizers.base import joined_rows
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.revival import DEAD_AFTER
@@ -70,17 +71,14 @@ class SoftQuantizer(LearnedQuantizer):
         self.log_precision = nn.Parameter(torch.zeros(()))
 
     def prepared(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
-        z_e = self.codebook.project(self.checked(z_e, mask))
-        if self.training and not self.codebook.is_initialized:
-            rows = z_e.reshape(-1, self.dim) if mask is None else z_e[mask]
-            joined = distributed.gather_rows(rows.detach())
-            if len(joined):
-                self.initialize(joined, seed=distributed.all_gather(self.codebook.seed)[0])
+        was_started = self.codebook.is_initialized
+        z_e = super().prepared(z_e, mask)
+        if self.codebook.is_initialized and not was_started:
+            self.start_precision(joined_rows(z_e, mask))
         return z_e
 
-    @torch.no_grad()
-    def initialize(self, z_e: Tensor, *, seed: int | Tensor) -> None:
-        super().initialize(z_e, seed=int(seed))
+    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+        super().initialize(z_e, seed=seed)
         self.start_precision(self.codebook.project(z_e))
 
     @torch.no_grad()

@@ -29,16 +29,7 @@ class VQConfig(NearestOptions):
 
     def build(self, dim: int) -> "VectorQuantizer":
         """The quantizer for vectors of length ``dim``."""
-        return VectorQuantizer(
-            dim,
-            self.codebook_size,
-            commitment=self.commitment,
-            metric=self.metric,
-            gradient=self.gradient,
-            assignment=self.assignment,
-            revive=self.revive,
-            dead_after=self.dead_after,
-        )
+        return VectorQuantizer(dim, self.codebook_size, **self.options())
 
 
 class VectorQuantizer(LearnedQuantizer):
@@ -66,6 +57,8 @@ class VectorQuantizer(LearnedQuantizer):
         codebook: Entries shared with another quantizer; its own when None.
     """
 
+    codebook_type: type[Codebook] = Codebook
+
     def __init__(
         self,
         dim: int,
@@ -82,7 +75,7 @@ class VectorQuantizer(LearnedQuantizer):
     ) -> None:
         super().__init__(
             dim,
-            own_codebook(codebook, codebook_size, dim, metric),
+            own_codebook(codebook, codebook_size, dim, metric, self.codebook_type),
             "gradients",
             revive=revive,
             dead_after=dead_after,

@@ -1,0 +1,102 @@
+"""What must hold for quantizers whose training weighs all entries."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from vqkit.quantizers import (
+    Annealing,
+    Codebook,
+    GumbelQuantizer,
+    IndexBackpropQuantizer,
+    StochasticQuantizer,
+)
+from vqkit.quantizers import soft as module
+from vqkit.quantizers.soft import weigh
+
+DIM, SIZE = 4, 8
+
+
+def book() -> Codebook:
+    return Codebook.from_entries(torch.randn(SIZE, DIM, dtype=torch.float64))
+
+
+def probabilities(z: Tensor, entries: Tensor, precision: float = 1.0) -> Tensor:
+    """Written out: softmax(-precision |z - e|^2 / D). (N, D), (K, D) -> (N, K)"""
+    return (-precision * (z.unsqueeze(1) - entries).square().mean(-1)).softmax(-1)
+
+
+def test_entries_are_drawn_with_the_probabilities_of_their_distances():
+    layer = GumbelQuantizer(DIM, SIZE, revive=False, codebook=book()).double()
+    z = torch.randn(DIM, dtype=torch.float64)
+    expected = probabilities(z.unsqueeze(0), layer.codebook.entries)[0].detach()
+    num = 40_000
+    counts = layer(z.expand(num, DIM)).indices.flatten().bincount(minlength=SIZE)
+    spread = (num * expected * (1 - expected)).sqrt()
+    assert ((counts - num * expected).abs() < 5 * spread).all()
+
+
+def test_at_first_a_vector_becomes_an_average_and_then_an_entry():
+    annealing = Annealing(start=2, end=0.5, steps=4, soft_steps=2)
+    layer = GumbelQuantizer(DIM, SIZE, annealing=annealing, revive=False, codebook=book())
+    temperatures = [annealing.temperature(torch.tensor(step)).item() for step in range(6)]
+    assert temperatures == pytest.approx([2, 2**0.5, 1, 0.5**0.5, 0.5, 0.5])
+    for step in range(4):
+        out = layer(torch.randn(50, DIM, dtype=torch.float64))
+        is_entry = (out.z_q == layer.codebook.lookup(out.indices.squeeze(-1))).all(-1)
+        assert is_entry.all() if step >= 2 else not is_entry.any()
+    layer.eval()
+    out = layer(torch.randn(50, DIM, dtype=torch.float64))
+    assert torch.equal(out.z_q, layer.decode(out.indices))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_weights_made_a_few_rows_at_a_time_have_the_gradients_of_all(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+):
+    monkeypatch.setattr(module, "SCORES_PER_CHUNK", rows * SIZE)
+    z, table = torch.randn(20, DIM).double(), torch.randn(SIZE, DIM).double()
+    inputs = [x.requires_grad_() for x in (z, table, torch.tensor(3.0).double())]
+    found = weigh(*inputs)
+    shares = probabilities(*inputs)
+    assert_close(found.average, shares @ table)
+    assert_close(found.entropy, -(shares * shares.log()).sum(-1))
+    gaps = (z.unsqueeze(1) - table).square().mean(-1)
+    assert_close(found.gap, (shares * gaps).sum(-1))
+    loss = found.average.square().sum() + found.entropy.sum() + found.gap.sum()
+    dense = (shares @ table).square().sum() - (shares * (shares.log() - gaps)).sum()
+    assert_close(torch.autograd.grad(loss, inputs), torch.autograd.grad(dense, inputs))
+
+
+def test_the_gradient_of_an_index_is_that_of_its_softmax():
+    """The paper's one-hot - sg(p) + p, times the entries, written out."""
+    layer = IndexBackpropQuantizer(DIM, SIZE, revive=False, codebook=book()).double()
+    z = torch.randn(20, DIM, dtype=torch.float64, requires_grad=True)
+    out, upstream = layer(z), torch.randn(20, DIM, dtype=torch.float64)
+    entries = layer.codebook.entries
+    shares = probabilities(z, entries)
+    one_hot = torch.nn.functional.one_hot(out.indices.squeeze(-1), SIZE).double()
+    weights = one_hot - shares.detach() + shares
+    expected = one_hot @ entries + (weights - one_hot) @ entries.detach()
+    assert_close(out.z_q, expected)
+    assert_close(
+        torch.autograd.grad((out.z_q * upstream).sum(), [z, entries]),
+        torch.autograd.grad((expected * upstream).sum(), [z, entries]),
+    )
+
+
+def test_the_variance_of_stochastic_quantization_falls_to_that_of_the_clusters():
+    centers = 3 * torch.randn(SIZE, DIM)
+    layer = StochasticQuantizer(DIM, SIZE, annealing=Annealing(steps=50))
+    optimizer = torch.optim.Adam(layer.parameters(), 0.05)
+    for _ in range(150):
+        z = centers[torch.randint(SIZE, (256,))] + 0.1 * torch.randn(256, DIM)
+        out = layer(z)
+        optimizer.zero_grad()
+        (out.loss + (out.z_q - z).square().mean()).backward()
+        optimizer.step()
+    z = centers[torch.randint(SIZE, (256,))] + 0.1 * torch.randn(256, DIM)
+    out = layer.eval()(z)
+    assert (out.z_q - z).square().mean() < 0.02
+    assert out.terms["entropy"].value < 0.05
