@@ -462,6 +462,20 @@ def test_vectors_that_are_not_finite_are_refused_with_their_number(quantizer: Qu
     assert_close(dict(quantizer.state_dict()), dict(before), rtol=0, atol=0)
 
 
+def test_a_training_step_does_not_look_at_its_own_indices(
+    quantizer: Quantizer, monkeypatch: pytest.MonkeyPatch
+):
+    """A look at what a GPU holds waits for it."""
+
+    def fail(self: Quantizer, indices: Tensor) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Quantizer, "check_indices", fail)
+    train_step(quantizer, torch.randn(20, DIM))
+    with pytest.raises((AssertionError, ValueError)):
+        quantizer.decode(torch.zeros(5, 7, dtype=torch.int64))
+
+
 def test_how_vectors_lie_in_memory_does_not_matter(quantizer: Quantizer):
     z_e = torch.randn(DIM, 7, 6).permute(2, 1, 0)
     assert torch.equal(quantizer.encode(z_e), quantizer.encode(z_e.contiguous()))

@@ -141,7 +141,7 @@ class BinaryQuantizer(Quantizer):
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.projected(self.checked(z_e, mask))
         indices = self._indices(z_e, mask)
-        z_q = self.decode(indices).to(z_e.dtype)
+        z_q = self._entries(indices).to(z_e.dtype)
         commitment = Mean.over(squared_errors(z_e, z_q), mask)
         with torch.autocast(z_e.device.type, enabled=False):
             certainty, diversity = self._entropies(z_e, mask)
@@ -160,6 +160,10 @@ class BinaryQuantizer(Quantizer):
 
     def decode(self, indices: Tensor) -> Tensor:
         self.check_indices(indices)
+        return self._entries(indices)
+
+    def _entries(self, indices: Tensor) -> Tensor:
+        """What indices stand for, unchecked: a check waits for the device. (..., 1) -> (..., D)"""
         places = torch.arange(self.dim, device=indices.device)
         return ((indices >> places) & 1).float().mul_(2).sub_(1).mul_(self.size)
 

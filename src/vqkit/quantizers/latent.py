@@ -64,8 +64,9 @@ class LatentQuantizer(Quantizer):
         return (math.prod(self.levels),)
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        indices = self.encode(z_e, mask)
-        z_e, z_q = self.checked(z_e, mask), self.decode(indices)
+        z_e = self.checked(z_e, mask)
+        indices = self._indices(z_e, mask)
+        z_q = self._entries(indices)
         values = Mean.over(squared_errors(z_q, z_e.detach().to(z_q.dtype)), mask)
         commitment = Mean.over(squared_errors(z_e.to(z_q.dtype), z_q.detach()), mask)
         return Quantized(
@@ -76,16 +77,25 @@ class LatentQuantizer(Quantizer):
         )
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
-        rows = self.checked(z_e, mask).detach()
+        return self._indices(self.checked(z_e, mask), mask)
+
+    def _indices(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
+        """Which code each checked vector is. (..., 1) int64"""
         digits = [
             (x.unsqueeze(-1).to(values.dtype) - values).abs().argmin(-1)
-            for x, values in zip(rows.unbind(-1), self.values.split(self.levels), strict=True)
+            for x, values in zip(
+                z_e.detach().unbind(-1), self.values.split(self.levels), strict=True
+            )
         ]
         joined = mixed_radix.join(torch.stack(digits, -1), self.levels)
         return mask_out(joined.unsqueeze(-1), mask)
 
     def decode(self, indices: Tensor) -> Tensor:
         self.check_indices(indices)
+        return self._entries(indices)
+
+    def _entries(self, indices: Tensor) -> Tensor:
+        """What indices stand for, unchecked: a check waits for the device. (..., 1) -> (..., D)"""
         digits = mixed_radix.split(indices.squeeze(-1), self.levels).unbind(-1)
         pairs = zip(self.values.split(self.levels), digits, strict=True)
         return torch.stack([values[digit] for values, digit in pairs], -1)

@@ -65,19 +65,28 @@ class RandomProjectionQuantizer(Quantizer):
         return (len(self.entries),)
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        indices = self.encode(z_e, mask)
-        z_e, z_q = self.checked(z_e, mask), self.decode(indices)
+        z_e = self.checked(z_e, mask)
+        indices = self._indices(z_e, mask)
+        z_q = self._entries(indices)
         objective = Mean(z_q.new_zeros(()), num_real(z_e, mask))
         return Quantized(self.passed(z_e, z_q, mask), indices, objective, {})
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
-        rows = self.checked(z_e, mask).detach().to(self.projection.dtype)
+        return self._indices(self.checked(z_e, mask), mask)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        self.check_indices(indices)
+        return self._entries(indices)
+
+    def _indices(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
+        """The nearest entry of each checked vector. (..., 1) int64"""
+        rows = z_e.detach().to(self.projection.dtype)
         with torch.autocast(rows.device.type, enabled=False):
             projected = F.normalize(rows @ self.projection, dim=-1)
         return mask_out(nearest(projected, self.entries).unsqueeze(-1), mask)
 
-    def decode(self, indices: Tensor) -> Tensor:
-        self.check_indices(indices)
+    def _entries(self, indices: Tensor) -> Tensor:
+        """What indices stand for, unchecked: a check waits for the device. (..., 1) -> (..., D)"""
         back = torch.linalg.pinv(self.projection)
         with torch.autocast(back.device.type, enabled=False):
             return self.entries[indices.squeeze(-1)] @ back

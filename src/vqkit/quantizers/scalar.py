@@ -69,7 +69,7 @@ class FiniteScalarQuantizer(Quantizer):
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         steps = self._steps(self.checked(z_e, mask))
         indices = self._indices(steps, mask)
-        z_q = self.decode(indices).to(steps.dtype)
+        z_q = self._entries(indices).to(steps.dtype)
         objective = Mean(z_q.new_zeros(()), num_real(z_q, mask))
         if self.passes_gradient:
             z_q = exactly(z_q, steps / self.widths)
@@ -80,6 +80,10 @@ class FiniteScalarQuantizer(Quantizer):
 
     def decode(self, indices: Tensor) -> Tensor:
         self.check_indices(indices)
+        return self._entries(indices)
+
+    def _entries(self, indices: Tensor) -> Tensor:
+        """What indices stand for, unchecked: a check waits for the device. (..., 1) -> (..., D)"""
         digits = mixed_radix.split(indices.squeeze(-1), self.levels)
         return (digits - self.widths) / self.widths
 
