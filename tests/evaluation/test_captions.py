@@ -51,3 +51,10 @@ def test_every_image_stands_once_in_a_row_of_its_class():
     rows = cells.view(-1, columns).tolist()
     assert classes == [0, 2, 2, 5]
     assert rows == [[1, 4, 255], [0, 2, 3], [6, 255, 255], [5, 255, 255]]
+
+
+@pytest.mark.parametrize("sizes", [[(30, 20), (50, 20)], [(50, 20), (30, 20), (40, 25)]])
+def test_pictures_of_unequal_size_stand_together_whole(sizes: list[tuple[int, int]]):
+    pictures = [Image.new("RGB", size, "black") for size in sizes]
+    levels = list(together(pictures, 5).convert("L").tobytes())
+    assert levels.count(0) == sum(width * height for width, height in sizes)

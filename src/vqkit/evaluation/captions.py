@@ -56,14 +56,15 @@ def together(sheets: Sequence[Image.Image], gap: int) -> Image.Image:
         sheets: At least one.
         gap: Pixels between them.
     """
-    num, (width, height) = len(sheets), sheets[0].size
-    wide = num * width + (num - 1) * gap
-    tall = num * height + (num - 1) * gap
+    widths, heights = zip(*(sheet.size for sheet in sheets), strict=True)
+    gaps, width, height = (len(sheets) - 1) * gap, max(widths), max(heights)
+    wide, tall = sum(widths) + gaps, sum(heights) + gaps
     across = wide / height <= 2 * tall / width  # screens are wide
-    step = (width + gap, 0) if across else (0, height + gap)
     whole = Image.new("RGB", (wide, height) if across else (width, tall), "white")
-    for i, sheet in enumerate(sheets):
-        whole.paste(sheet, (i * step[0], i * step[1]))
+    x = y = 0
+    for sheet in sheets:
+        whole.paste(sheet, (x, y))
+        x, y = (x + sheet.width + gap, 0) if across else (0, y + sheet.height + gap)
     return whole
 
 
