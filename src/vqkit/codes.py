@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqkit.schema import STRICT
 
-Structure = Literal["flat", "residual", "product"]
+Structure = Literal["flat", "residual", "product", "selective"]
 
 
 @config_dataclass(frozen=True, config=STRICT)
@@ -24,7 +24,8 @@ class LevelSpec:
     codebook_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
     """Number of entries of each of the Q codebooks."""
     structure: Structure = "flat"
-    """What the Q axis means: independent codes, stages of a residual, or parts of a product."""
+    """What the Q axis means: independent codes, stages of a residual, parts of a product, or first
+    whether a position has a code, and then the code."""
 
     @property
     def num_tokens(self) -> int:
@@ -60,6 +61,18 @@ class Level:
         if self.mask is not None and self.mask.shape != self.indices.shape[:-1]:
             shapes = f"{tuple(self.mask.shape)}, the positions {tuple(self.indices.shape[:-1])}"
             raise ValueError(f"mask has shape {shapes}; give it one element per position")
+
+    def real(self, codebook: int) -> Tensor | None:
+        """Where the integers of one codebook stand for something; None for everywhere.
+
+        Masked positions do not, nor do the codes of positions that a selective quantizer left out.
+
+        Returns:
+            (B, *grid) bool
+        """
+        if self.structure != "selective" or codebook == 0:
+            return self.mask
+        return self.indices[..., 0] > 0  # 0 where masked, too
 
     @property
     def spec(self) -> LevelSpec:

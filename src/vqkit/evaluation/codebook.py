@@ -123,7 +123,7 @@ class CodeCounter:
         ]
 
     def add(self, codes: Codes) -> None:
-        """Counts a batch; masked positions are left out.
+        """Counts a batch; masked positions, and codes of those that have none, are left out.
 
         Raises:
             ValueError: If the codes have other levels or codebooks.
@@ -134,7 +134,7 @@ class CodeCounter:
             raise ValueError(f"codes have codebooks of {found} entries, {sizes} are counted")
         for level, rows in zip(codes.levels, self.counts, strict=True):
             for q, counts in enumerate(rows):
-                counts += histogram(level.indices[..., q], len(counts), level.mask)
+                counts += histogram(level.indices[..., q], len(counts), level.real(q))
 
     def stats(self) -> tuple[tuple[CodebookStats, ...], ...]:
         """The counts of all ranks; every rank must call it.

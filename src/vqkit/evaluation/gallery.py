@@ -15,6 +15,7 @@ from vqkit.evaluation.colors import code_colors
 from vqkit.modalities.image.pictures import to_uint8
 
 PICTURE_CHANNELS = (1, 3)
+LEFT_OUT = 240  # grey of a position without a code
 MIDDLE = 32  # pixels of an entry's picture
 
 
@@ -95,12 +96,15 @@ def map_codes(model: VQVAE, codes: Codes) -> Iterator[Tensor]:
         codes: N items.
 
     Returns:
-        For each level with a grid of two axes (N, 3, h, w) uint8
+        For each level with a grid of two axes, light grey where a position has no code.
+        (N, 3, h, w) uint8
     """
     for quantizer, level in zip(model.quantizers, codes.levels, strict=True):
         if level.indices.dim() == 4:
             vectors = quantizer.decode(level.indices).cpu()
             colors = code_colors(vectors.flatten(0, -2)).view(*vectors.shape[:-1], 3)
+            if level.structure == "selective":
+                colors[level.indices[..., 0].cpu() == 0] = LEFT_OUT
             yield colors.movedim(-1, 1).contiguous()
 
 
@@ -133,6 +137,8 @@ def draw_atlas(
         levels = []
         for number, spec in enumerate(specs):
             usual = torch.tensor([int(book.counts.argmax()) for book in stats[number]])
+            if spec.structure == "selective":
+                usual[0] = 1  # or the other codebooks would make no difference
             indices = usual.expand(len(chosen), *spec.grid, -1).clone()
             if number == level:
                 indices[..., codebook] = chosen.view(-1, *[1] * len(spec.grid))

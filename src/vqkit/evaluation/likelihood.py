@@ -93,13 +93,15 @@ class Likelihood:
 def uniform_bits(codes: Codes) -> Tensor:
     """What each item costs in bits when all entries are equally likely. (B,) float64
 
-    Masked positions cost nothing.
+    Masked positions cost nothing, nor do the codes of positions that have none.
     """
     total = torch.zeros(len(codes), dtype=torch.float64, device=codes.levels[0].indices.device)
     for level in codes.levels:
-        if level.mask is None:
-            positions = torch.tensor(math.prod(level.indices.shape[1:-1]), device=total.device)
-        else:
-            positions = level.mask.flatten(1).sum(1)
-        total += positions.double() * sum(math.log2(size) for size in level.codebook_sizes)
+        for q, size in enumerate(level.codebook_sizes):
+            real = level.real(q)
+            if real is None:
+                num = torch.tensor(math.prod(level.indices.shape[1:-1]), device=total.device)
+            else:
+                num = real.flatten(1).sum(1)
+            total += num.double() * math.log2(size)
     return total

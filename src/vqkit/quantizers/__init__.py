@@ -30,6 +30,7 @@ from vqkit.quantizers.projected import Projected, ProjectedConfig
 from vqkit.quantizers.random_projection import RandomProjectionConfig, RandomProjectionQuantizer
 from vqkit.quantizers.residual import Residual, ResidualConfig
 from vqkit.quantizers.scalar import FiniteScalarQuantizer, FSQConfig
+from vqkit.quantizers.selective import Hiding, Selective, SelectiveConfig
 from vqkit.quantizers.simvq import LinearCodebook, SimVQConfig, SimVQuantizer
 from vqkit.quantizers.vector import VectorQuantizer, VQConfig
 
@@ -46,6 +47,7 @@ __all__ = [
     "FiniteScalarQuantizer",
     "GumbelConfig",
     "GumbelQuantizer",
+    "Hiding",
     "IBQConfig",
     "IndexBackpropQuantizer",
     "LFQConfig",
@@ -70,6 +72,8 @@ __all__ = [
     "ResidualConfig",
     "SQConfig",
     "Sampled",
+    "Selective",
+    "SelectiveConfig",
     "SimVQConfig",
     "SimVQuantizer",
     "StochasticQuantizer",
@@ -91,11 +95,18 @@ QuantizerConfig = Annotated[
     | RandomProjectionConfig
     | ResidualConfig
     | SQConfig
+    | SelectiveConfig
     | SimVQConfig
     | VQConfig,
     Field(discriminator="type"),
 ]
 
 # What these hold may be any of the union, themselves included.
-for _config in (NormalizedConfig, ProductConfig, ProjectedConfig, ResidualConfig):
+for _config in (
+    NormalizedConfig,
+    ProductConfig,
+    ProjectedConfig,
+    ResidualConfig,
+    SelectiveConfig,
+):
     rebuild_dataclass(_config)  # pyright: ignore[reportArgumentType]

@@ -59,7 +59,7 @@ class Sampled:
     def __call__(self, codebook: Codebook, z: Tensor, real: Tensor) -> Tensor:
         """See ``Assignment``."""
         words = codebook.random_seed, codebook.step
-        draws = random.uniform(*words, numbers(codebook, real))
+        draws = random.uniform(*words, numbers(codebook.pending_seen, real))
         indices = torch.empty(len(z), dtype=torch.int64, device=z.device)
         for rows, scores in scores_in_chunks(z, codebook.table):
             chances = scores.mul_(1 / self.temperature).double().softmax(-1).cumsum_(-1)
@@ -105,22 +105,22 @@ class Balanced:
         return indices
 
 
-def numbers(codebook: Codebook, real: Tensor) -> Tensor:
+def numbers(pending: Tensor, real: Tensor) -> Tensor:
     """The number of each real vector of a pass among all of the step, on all ranks.
 
     What random numbers depend on instead of the rank: earlier passes come first, and in a pass
     lower ranks. Every rank must ask as often, and only in training.
 
     Args:
-        codebook: What counts the vectors of earlier passes.
+        pending: How many there were in earlier passes of the step; counts on. () int64
         real: False at padding. (N,) bool
 
     Returns:
         Numbers; where there is padding they mean nothing. (N,) int64
     """
     counts = distributed.all_gather(real.sum())
-    first = codebook.pending_seen + counts[: distributed.rank()].sum()
-    codebook.pending_seen.add_(counts.sum())
+    first = pending + counts[: distributed.rank()].sum()
+    pending.add_(counts.sum())
     return first + real.cumsum(0) - 1
 
 

@@ -18,7 +18,7 @@ from vqkit.quantizers.gradients import GRADIENTS, Gradient
 if TYPE_CHECKING:
     from vqkit.quantizers.codebook import Codebook
 
-Structure = Literal["flat", "residual", "product"]
+Structure = Literal["flat", "residual", "product", "selective"]
 
 
 CHANGING = ("training", "commit_in_forward", "refuse_not_finite", "passes_gradient", "squashes")
@@ -66,7 +66,7 @@ class Quantizer(nn.Module, ABC):
 
     Attributes:
         structure: What the Q axis of the indices means: independent codes, stages of a residual,
-            or parts of a product.
+            parts of a product, or whether a position has a code and the code it then has.
         commit_in_forward: Whether each training forward ends with ``commit``. The training engine
             turns it off and commits once per optimizer step.
         refuse_not_finite: Whether a training forward refuses vectors that are not finite. The

@@ -118,7 +118,7 @@ class DrawingQuantizer(SoftQuantizer):
             words = (
                 self.codebook.random_seed,
                 step,
-                numbers(self.codebook, real_positions(z_e, mask)),
+                numbers(self.codebook.pending_seen, real_positions(z_e, mask)),
             )
             temperature = self.annealing.temperature(self.codebook.step).to(rows.dtype)
         # Copies, because a commit moves step and entries before the backward pass reads them.

@@ -8,8 +8,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from vqkit import distributed, random
+from vqkit import random
 from vqkit.means import Mean
+from vqkit.quantizers.assignment import numbers
 from vqkit.quantizers.base import (
     Quantized,
     Quantizer,
@@ -24,6 +25,7 @@ from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.gradients import Gradient
 from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.projected import Projected
+from vqkit.quantizers.selective import Selective
 from vqkit.schema import STRICT
 
 if TYPE_CHECKING:
@@ -107,6 +109,11 @@ class Residual(CompositeQuantizer):
                 raise ValueError(
                     "a stage projects vectors and has no codebook, so nothing would train its "
                     "projection; put one around all stages: Projected(Residual(...), dim)"
+                )
+            if isinstance(module, Selective):
+                raise ValueError(
+                    "a stage is selective, and the decoder's gradient, which trains what is kept, "
+                    "does not reach it; put it around all stages: Selective(Residual(...))"
                 )
         self.dropout = dropout
         self.beams = beams
@@ -215,10 +222,8 @@ class Residual(CompositeQuantizer):
         if not self.training or self.dropout == 0 or num_stages == 1:
             return None
         items = z_e.shape[0] if z_e.dim() > 1 else 1
-        counts = distributed.all_gather(torch.tensor(items, device=z_e.device))
-        first = self.pending_items + counts[: distributed.rank()].sum()
-        self.pending_items.add_(counts.sum())
-        words = self.seed, self.step, first + torch.arange(items, device=z_e.device)
+        everyone = torch.ones(items, dtype=torch.bool, device=z_e.device)
+        words = self.seed, self.step, numbers(self.pending_items, everyone)
         shorter = 1 + (random.uniform(*words, 1) * (num_stages - 1)).long()
         return torch.where(random.uniform(*words, 0) < self.dropout, shorter, num_stages)
 

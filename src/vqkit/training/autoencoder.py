@@ -167,16 +167,20 @@ def codebook_names(level: str, layer: Quantizer) -> tuple[str, ...]:
     if num == 1:
         return (level,)
     word = "stage" if layer.structure == "residual" else "part"
+    if layer.structure == "selective":
+        return (f"{level} kept", *(f"{level} code {q}" for q in range(num - 1)))
     return tuple(f"{level} {word} {q}" for q in range(num))
 
 
 @torch.no_grad()
 def usage_of(level: Level) -> list[Tensor]:
     """How often each entry of each codebook of a level was used. Each (K,) int64"""
-    shape = level.indices.shape[:-1]
-    real = level.indices.new_ones(shape) if level.mask is None else level.mask.long()
-    return [
+    found = []
+    for q, (size, indices) in enumerate(
+        zip(level.codebook_sizes, level.indices.unbind(-1), strict=True)
+    ):
+        real = level.real(q)
+        weights = torch.ones_like(indices) if real is None else real.long()
         # Not bincount, for which a GPU would have to be waited.
-        real.new_zeros(size).index_add_(0, indices.flatten(), real.flatten())
-        for size, indices in zip(level.codebook_sizes, level.indices.unbind(-1), strict=True)
-    ]
+        found.append(weights.new_zeros(size).index_add_(0, indices.flatten(), weights.flatten()))
+    return found

@@ -1,0 +1,279 @@
+"""Masked vector quantization: only the positions that are worth it get a code."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from vqkit import distributed, random
+from vqkit.means import Mean
+from vqkit.quantizers.assignment import numbers
+from vqkit.quantizers.base import (
+    Quantized,
+    Quantizer,
+    detached_at_padding,
+    num_real,
+    real_positions,
+)
+from vqkit.quantizers.composite import WrappedQuantizer
+from vqkit.quantizers.ema import EMAConfig
+from vqkit.schema import STRICT
+
+if TYPE_CHECKING:
+    from vqkit.quantizers import QuantizerConfig
+
+CORRECTION = 0.1  # of the threshold in a commit, in spreads of scores, if all are kept for none
+WEIGHT = 0.1  # of a step in the running averages
+TRIED = 0.1  # share of the positions that training keeps or leaves out by chance
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Hiding:
+    """Positions that get no code in training, at random, so that the others tell nothing of them.
+
+    Masked Autoencoders Are Scalable Vision Learners, https://arxiv.org/abs/2111.06377, hides
+    single positions; BEiT, https://arxiv.org/abs/2106.08254, blocks of them.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Share of all positions that are hidden in a training batch, on average."""
+    block: Annotated[int, Field(ge=1)] = 1
+    """Length of the blocks that are hidden whole, along every axis of the grid; where they begin
+    differs from item to item."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SelectiveConfig:
+    """Any quantizer, for the positions alone that are worth a code."""
+
+    type: Literal["selective"] = "selective"
+    quantizer: Annotated[
+        "QuantizerConfig", Field(description="Any quantizer, for the positions that are kept.")
+    ] = EMAConfig()
+    keep: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Share of the positions that get a code, on average over the data; an item "
+            "may have more or fewer. With 1 all do.",
+        ),
+    ] = 0.5
+    hiding: Annotated[
+        Hiding | None,
+        Field(description="Positions hidden at random in training, to make codes local."),
+    ] = None
+
+    def build(self, dim: int) -> "Selective":
+        """The quantizer for vectors of length ``dim``."""
+        return Selective(self.quantizer.build(dim), keep=self.keep, hiding=self.hiding)
+
+
+class Selective(WrappedQuantizer):
+    """Gives a code to the positions that are worth it, and one learned vector to all others.
+
+    Not All Image Regions Matter: Masked Vector Quantization for Autoregressive Image Generation,
+    section 3.1, https://arxiv.org/abs/2305.13607. Unlike there, where each item keeps as many, a
+    position is kept if its score exceeds a threshold that lets ``keep`` of all positions through:
+    an item has as many codes as it needs.
+
+    The first codebook of the indices has two entries: 1 for a position that is kept, 0 for one
+    that is left out, whose other indices are 0. So what was kept is part of the code.
+
+    A score foretells by how much the loss would fall, to first order, if a position that is left
+    out got its vector: -dL/dz_q (z_e - fill), as the decoder's gradient says where one is left
+    out. It is in units of the root mean square of that, fitted by least squares, and moves no
+    other part. In training a few positions are kept or left out by chance, so that every kind is
+    seen without a code now and then.
+
+    Args:
+        quantizer: Any quantizer.
+        keep: Share of the positions that get a code, on average; with 1 all do.
+        hiding: Positions that get none in training, besides, so that codes become local.
+
+    Attributes:
+        score: From vectors (..., D) to how much each is worth a code (..., 1).
+        fill: What positions without a code become. (D,)
+        average: Running averages of the scores and of their squares. (2,)
+        unit: Running mean of the squares of what scores foretell. ()
+        offset: By how many of their spreads the threshold is above the average score. ()
+    """
+
+    structure = "selective"
+    average: Tensor
+    unit: Tensor
+    offset: Tensor
+    seed: Tensor
+    step: Tensor
+    pending_scores: Tensor
+    pending_gains: Tensor
+    pending_kept: Tensor
+    pending_seen: Tensor
+    pending_items: Tensor
+
+    def __init__(
+        self, quantizer: Quantizer, *, keep: float = 0.5, hiding: Hiding | None = None
+    ) -> None:
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep is {keep}; give a share greater than 0, and not above 1")
+        dim = quantizer.dim
+        super().__init__(dim, quantizer)
+        self.structure = "selective"
+        self.keep = keep
+        self.hiding = hiding
+        self.score = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, 1, bias=False))
+        self.score.requires_grad_(keep < 1)
+        self.fill = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("average", torch.tensor([0.0, 1.0]))
+        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("unit", torch.zeros(()))
+        self.register_buffer("pending_scores", torch.zeros(2), persistent=False)
+        self.register_buffer("pending_gains", torch.zeros(2), persistent=False)
+        self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
+        for name in ("step", "pending_kept", "pending_seen", "pending_items"):
+            count = torch.zeros((), dtype=torch.int64)
+            self.register_buffer(name, count, persistent=name == "step")
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return (2, *self.quantizer.codebook_sizes)
+
+    @property
+    def threshold(self) -> Tensor:
+        """The score above which positions are kept. ()"""
+        mean, square = self.average.unbind()
+        return mean + self.offset * (square - mean.square()).clamp(min=0).sqrt()
+
+    def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
+        z_e = self.checked(z_e, mask)
+        self.start(z_e, mask)
+        scores = self._scores(z_e)
+        kept = self._kept(scores, mask)
+        if self.training:
+            self._collect(scores.detach(), kept, mask)
+            kept = self._tried(z_e, kept, mask)
+        out = self.quantizer(z_e, kept)
+        z_q = torch.where(kept.unsqueeze(-1), out.z_q, self.fill.to(out.z_q.dtype))
+        if self.training and self.keep < 1:
+            left_out = ~kept if mask is None else mask & ~kept
+            gains = (z_e - self.fill).detach().to(z_q.dtype) * left_out.unsqueeze(-1)
+            z_q = _Foretold.apply(z_q, scores, gains, self.unit.sqrt(), self.pending_gains)
+        self.finish()
+        return Quantized(
+            z_q=detached_at_padding(z_q, mask),
+            indices=torch.cat([kept.unsqueeze(-1).long(), out.indices], -1),
+            objective=Mean(out.objective.total, num_real(z_e, mask)),
+            terms=out.terms,
+        )
+
+    def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
+        z_e = self.checked(z_e, mask)
+        kept = self._kept(self._scores(z_e), mask)
+        return torch.cat([kept.unsqueeze(-1).long(), self.quantizer.encode(z_e, kept)], -1)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        self.check_indices(indices)
+        z_q = self.quantizer.decode(indices[..., 1:])
+        return torch.where(indices[..., :1] > 0, z_q, self.fill.to(z_q.dtype))
+
+    def commit(self) -> None:
+        """Commits inside, and moves the threshold toward the share that is to be kept."""
+        super().commit()
+        seen, something = self.pending_seen, self.pending_seen > 0
+        share = distributed.all_reduce(self.pending_kept) / seen.clamp(min=1)
+        self.offset.add_(CORRECTION * (share - self.keep) * something)
+        averages = distributed.all_reduce(self.pending_scores) / seen.clamp(min=1)
+        follow(self.average, averages, WEIGHT * something)
+        squares, num = distributed.all_reduce(self.pending_gains).unbind()
+        weight = torch.where(self.unit > 0, WEIGHT, 1.0) * (num > 0)
+        follow(self.unit, squares / num.clamp(min=1), weight)
+        self.step.add_(something)
+        for pending in (self.pending_scores, self.pending_gains, self.pending_kept):
+            pending.zero_()
+        for pending in (self.pending_seen, self.pending_items):
+            pending.zero_()
+
+    @torch.no_grad()
+    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+        self.seed.fill_(random.hash_int(seed))
+        self.quantizer.initialize(z_e, seed=random.hash_int(seed, 0))
+        # Equal vectors may still give other bits on another device: the first rank's count.
+        scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]
+        self.average.copy_(torch.stack([scores.mean(), scores.square().mean()]))
+        lowest = scores[max(round((1 - self.keep) * len(scores)) - 1, 0)]
+        spread = scores.std(correction=0).clamp(min=torch.finfo(scores.dtype).tiny)
+        self.offset.copy_((lowest - scores.mean()) / spread)
+
+    def _scores(self, z_e: Tensor) -> Tensor:
+        """How much each position is worth a code. (..., D) -> (...)"""
+        dtype = self.fill.dtype
+        return self.score(z_e.detach().to(dtype)).squeeze(-1).to(self.offset.dtype)
+
+    def _collect(self, scores: Tensor, kept: Tensor, mask: Tensor | None) -> None:
+        """Adds scores, and what would be kept without noise, to what moves the threshold."""
+        real = scores if mask is None else scores.masked_fill(~mask, 0)
+        self.pending_scores += torch.stack([real.sum(), real.square().sum()])
+        self.pending_kept += kept.sum()
+
+    def _kept(self, scores: Tensor, mask: Tensor | None) -> Tensor:
+        """The real positions that are worth a code. (...) bool"""
+        kept = scores > self.threshold if self.keep < 1 else torch.ones_like(scores).bool()
+        return kept if mask is None else kept & mask
+
+    def _tried(self, z_e: Tensor, kept: Tensor, mask: Tensor | None) -> Tensor:
+        """What training keeps: some positions by chance, and none that is hidden. (...) bool"""
+        places = numbers(self.pending_seen, real_positions(z_e, mask)).view(kept.shape)
+        words = self.seed, self.step, places
+        if self.keep < 1:
+            by_chance = random.uniform(*words, 0) < self.keep
+            kept = torch.where(random.uniform(*words, 1) < TRIED, by_chance, kept)
+        if self.hiding is not None:
+            kept = kept & (self._hidden_draws(kept.shape, places) >= self.hiding.share)
+        return kept if mask is None else kept & mask
+
+    def _hidden_draws(self, shape: torch.Size, places: Tensor) -> Tensor:
+        """Uniform numbers that all positions of a block have in common.
+
+        Args:
+            shape: That of the positions (B, *grid), or (N,).
+            places: The number of each position among all of the step. (B, *grid) int64
+        """
+        assert self.hiding is not None
+        if self.hiding.block == 1 or len(shape) < 2:
+            return random.uniform(self.seed, self.step, places, 2)
+        all_items = torch.ones(shape[0], dtype=torch.bool, device=places.device)
+        items = numbers(self.pending_items, all_items).view(-1, *[1] * (len(shape) - 1))
+        words: list[Tensor] = []
+        for axis, length in enumerate(shape[1:], start=1):
+            begin = random.uniform(self.seed, self.step, items, 3, axis) * self.hiding.block
+            along = torch.arange(length, device=places.device)
+            along = along.view(-1, *[1] * (len(shape) - 1 - axis))
+            words.append((along + begin.long()) // self.hiding.block)
+        return random.uniform(self.seed, self.step, items, 4, *words)
+
+
+def follow(average: Tensor, value: Tensor, weight: Tensor) -> None:
+    """Moves a running average to a value; one that is not finite, of an overflow, is passed by."""
+    average.lerp_(value.nan_to_num(), (weight * value.isfinite().all()).to(average.dtype))
+
+
+class _Foretold(torch.autograd.Function):
+    """``z_q`` itself; its gradient says what the scores should have been."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, z_q: Tensor, scores: Tensor, gains: Tensor, unit: Tensor, pending: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(scores, gains, unit)
+        ctx.pending = pending  # not saved, since a commit may come before the backward pass
+        return z_q.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        scores, gains, unit = ctx.saved_tensors
+        saved = -(gradient * gains).sum(-1)  # by which the loss would fall; 0 where one is kept
+        left_out = gains.any(-1)
+        ctx.pending += torch.stack([saved.square().sum(), left_out.sum()])
+        return gradient, (unit * scores - saved) * left_out, None, None, None
