@@ -47,7 +47,7 @@ def write_report(
     history = read_history(folder / HISTORY)
     body = [
         sections.header(title, evaluation),
-        sections.images(evaluation.shown),
+        sections.images(evaluation.shown, evaluation.specs),
         run_sections.samples(samples),
         *codebooks(evaluation),
         run_sections.code_length(evaluation.metrics, read_baselines(folder / BASELINES)),

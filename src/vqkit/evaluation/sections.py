@@ -94,7 +94,7 @@ def bits_tile(metrics: dict[str, Any]) -> str:
     return ""
 
 
-def images(shown: Shown | None) -> str:
+def images(shown: Shown | None, specs: Sequence[LevelSpec] = ()) -> str:
     """Originals, code maps and reconstructions side by side."""
     if shown is None:
         return ""
@@ -114,6 +114,8 @@ def images(shown: Shown | None) -> str:
             "alone. Each square of the map is one code; equal codes have equal colours, similar "
             "codes similar ones."
         )
+    if any(spec.structure == "selective" for spec in specs):
+        lead += " Light grey squares have no code: the decoder infers them from those around."
     large = " large" if max(shown.originals.shape[-2:]) >= CRISP_BELOW else ""
     return section(
         "Images and their codes", lead, f'<div class="triples{large}">{"".join(cards)}</div>'
