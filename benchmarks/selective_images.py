@@ -107,7 +107,7 @@ def main() -> None:
         "is; entropy: with the entropies of flags and of codes instead. kept: share of positions,"
     )
     print(
-        f"least to most over images. local: share of the change inside a code's cell, {CHANGED} images."
+        f"least to most over images. local: the change's share in a code's cell, {CHANGED} images."
     )
     heads = f"{'MSE / var':>10} {'bits':>6} {'entropy':>8} {'kept':>6} {'of an image':>12}"
     print(f"{'':24}{heads} {'local':>6} {'CPU min':>8}")
