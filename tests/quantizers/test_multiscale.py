@@ -271,7 +271,7 @@ def test_a_part_of_a_scale_does_not_decode(shape: tuple[int, ...]):
 def test_another_grid_than_the_last_is_refused_and_starts_nothing(shape: tuple[int, ...]):
     quantizer = MultiScaleConfig(quantizer=EMAConfig(codebook_size=SIZE)).build(DIM)
     for call in (quantizer, quantizer.encode, lambda z: quantizer.initialize(z, seed=0)):
-        with pytest.raises(ValueError, match=r"the last scale is \(8, 8\)"):
+        with pytest.raises(ValueError, match=r"the last of scales is \(8, 8\)"):
             call(torch.randn(shape))
     assert not quantizer.codebooks()[0].is_initialized
 

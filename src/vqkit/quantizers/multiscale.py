@@ -200,8 +200,8 @@ class MultiScaleResidual(StagedQuantizer):
         grid = self.scales[-1]
         if z_e.shape[1:-1] != grid or z_e.dim() < 3:
             raise ValueError(
-                f"z_e has shape {tuple(z_e.shape)}, the last scale is {grid}; give items of shape "
-                f"{(*grid, self.dim)}, all of one size, or make the last of scales their grid"
+                f"z_e has shape {tuple(z_e.shape)}, the last of scales is {grid}; end the scales "
+                "with the grid of z_e (B, *grid, D), and give items of one size"
             )
         return super().checked(z_e, mask)
 

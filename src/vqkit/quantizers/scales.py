@@ -97,7 +97,8 @@ class WeightedSums(nn.Module):
         self.are_ones = [
             {w for row in axis.weights for w in row} == {axis.divisor} for axis in axes
         ]
-        self.are_same = [axis.rows == [[i] for i in range(len(axis.rows))] for axis in axes]
+        flat = [[i for row in axis.rows for i in row] for axis in axes]
+        self.in_order = [rows == list(range(len(rows))) for rows in flat]
         for number, axis in enumerate(axes):
             self.register_buffer(f"rows_{number}", torch.tensor(axis.rows), persistent=False)
             self.register_buffer(f"weights_{number}", torch.tensor(axis.weights), persistent=False)
@@ -106,10 +107,12 @@ class WeightedSums(nn.Module):
         """Vectors on the old grid to vectors on the new one. (B, *grid, D)"""
         for number, divisor in enumerate(self.divisors):
             axis = number + 1
-            if self.are_same[number] and self.are_ones[number]:
-                continue
             rows, weights = self.get_buffer(f"rows_{number}"), self.get_buffer(f"weights_{number}")
-            z = z.index_select(axis, rows.flatten()).unflatten(axis, rows.shape)
+            if not self.in_order[number]:
+                z = z.index_select(axis, rows.flatten())
+            elif rows.shape[1] == 1:  # the same axis
+                continue
+            z = z.unflatten(axis, rows.shape)
             if not self.are_ones[number]:
                 shape = (*rows.shape, *[1] * (z.dim() - axis - 2))
                 z = z * (weights.to(z.dtype) / divisor).view(shape)
