@@ -1,4 +1,4 @@
-"""What must hold for every quantizer that reads the grid. A new one is one more line in CASES."""
+"""What must hold for quantizers that read the grid. A new one is one more line in GRID_CASES."""
 
 import copy
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ class Case:
 
 SCALES = ((1, 1), (2, 3), (3, 4), (4, 6))
 APART = MultiScaleConfig(quantizer=EMA, scales=SCALES, shared=False)
-CASES = {
+GRID_CASES = {
     "scales of vq": Case(MultiScaleConfig(quantizer=VQ, scales=SCALES)),
     "scales of ema": Case(MultiScaleConfig(quantizer=EMA, scales=SCALES)),
     "scales of ema apart": Case(APART),
@@ -74,9 +74,9 @@ CASES = {
     "projected scales": Case(ProjectedConfig(quantizer=APART, dim=DIM)),
 }
 # Where parts of a batch meet the codebook in another order than the whole, revival draws others.
-SHARED = {name for name in CASES if name.startswith("scales") and "apart" not in name}
-WITH_NETWORKS = {name for name in CASES if "projected" in name}
-WITHOUT_TABLE = {name for name in CASES if "fsq" in name}
+SHARED = {name for name in GRID_CASES if name.startswith("scales") and "apart" not in name}
+WITH_NETWORKS = {name for name in GRID_CASES if "projected" in name}
+WITHOUT_TABLE = {name for name in GRID_CASES if "fsq" in name}
 
 
 def only(names: Iterable[str]) -> pytest.MarkDecorator:
@@ -84,7 +84,7 @@ def only(names: Iterable[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("name", sorted(names), indirect=True)
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=GRID_CASES)
 def name(request: pytest.FixtureRequest) -> str:
     torch.manual_seed(0)
     return request.param
@@ -92,12 +92,12 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def grid(name: str) -> tuple[int, ...]:
-    return CASES[name].grid
+    return GRID_CASES[name].grid
 
 
 @pytest.fixture
 def fresh(name: str) -> Quantizer:
-    return CASES[name].config.build(DIM)
+    return GRID_CASES[name].config.build(DIM)
 
 
 @pytest.fixture
@@ -174,9 +174,9 @@ def test_a_fresh_quantizer_starts_from_its_first_batch(fresh: Quantizer, grid: t
     assert torch.equal(fresh.decode(out.indices), out.z_q)
 
 
-@only(CASES.keys() - WITH_NETWORKS)
+@only(GRID_CASES.keys() - WITH_NETWORKS)
 def test_the_start_depends_on_nothing_but_items_and_seed(name: str, grid: tuple[int, ...]):
-    layers = [CASES[name].config.build(DIM) for _ in range(3)]
+    layers = [GRID_CASES[name].config.build(DIM) for _ in range(3)]
     z_e, mask = padded_items(40, grid)
     other = z_e.masked_fill(~mask.unsqueeze(-1), 100.0)
     for layer, given, seed in zip(layers, (z_e, other, z_e), (7, 7, 8), strict=True):
@@ -315,7 +315,7 @@ def test_the_objectives_of_a_split_batch_add_up_to_the_whole_batchs(
         assert_close((parts[0].terms[name] + parts[1].terms[name]).value, mean.value)
 
 
-@only(CASES.keys() - SHARED)
+@only(GRID_CASES.keys() - SHARED)
 def test_micro_batches_move_nothing_before_the_commit_and_then_as_one(
     quantizer: Quantizer, grid: tuple[int, ...], name: str
 ):
@@ -355,7 +355,7 @@ def test_a_reloaded_quantizer_continues_bit_for_bit(
     batches[..., 0] += 3 * torch.arange(12).view(-1, *[1] * (len(grid) + 1))  # revives entries
     for batch in batches[:4]:
         fresh(batch)
-    reloaded = CASES[name].config.build(DIM)
+    reloaded = GRID_CASES[name].config.build(DIM)
     reloaded.load_state_dict(copy.deepcopy(fresh.state_dict()))
     for batch in batches[4:]:
         assert torch.equal(fresh(batch).z_q, reloaded(batch).z_q)
@@ -363,7 +363,7 @@ def test_a_reloaded_quantizer_continues_bit_for_bit(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@only(CASES.keys() - WITH_NETWORKS)
+@only(GRID_CASES.keys() - WITH_NETWORKS)
 def test_a_model_of_half_precision_quantizes_as_before(
     quantizer: Quantizer, name: str, grid: tuple[int, ...], dtype: torch.dtype
 ):
@@ -477,7 +477,7 @@ def steps(grid: tuple[int, ...]) -> list[list[Batch]]:
 def trained(name: str, *, engine: bool) -> dict[str, Tensor]:
     """The state after some steps and all losses, on one process or on two."""
     torch.manual_seed(distributed.rank())  # ranks begin with other entries and other seeds
-    layer, batches = CASES[name].config.build(DIM).double(), steps(CASES[name].grid)
+    layer, batches = GRID_CASES[name].config.build(DIM).double(), steps(GRID_CASES[name].grid)
     if engine:
         layer.initialize(*joined(batches[0]), seed=3)
     losses = []
@@ -494,7 +494,7 @@ def joined(batch: list[Batch]) -> Batch:
     return torch.cat(z_e), torch.cat(masks)
 
 
-PAIRED = CASES.keys() - WITH_NETWORKS - {"scales of simvq"}  # which begin from random numbers
+PAIRED = GRID_CASES.keys() - WITH_NETWORKS - {"scales of simvq"}  # which begin from random numbers
 
 
 def everything() -> dict[str, dict[str, Tensor]]:
@@ -532,7 +532,7 @@ def test_a_quantizer_that_reads_the_grid_is_no_part_of_another(quantizer: Quanti
             hold()
 
 
-@only(CASES.keys() - WITHOUT_TABLE)
+@only(GRID_CASES.keys() - WITHOUT_TABLE)
 def test_its_codebooks_are_each_of_a_size_that_it_names(quantizer: Quantizer, name: str):
     books: tuple[Codebook, ...] = quantizer.codebooks()
     assert len(set(books)) == len(books) > 0
