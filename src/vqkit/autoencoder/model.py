@@ -14,7 +14,7 @@ from vqkit.autoencoder import hub, saving
 from vqkit.autoencoder.distribution import Distribution, Objective, checked_outputs
 from vqkit.autoencoder.hierarchy import Hierarchy, level_mask
 from vqkit.autoencoder.output import Output
-from vqkit.autoencoder.start import check_enough, joined_vectors, real_values
+from vqkit.autoencoder.start import joined_inputs, real_values, start
 from vqkit.codes import Codes
 from vqkit.means import Mean
 from vqkit.nn.evaluating import evaluating
@@ -88,11 +88,9 @@ class VQVAE(nn.Module):
             objectives[self._name("quantizer", number)] = level.quantized.objective
             for name, mean in level.quantized.terms.items():
                 terms[self._name(name, number)] = mean
-        codes = self._hierarchy.codes(
-            (level.quantized.indices for level in levels), (level.mask for level in levels)
-        )
-        z_e = tuple(level.z_e for level in levels)
-        return Output(self.objective.distribution(outputs), codes, objectives, terms, z_e)
+        z_e, masks = tuple(level.z_e for level in levels), tuple(level.mask for level in levels)
+        codes = self._hierarchy.codes((level.quantized.indices for level in levels), masks)
+        return Output(self.objective.distribution(outputs), codes, objectives, terms, z_e, masks)
 
     @torch.no_grad()
     def encode(self, x: Tensor, mask: Tensor | None = None) -> Codes:
@@ -173,14 +171,13 @@ class VQVAE(nn.Module):
                 continue
             with evaluating(self):
                 found = (
-                    self._hierarchy.vectors(
+                    self._hierarchy.inputs(
                         self._features(self._normalized(x, mask))[: level + 1], mask
                     )
                     for x, mask in pairs
                 )
-                vectors = joined_vectors(found, len(pairs), seed)
-            check_enough(quantizer, len(vectors))
-            quantizer.initialize(vectors, seed=random.hash_int(seed, level))
+                inputs = joined_inputs(quantizer, found, len(pairs), seed)
+            start(quantizer, *inputs, seed=random.hash_int(seed, level))
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor | tuple[Tensor, Tensor | None]]) -> None:
@@ -283,7 +280,7 @@ class VQVAE(nn.Module):
             with evaluating(self):
                 out = self(x.new_zeros(1, *shape))
             names = list(out.objectives)[: -len(self.quantizers)]
-            self._layouts[shape] = names, [spec.grid for spec in out.codes.specs]
+            self._layouts[shape] = names, [tuple(z_e.shape[1:-1]) for z_e in out.z_e]
         return self._layouts[shape]
 
     def _name(self, name: str, level: int) -> str:

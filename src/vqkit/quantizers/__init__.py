@@ -24,6 +24,7 @@ from vqkit.quantizers.gumbel import (
 )
 from vqkit.quantizers.ibq import IBQConfig, IndexBackpropQuantizer
 from vqkit.quantizers.latent import LatentConfig, LatentQuantizer
+from vqkit.quantizers.multiscale import MultiScaleConfig, MultiScaleResidual
 from vqkit.quantizers.normalized import Normalized, NormalizedConfig
 from vqkit.quantizers.product import Product, ProductConfig
 from vqkit.quantizers.projected import Projected, ProjectedConfig
@@ -55,6 +56,8 @@ __all__ = [
     "LatentQuantizer",
     "LinearCodebook",
     "LookupFreeQuantizer",
+    "MultiScaleConfig",
+    "MultiScaleResidual",
     "Nearest",
     "Normalized",
     "NormalizedConfig",
@@ -89,6 +92,7 @@ QuantizerConfig = Annotated[
     | IBQConfig
     | LFQConfig
     | LatentConfig
+    | MultiScaleConfig
     | NormalizedConfig
     | ProductConfig
     | ProjectedConfig
@@ -103,6 +107,7 @@ QuantizerConfig = Annotated[
 
 # What these hold may be any of the union, themselves included.
 for _config in (
+    MultiScaleConfig,
     NormalizedConfig,
     ProductConfig,
     ProjectedConfig,

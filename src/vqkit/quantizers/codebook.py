@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqkit import distributed
-from vqkit.quantizers.base import joined_rows, mask_out, unit
+from vqkit.quantizers.base import mask_out, unit
 from vqkit.quantizers.codebook_state import CodebookState
+from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.kmeans import kmeans
 from vqkit.quantizers.revival import DEAD_AFTER, MAX_DRAWN, Candidates, is_dead, replacements
 from vqkit.quantizers.search import nearest

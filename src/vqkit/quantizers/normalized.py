@@ -74,8 +74,8 @@ class Normalized(WrappedQuantizer):
     def decode(self, indices: Tensor) -> Tensor:
         return self.quantizer.decode(indices)
 
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
-        self.quantizer.initialize(self.normalize(z_e), seed=seed)
+    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        self.quantizer.initialize(self.normalize(z_e), mask, seed=seed)
 
     def normalize(self, z_e: Tensor) -> Tensor:
         """The vectors that are quantized.

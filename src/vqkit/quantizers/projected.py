@@ -64,10 +64,10 @@ class Projected(WrappedQuantizer):
     def decode(self, indices: Tensor) -> Tensor:
         return self._outside(self.quantizer.decode(indices))
 
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
-        self.quantizer.initialize(self._inside(z_e), seed=seed)
+    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        self.quantizer.initialize(self._inside(z_e, mask), mask, seed=seed)
 
-    def _inside(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
+    def _inside(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """What is quantized. (..., D) -> (..., D inside)"""
         return self.down(self.checked(z_e, mask).to(self.down.weight.dtype))
 

@@ -52,9 +52,9 @@ class AutoencoderTask(Task):
         error = (out.reconstruction - self.model.objective.normalize(x)).square()
         real = None if mask is None else mask.unsqueeze(1).expand_as(error)
         measures = {"mse": Mean.over(error, real)}
-        for name, z_e, level in zip(self.names, out.z_e, out.codes.levels, strict=True):
+        for name, z_e, real in zip(self.names, out.z_e, out.masks, strict=True):
             norms = z_e.detach().to(torch.promote_types(z_e.dtype, torch.float32)).norm(dim=-1)
-            measures[f"z_e_norm/{name}"] = Mean.over(norms, level.mask)
+            measures[f"z_e_norm/{name}"] = Mean.over(norms, real)
         return measures
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
