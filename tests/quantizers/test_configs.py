@@ -42,6 +42,7 @@ VALUES = {
     "revive": False,
     "shared": True,
     "stages": 3,
+    "start": "normal",
     "temperature": 0.3,
     "weight": 0.9,
 }
@@ -53,6 +54,7 @@ PLACES = {
     "metric": lambda layer: layer.codebook.metric,
     "parts": lambda layer: len(layer.parts),
     "shared": lambda layer: len(layer.quantizers) < len(layer.parts),
+    "start": lambda layer: layer.codebook.start,
     "stages": lambda layer: len(layer.parts),
 }
 KEYS = [(config, key) for config in CONFIGS for key in config.__pydantic_fields__ if key != "type"]
