@@ -283,10 +283,7 @@ class Codebook(CodebookState):
             removed becomes the nearest of those that stay. (K,) int64
         """
         used = in_use(self.average_counts, self.unused_for) if used is None else used
-        if used.dtype != torch.bool:
-            raise TypeError(f"used is {used.dtype}; give booleans, True where an entry stays")
-        if used.shape != self.average_counts.shape or used.sum() < 2:
-            raise ValueError(f"{int(used.sum())} of {self.size} entries would stay; keep 2 or more")
+        self.check_used(used)
         remap = nearest(self.table, self.table[used])
         remap[used] = torch.arange(int(used.sum()), device=remap.device)
         kept = self.average_counts[used], self.average_sums[used], self.unused_for[used]

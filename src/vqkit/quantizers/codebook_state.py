@@ -59,6 +59,13 @@ class CodebookState(nn.Module):
             shape = tuple(self.entries.shape)
             raise ValueError(f"codebook has shape {shape}; give one of shape {(size, dim)}")
 
+    def check_used(self, used: Tensor) -> None:
+        """Raises an error unless it says which entries stay, 2 at least. (K,) bool"""
+        if used.dtype != torch.bool:
+            raise TypeError(f"used is {used.dtype}; give booleans, True where an entry stays")
+        if used.shape != self.average_counts.shape or used.sum() < 2:
+            raise ValueError(f"{int(used.sum())} of {self.size} entries would stay; keep 2 or more")
+
     @torch.no_grad()
     def collect(self, z: Tensor, indices: Tensor, mask: Tensor | None = None) -> None:
         """Adds vectors to the pending statistics of their entries.
@@ -103,6 +110,12 @@ class CodebookState(nn.Module):
             torch.cat([self.average_sums, torch.zeros_like(entries)]),
             torch.cat([self.unused_for, self.unused_for.new_zeros(num)]),
         )
+
+    def set_size(self, size: int) -> None:
+        """Makes room for other entries, which are loaded next; they are all 0 until then."""
+        entries = self.entries.new_zeros(size, self.entries.shape[1])
+        counts = self.average_counts.new_zeros(size)
+        self.resize(entries, counts, torch.zeros_like(entries), self.unused_for.new_zeros(size))
 
     def resize(self, entries: Tensor, counts: Tensor, sums: Tensor, unused_for: Tensor) -> None:
         """Puts other tables in the places of these; nothing is pending afterwards.

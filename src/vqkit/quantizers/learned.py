@@ -1,5 +1,6 @@
 """What quantizers with one codebook have in common."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -144,6 +145,9 @@ class LearnedQuantizer(Quantizer):
 
     def codebooks(self) -> tuple[Codebook, ...]:
         return (self.codebook,)
+
+    def seen(self, z_e: Tensor) -> Iterator[Tensor]:
+        yield self.codebook.project(self.checked(z_e))
 
     def prepared(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """What is quantized, with a codebook that has started from it at the latest."""

@@ -1,6 +1,6 @@
 """Residual quantization: each stage codes what the stages before left."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -197,6 +197,13 @@ class Residual(CompositeQuantizer):
             left = (left - part.decode(part.encode(left))) * part.residual_scale**number
         if len(self.quantizers) < len(self.parts):  # all stages have to live with one codebook
             self.parts[0].initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
+
+    def seen(self, z_e: Tensor) -> Iterator[Tensor]:
+        left = self.squashed(self.checked(z_e))
+        for number, part in enumerate(self.parts):
+            scaled = left / part.residual_scale**number
+            yield from part.seen(scaled)
+            left = (scaled - part.decode(part.encode(scaled))) * part.residual_scale**number
 
     def squashed(self, z_e: Tensor) -> Tensor:
         """Vectors in the range of the stages, where that is bounded. (..., D)"""

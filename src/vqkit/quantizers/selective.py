@@ -1,5 +1,6 @@
 """Masked vector quantization: only the positions that are worth it get a code."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from vqkit.quantizers.base import (
     num_real,
     real_positions,
 )
+from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
@@ -141,6 +143,15 @@ class Selective(WrappedQuantizer):
         return (2, *self.quantizer.codebook_sizes)
 
     @property
+    def codebook_names(self) -> tuple[str, ...]:
+        inner = self.quantizer.codebook_names
+        return ("kept", *(f"code {name}".strip() for name in inner))
+
+    def named_codebooks(self) -> dict[str, Codebook]:
+        inner = self.quantizer.named_codebooks()
+        return {f"code {name}".strip(): book for name, book in inner.items()}
+
+    @property
     def threshold(self) -> Tensor:
         """The score above which positions are kept. ()"""
         mean, square = self.average.unbind()
@@ -177,6 +188,10 @@ class Selective(WrappedQuantizer):
         self.check_indices(indices)
         z_q = self.quantizer.decode(indices[..., 1:])
         return torch.where(indices[..., :1] > 0, z_q, self.fill.to(z_q.dtype))
+
+    def seen(self, z_e: Tensor) -> Iterator[Tensor]:
+        z_e = self.checked(z_e)
+        return self.quantizer.seen(z_e[self._kept(self._scores(z_e), None)])
 
     def commit(self) -> None:
         """Commits inside, and moves the threshold toward the share that is to be kept."""
