@@ -80,18 +80,20 @@ def main() -> None:
         f"{CLUSTERS} clusters, centres N(0, {SPREAD:g}^2), noise {NOISE:g}, D {DIM}, K {CLUSTERS};"
     )
     print(f"EMA, one batch to start from, {BATCH:,} fresh vectors a step, {STEPS} steps; error on")
-    print(f"{EVALUATION:,} fresh vectors (the true centres leave {NOISE**2:.3f}), {len(seeds)} seeds.")
-    print(f"Drifting: every centre walks {WALK:g} noise widths during training. A dead entry's place")
+    print(
+        f"{EVALUATION:,} fresh vectors (the true centres leave {NOISE**2:.3f}), {len(seeds)} seeds."
+    )
+    print(
+        f"Drifting: every centre walks {WALK:g} noise widths during training. A dead entry's place"
+    )
     print("goes to nobody, to any vector of the batch, or to one drawn by its error (vqkit).\n")
-    print(f"{'start':<8} {'revival':<12} {'encoder':<9} {'used, worst':>11} {'median':>8} {'worst':>8}")
+    columns = f"{'start':<8} {'revival':<12} {'encoder':<9}"
+    print(f"{columns} {'used, worst':>11} {'median':>8} {'worst':>8}")
     for start, rule, walk in product(("kmeans", "data", "normal"), RULES, (0.0, WALK)):
         used, errors = zip(*(measure(start, rule, walk, seed) for seed in seeds), strict=True)
-        encoder, ordered = "drifting" if walk else "frozen", sorted(errors)
-        middle = ordered[len(ordered) // 2]
-        print(
-            f"{start:<8} {rule:<12} {encoder:<9} {min(used):>11} {middle:>8.4f} {ordered[-1]:>8.4f}",
-            flush=True,
-        )
+        row = f"{start:<8} {rule:<12} {'drifting' if walk else 'frozen':<9}"
+        middle = sorted(errors)[len(errors) // 2]
+        print(f"{row} {min(used):>11} {middle:>8.4f} {max(errors):>8.4f}", flush=True)
 
 
 if __name__ == "__main__":
