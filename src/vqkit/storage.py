@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -228,6 +228,23 @@ def load_config(folder: Path) -> dict[str, Any]:
             "open it with the version of vqkit that wrote it"
         )
     return config
+
+
+def saved_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of saved weights by name, without reading them; empty where there are none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    path = Path(folder) / WEIGHTS
+    if not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()  # it is no mapping
+            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is cut or damaged ({error}); restore it from a copy") from None
 
 
 def load_weights(folder: Path, module: nn.Module) -> None:

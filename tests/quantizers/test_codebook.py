@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqkit.quantizers import Codebook, EMAVectorQuantizer, VectorQuantizer
-from vqkit.quantizers.codebook import MAX_PASSES
+from vqkit.quantizers.codebook_state import MAX_PASSES
 
 
 def test_collect_moves_nothing():

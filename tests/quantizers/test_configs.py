@@ -43,6 +43,7 @@ VALUES = {
     "scales": (1, (2, 3), 5),
     "shared": True,
     "stages": 3,
+    "start": "normal",
     "temperature": 0.3,
     "weight": 0.9,
 }
@@ -55,6 +56,7 @@ PLACES = {
     "scales": lambda layer: tuple(a if a == b else (a, b) for a, b in layer.scales),
     "parts": lambda layer: len(layer.parts),
     "shared": lambda layer: len(layer.quantizers) < len(layer.parts),
+    "start": lambda layer: layer.codebook.start,
     "stages": lambda layer: len(layer.parts),
 }
 KEYS = [(config, key) for config in CONFIGS for key in config.__pydantic_fields__ if key != "type"]

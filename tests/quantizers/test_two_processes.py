@@ -50,6 +50,8 @@ KINDS: dict[str, Callable[[], Quantizer]] = {
     "sampled ema": lambda: ema(assignment=Sampled(temperature=0.5)),
     "balanced vq": lambda: VectorQuantizer(DIM, SIZE, assignment=Balanced()),
     "simvq": lambda: SimVQuantizer(DIM, SIZE),
+    "ema from data": lambda: ema(start="data"),
+    "vq from normal": lambda: VectorQuantizer(DIM, SIZE, start="normal"),
     "residual ema": lambda: Residual([ema(), ema()]),
     "residual dropout": lambda: Residual([ema(), ema()], dropout=0.5),
     "heads": lambda: Product([ema(DIM // 2)] * 2),

@@ -159,6 +159,18 @@ class Hierarchy:
         return z_q.contiguous().movedim(-1, 1).to(self.dtype)
 
 
+def padding_of(x: Tensor, mask: Tensor) -> Tensor:
+    """Where items (B, C, *grid) are not real, for all channels. (B, 1, *grid) bool
+
+    Raises:
+        ValueError: If the mask is not (B, *grid) booleans.
+    """
+    if mask.dtype != torch.bool or mask.shape != x.shape[:1] + x.shape[2:]:
+        have = f"mask is {mask.dtype} of shape {tuple(mask.shape)}, x has {tuple(x.shape)}"
+        raise ValueError(f"{have}; give booleans, one for all channels of a position")
+    return ~mask.unsqueeze(1)
+
+
 @overload
 def level_mask(mask: Tensor, grid: Iterable[int]) -> Tensor: ...
 @overload

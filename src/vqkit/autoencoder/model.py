@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from vqkit import random
-from vqkit.autoencoder import hub, saving
+from vqkit.autoencoder import care, hub, saving
 from vqkit.autoencoder.distribution import Distribution, Objective, checked_outputs
-from vqkit.autoencoder.hierarchy import Hierarchy, level_mask
+from vqkit.autoencoder.hierarchy import Hierarchy, level_mask, padding_of
 from vqkit.autoencoder.output import Output
 from vqkit.autoencoder.start import joined_inputs, real_values, start
 from vqkit.codes import Codes
 from vqkit.means import Mean
-from vqkit.nn.evaluating import evaluating
+from vqkit.nn.evaluating import dtype_of, evaluating
 from vqkit.quantizers.base import Quantizer
 from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.refit import Batches
 
 if TYPE_CHECKING:
     from vqkit.autoencoder.config import VQVAEConfig
@@ -169,14 +170,8 @@ class VQVAE(nn.Module):
         for level, quantizer in enumerate(self.quantizers):
             if keep_started and all(book.is_initialized for book in quantizer.codebooks()):
                 continue
-            with evaluating(self):
-                found = (
-                    self._hierarchy.inputs(
-                        self._features(self._normalized(x, mask))[: level + 1], mask
-                    )
-                    for x, mask in pairs
-                )
-                inputs = joined_inputs(quantizer, found, len(pairs), seed)
+            found = (self.inputs(x, mask, level=level) for x, mask in pairs)
+            inputs = joined_inputs(quantizer, found, len(pairs), seed)
             start(quantizer, *inputs, seed=random.hash_int(seed, level))
 
     @torch.no_grad()
@@ -195,19 +190,39 @@ class VQVAE(nn.Module):
             for x, mask in pairs
         )
 
+    @torch.no_grad()
+    def inputs(
+        self, x: Tensor, mask: Tensor | None = None, *, level: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """What a level quantizes, and where that is real; x and mask as for ``encode``.
+
+        Returns:
+            Vectors (B, *grid, D), float32 or float64; (B, *grid) bool, None when all are.
+        """
+        with evaluating(self):
+            features = self._features(self._normalized(x, mask))[: level + 1]
+            return self._hierarchy.inputs(features, mask)
+
+    def refit(self, batches: Batches, *, passes: int = 10) -> dict[str, tuple[float, ...]]:
+        """Moves the entries to the means of their vectors over a data set; see ``care.refit``."""
+        return care.refit(self, batches, passes)
+
+    def prune(self, used: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Removes entries that nobody uses, and gives the new indices; see ``care.prune``."""
+        return care.prune(self, used)
+
     def commit(self) -> None:
         """Moves the codebooks by all that the forwards since the last commit collected."""
         for quantizer in self.quantizers:
             quantizer.commit()
 
     def codebooks(self) -> dict[str, Codebook]:
-        """The learned codebooks by name: ``quantizer``, ``quantizer_1.0`` and the like."""
-        named = {}
-        for level, quantizer in enumerate(self.quantizers):
-            books, name = quantizer.codebooks(), self._name("quantizer", level)
-            for place, book in enumerate(books):
-                named[name if len(books) == 1 else f"{name}.{place}"] = book
-        return named
+        """The learned codebooks by name: ``quantizer``, ``quantizer_1 stage 0`` and the like."""
+        return {
+            f"{self._name('quantizer', level)} {name}".strip(): book
+            for level, quantizer in enumerate(self.quantizers)
+            for name, book in quantizer.named_codebooks().items()
+        }
 
     def fingerprint(self) -> str:
         """A name for all that determines codes and reconstructions. Hexadecimal"""
@@ -252,10 +267,7 @@ class VQVAE(nn.Module):
         """Items as the encoder reads them, 0 wherever nothing is real. (B, C, *grid)"""
         if mask is None:
             return self.objective.normalize(x)
-        if mask.dtype != torch.bool or mask.shape != x.shape[:1] + x.shape[2:]:
-            have = f"mask is {mask.dtype} of shape {tuple(mask.shape)}, x has {tuple(x.shape)}"
-            raise ValueError(f"{have}; give booleans, one for all channels of a position")
-        padding = ~mask.unsqueeze(1)
+        padding = padding_of(x, mask)
         # Before, since padding may hold anything; after, since 0 must not depend on the type.
         return self.objective.normalize(x.masked_fill(padding, 0)).masked_fill(padding, 0)
 
@@ -286,8 +298,3 @@ class VQVAE(nn.Module):
     def _name(self, name: str, level: int) -> str:
         """A name, numbered when there are several levels."""
         return name if len(self.quantizers) == 1 else f"{name}_{level}"
-
-
-def dtype_of(module: nn.Module) -> torch.dtype:
-    """What a module computes in: the type of its first parameter, float32 if it has none."""
-    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

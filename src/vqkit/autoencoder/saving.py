@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,23 @@ def load(folder: Path | str, model: VQVAE | None, device: torch.device | str) ->
     if saved.get("kind") != KIND:
         raise ValueError(f"{folder} holds a {saved.get('kind')}, not a {KIND}; give a tokenizer")
     model = model or build(saved.get("model"), folder / storage.CONFIG)
+    resize(model, storage.saved_shapes(folder))
     storage.load_weights(folder, model)
     return model.to(device).eval()
+
+
+def resize(model: VQVAE, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Gives codebooks the sizes that they were saved with: some are pruned or extended later.
+
+    Args:
+        model: Whose codebooks are resized, where they have the saved entries' length.
+        shapes: Of the saved tensors, by name.
+    """
+    for name, book in model.named_modules():
+        if isinstance(book, Codebook):
+            shape, dim = shapes.get(f"{name}.entries", ()), book.entries.shape[1]
+            if len(shape) == 2 and shape[1] == dim and 2 <= shape[0] != book.size:
+                book.set_size(shape[0])
 
 
 def build(config: object, path: Path) -> VQVAE:

@@ -14,10 +14,15 @@ from vqkit.cli.wording import counted
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
     from vqkit.data import Examples
-    from vqkit.evaluation import CodebookStats
+    from vqkit.evaluation import CodebookStats, Fit
+    from vqkit.quantizers import Codebook
 
 ENOUGH = 8
 """Vectors for each entry below which an unused entry says nothing."""
+WORTH_A_REFIT = 0.05
+"""Share of the error that means would take away, from which on they are worth the passes."""
+LARGE_ERROR, EVEN = 0.1, 0.8
+"""Share of the variance, and of the possible perplexity, from which on more entries would help."""
 
 Data = Annotated[
     str | None,
@@ -33,7 +38,7 @@ def inspect(
     batch_size: BatchSize = 64,
     device: Device = "auto",
 ) -> None:
-    """Tell how well the codebooks of a run are used, and what to try.
+    """Tell how the codebooks of a run are, how well they are used and fit, and what to try.
 
     Example: vqkit inspect runs/photos
     """
@@ -53,32 +58,62 @@ def inspect(
 
 
 def look(model: "VQVAE", examples: "Examples", batch_size: int) -> dict[str, Any]:
-    """The use of every codebook over all examples, as JSON values, and what is wrong with it."""
-    from vqkit.data import in_order
-    from vqkit.evaluation import CodeCounter
-
-    device = next(model.parameters()).device
-    sizes = [quantizer.codebook_sizes for quantizer in model.quantizers]
-    counter = CodeCounter(sizes, device=device)
-    for batch in in_order(examples, batch_size):
-        moved = batch.to(device)
-        counter.add(model.encode(moved.x, moved.mask))
+    """The state of every codebook, over all examples, as JSON values, and what is wrong with it."""
     settings = {} if model.config is None else asdict(model.config.quantizer)
-    books, findings = [], []
-    for name, stats in named(counter.stats()):
-        books.append({"name": name, **stats.summary(), **most_used(stats), **norms(model, name)})
-        findings += judge(name, stats, settings)
+    tables, books, findings = model.codebooks(), [], []
+    stats, fits = count(model, examples, batch_size)
+    for name, one in stats.items():
+        found: dict[str, Any] = {"name": name, **one.summary(), **most_used(one)}
+        table, fit = tables.get(name), fits.get(name)
+        if table is not None:
+            found |= table_of(table, fit)
+        books.append(found)
+        findings += judge(name, one, settings) + (care(name, table, one, fit) if table else [])
     return {"num_items": len(examples), "codebooks": books, "findings": findings}
 
 
-def named(
-    levels: tuple[tuple["CodebookStats", ...], ...],
-) -> Iterator[tuple[str, "CodebookStats"]]:
-    """The statistics of each codebook under the name that ``VQVAE.codebooks`` has for it."""
-    for number, books in enumerate(levels):
-        level = "quantizer" if len(levels) == 1 else f"quantizer_{number}"
-        for place, stats in enumerate(books):
-            yield (level if len(books) == 1 else f"{level}.{place}"), stats
+def count(
+    model: "VQVAE", examples: "Examples", batch_size: int
+) -> tuple[dict[str, "CodebookStats"], dict[str, "Fit | None"]]:
+    """The use of each codebook over all examples, and how well those with a table fit, by name."""
+    import torch
+
+    from vqkit.data import in_order
+    from vqkit.evaluation import CodeCounter, FitCounter
+    from vqkit.nn.evaluating import evaluating
+
+    device = next(model.parameters()).device
+    levels = names_of(model)
+    counter = CodeCounter([layer.codebook_sizes for layer in model.quantizers], device=device)
+    fits = {name: FitCounter(book) for name, book in model.codebooks().items()}
+    with evaluating(model), torch.no_grad():
+        for batch in in_order(examples, batch_size):
+            moved = batch.to(device)
+            out = model(moved.x, moved.mask)
+            counter.add(out.codes)
+            for prefix, layer, z_e, real in zip(
+                levels, model.quantizers, out.z_e, out.masks, strict=True
+            ):
+                z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
+                # A quantizer of the user's own need not tell what its codebooks see.
+                for inner, vectors in zip(
+                    layer.named_codebooks(), layer.seen(z_e, real), strict=False
+                ):
+                    fits[f"{prefix} {inner}".strip()].add(vectors)
+    pairs = zip(levels.values(), counter.stats(), strict=True)
+    stats = {name: one for level, books in pairs for name, one in zip(level, books, strict=True)}
+    return stats, {name: fit.fit() for name, fit in fits.items()}
+
+
+def names_of(model: "VQVAE") -> dict[str, list[str]]:
+    """The names of all codebooks of each level, with those of ``VQVAE.codebooks`` among them."""
+    one = len(model.quantizers) == 1
+    return {
+        (prefix := "quantizer" if one else f"quantizer_{level}"): [
+            f"{prefix} {name}".strip() for name in layer.codebook_names
+        ]
+        for level, layer in enumerate(model.quantizers)
+    }
 
 
 def most_used(stats: "CodebookStats") -> dict[str, Any]:
@@ -88,13 +123,33 @@ def most_used(stats: "CodebookStats") -> dict[str, Any]:
     return {"most_used_entry": entry, "most_used_share": share}
 
 
-def norms(model: "VQVAE", name: str) -> dict[str, list[float]]:
-    """Shortest, mean and longest entry; nothing for a quantizer without a table."""
-    book = model.codebooks().get(name)
-    if book is None:
-        return {}
-    lengths = book.entries.detach().norm(dim=1)
-    return {"entry_norms": [float(x) for x in (lengths.min(), lengths.mean(), lengths.max())]}
+def table_of(book: "Codebook", fit: "Fit | None") -> dict[str, Any]:
+    """What the entries are, how they lie and how they fit, and what training knew of their use."""
+    from vqkit.evaluation import Layout
+
+    now, layout = book.usage(), Layout.of(book.table)
+    found: dict[str, Any] = {
+        "dim": now.dim,
+        "metric": now.metric,
+        "start": now.start,
+        "moved_by": now.moved_by,
+        "steps": now.step,
+        "revived": now.revived,
+        "live": {
+            "used": now.used,
+            "usage": now.share,
+            "dead": now.dead,
+            "perplexity": now.perplexity,
+            "longest_unused": now.longest_unused,
+        },
+        "entry_norms": list(layout.norms),
+        "nearest_entry": list(layout.gaps),
+        "duplicates": layout.duplicates,
+    }
+    if fit is not None:
+        found |= {"mse": fit.mse, "mse_share_of_variance": fit.share}
+        found |= {"mse_of_means": fit.mse_of_means}
+    return found
 
 
 def judge(name: str, stats: "CodebookStats", settings: dict[str, Any]) -> list[str]:
@@ -107,16 +162,60 @@ def judge(name: str, stats: "CodebookStats", settings: dict[str, Any]) -> list[s
     return [line for line in judge_usage(name, stats, settings).values() if line]
 
 
+def care(name: str, book: "Codebook", stats: "CodebookStats", fit: "Fit | None") -> list[str]:
+    """What can be done for the entries without another training; a line each."""
+    from vqkit.quantizers.usage import in_use
+
+    if fit is None or stats.num_vectors < ENOUGH * stats.size:
+        return []
+    lines = []
+    live = in_use(book.average_counts, book.unused_for).cpu()
+    idle = int(((stats.counts == 0) & ~live).sum())
+    if idle:
+        lines.append(
+            f"{name}: {idle} entries are in nobody's use, here or at the end of training. "
+            "model.prune() removes them and changes no other code, model.refit(batches) puts them "
+            "to use"
+        )
+    if fit.gain > WORTH_A_REFIT:
+        lines.append(
+            f"{name}: entries are not at the means of their vectors; there the error would be "
+            f"{fit.mse_of_means:.3g} instead of {fit.mse:.3g}. model.refit(batches) moves them"
+        )
+    if not idle and fit.share > LARGE_ERROR and stats.perplexity > EVEN * stats.size:
+        lines.append(
+            f"{name}: all entries are used evenly, and the error is {fit.share:.0%} of the "
+            "variance of what they stand for. More entries would lower it: "
+            "codebook.extend(entries), then model.refit(batches), or a larger "
+            "model.quantizer.codebook_size"
+        )
+    return lines
+
+
 def describe(book: dict[str, Any]) -> Iterator[str]:
     """The lines on one codebook."""
     size, used = book["size"], book["size"] - book["dead"]
     yield book["name"]
+    if "live" in book:
+        yield f"  table          {size} entries of length {book['dim']}, {book['metric']}"
+        moves = f"by {book['moved_by']} in {book['steps']:,} steps"
+        yield f"  trained        from {book['start']}, {moves}, {book['revived']:,} revivals"
     yield f"  used           {used} of {size} entries ({book['usage']:.1%})"
+    if "live" in book:
+        live = book["live"]
+        at_last = f"{live['used']} of {size} in use ({live['usage']:.1%}), {live['dead']} dead"
+        yield f"  in training    at its end {at_last}, perplexity {live['perplexity']:.1f}"
     yield f"  vectors        {book['num_vectors']:,}"
     yield f"  perplexity     {book['perplexity']:.1f}, with even use {size}"
     yield f"  KL to uniform  {book['kl_to_uniform_nats']:.3f} nats"
     yield f"  entropy        {book['entropy_bits']:.2f} bits a code"
     yield f"  most used      entry {book['most_used_entry']}, {book['most_used_share']:.1%}"
-    if "entry_norms" in book:
+    if "mse" in book:
+        share = f"{book['mse_share_of_variance']:.1%} of the variance of what it stands for"
+        yield f"  error          {book['mse']:.3g}, {share}"
+    if "live" in book:
         least, mean, most = book["entry_norms"]
         yield f"  entry norms    {mean:.3g} on average, {least:.3g} to {most:.3g}"
+        least, mean = book["nearest_entry"]
+        twins = f"; {book['duplicates']} equal another" if book["duplicates"] else ""
+        yield f"  nearest entry  {mean:.3g} away on average, at least {least:.3g}{twins}"

@@ -1,8 +1,9 @@
-"""Evaluation behaviour for a while."""
+"""What a module does and computes in: evaluation for a while, its type."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -16,3 +17,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """What a module computes in: the type of its first parameter, float32 if it has none."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

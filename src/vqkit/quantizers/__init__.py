@@ -6,13 +6,14 @@ from pydantic import Field
 from pydantic.dataclasses import rebuild_dataclass
 
 from vqkit.quantizers.assignment import Assignment, Balanced, Nearest, Sampled
-from vqkit.quantizers.base import NotFinite, Quantized, Quantizer
+from vqkit.quantizers.base import Quantized, Quantizer
 from vqkit.quantizers.binary import (
     BinarySphericalQuantizer,
     BSQConfig,
     LFQConfig,
     LookupFreeQuantizer,
 )
+from vqkit.quantizers.checks import NotFinite
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.ema import EMAConfig, EMAVectorQuantizer
 from vqkit.quantizers.gumbel import (

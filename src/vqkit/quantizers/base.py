@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -12,20 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqkit.means import Mean
+from vqkit.quantizers.checks import check_finite, mask_out
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 
 if TYPE_CHECKING:
     from vqkit.quantizers.codebook import Codebook
+    from vqkit.quantizers.refit import Batches
 
 Structure = Literal["flat", "residual", "product", "selective"]
 
 
 CHANGING = ("training", "commit_in_forward", "refuse_not_finite", "passes_gradient", "squashes")
 EPSILON = 1e-5  # added to a mean square: bounds the gradient of a vector near 0
-
-
-class NotFinite(ValueError):
-    """Encoder outputs hold NaN or infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +149,34 @@ class Quantizer(nn.Module, ABC):
         """The learned codebooks, in the order of the Q axis."""
         return ()
 
+    @property
+    def codebook_names(self) -> tuple[str, ...]:
+        """What each of the Q codebooks is here, such as ``stage 0``; empty for the only one."""
+        num = len(self.codebook_sizes)
+        return ("",) if num == 1 else tuple(f"codebook {number}" for number in range(num))
+
+    def named_codebooks(self) -> dict[str, Codebook]:
+        """The learned codebooks by their names; none for a quantizer without a table."""
+        return dict(zip(self.codebook_names, self.codebooks(), strict=False))
+
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+        """What each of ``codebooks`` is asked for, one after another.
+
+        Args:
+            z_e: Encoder output. (..., D)
+            mask: True where a position is real; None when all are. (...) bool
+
+        Yields:
+            The real ones, as the codebook compares them. (N, D of the codebook)
+        """
+        yield from ()
+
+    def refit(self, batches: Batches, *, passes: int = 10) -> tuple[tuple[float, ...], ...]:
+        """Moves the entries to the means of their vectors over a whole data set; see ``refit``."""
+        from vqkit.quantizers.refit import refit  # which needs what is here
+
+        return refit(self, batches, passes=passes)
+
     def squash(self, z_e: Tensor) -> Tensor:
         """Vectors in the range of what indices stand for, where that is bounded. (..., D)"""
         return z_e
@@ -213,18 +239,6 @@ class Quantizer(nn.Module, ABC):
                 )
 
 
-def check_finite(z_e: Tensor) -> None:
-    """Raises NotFinite, with the count, if some vectors hold NaN or infinity. (..., D)"""
-    if z_e.detach().sum(dtype=torch.promote_types(z_e.dtype, torch.float32)).isfinite():
-        return  # one pass without a copy; a sum of large finite numbers may still overflow
-    bad = z_e.isfinite().all(-1).logical_not_()
-    if bad.any():
-        raise NotFinite(
-            f"z_e has {int(bad.sum())} of {bad.numel()} vectors that are not finite; look at the "
-            "encoder: a lower learning rate, gradient clipping, or its input"
-        )
-
-
 def unrounded(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """A conversion that moves tensors as another does, but never to half precision."""
 
@@ -240,29 +254,6 @@ def unrounded(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 def detached_at_padding(z_q: Tensor, mask: Tensor | None) -> Tensor:
     """The same vectors, with a gradient only where positions are real. (..., D)"""
     return z_q if mask is None else torch.where(mask.unsqueeze(-1), z_q, z_q.detach())
-
-
-def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Zeros at masked positions: what padding held, NaN included, has no effect and no gradient.
-
-    Args:
-        x: Vectors or indices. (..., D)
-        mask: True where a position is real; None when all are. (...) bool
-
-    Returns:
-        ``x``, zero where the mask is False. (..., D)
-
-    Raises:
-        ValueError: If the mask has not one boolean per position.
-    """
-    if mask is None:
-        return x
-    if mask.dtype != torch.bool:
-        raise ValueError(f"mask is {mask.dtype}; give booleans, True where a position is real")
-    if mask.shape != x.shape[:-1]:
-        shapes = f"{tuple(mask.shape)}, but the positions are {tuple(x.shape[:-1])}"
-        raise ValueError(f"mask has shape {shapes}; give it one element per vector")
-    return x.masked_fill(~mask.unsqueeze(-1), 0)
 
 
 def num_real(z_e: Tensor, mask: Tensor | None) -> Tensor:

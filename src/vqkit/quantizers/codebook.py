@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqkit import distributed
-from vqkit.quantizers.base import mask_out, unit
+from vqkit.quantizers.base import unit
 from vqkit.quantizers.codebook_state import CodebookState
 from vqkit.quantizers.gathering import joined_rows
-from vqkit.quantizers.kmeans import kmeans
-from vqkit.quantizers.revival import DEAD_AFTER, MAX_DRAWN, Candidates, is_dead, replacements
+from vqkit.quantizers.revival import DEAD_AFTER, MAX_DRAWN, is_dead, replacements
 from vqkit.quantizers.search import nearest
+from vqkit.quantizers.start import STARTS, Start, started
+from vqkit.quantizers.usage import Usage, in_use, perplexity
 
-MAX_PASSES = 1024  # a commit was forgotten
 USAGE_DECAY = 0.99  # weight of the past in the usage of a codebook that gradients move
 
 Mover = Literal["gradients", "averages"]
@@ -37,6 +37,7 @@ class Codebook(CodebookState):
         dim: Length D of each entry.
         metric: "euclidean", or "cosine": vectors and entries are put on the sphere of radius 1,
             and everything (lookup, losses, value, statistics) is about these.
+        start: How ``initialize`` makes entries from vectors: "kmeans", "data" or "normal".
 
     Attributes:
         entries: The table. (K, D)
@@ -46,13 +47,20 @@ class Codebook(CodebookState):
         initialized: Whether the entries were started from data. () bool
         seed: What all random numbers of the codebook depend on. () int64
         step: Number of commits. () int64
+        revived: Number of times that an entry was replaced. () int64
+        is_given: Whether the entries were given, and not made by ``initialize``; not saved.
     """
 
-    def __init__(self, size: int, dim: int, *, metric: Metric = "euclidean") -> None:
+    def __init__(
+        self, size: int, dim: int, *, metric: Metric = "euclidean", start: Start = "kmeans"
+    ) -> None:
         super().__init__(size, dim)
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric is {metric!r}; give 'euclidean' or 'cosine'")
+        if start not in STARTS:
+            raise ValueError(f"start is {start!r}; give one of {', '.join(STARTS)}")
         self.metric: Metric = metric
+        self.start: Start = start
         self.moved_by: Mover | None = None
         self.is_frozen = False
 
@@ -107,6 +115,10 @@ class Codebook(CodebookState):
         """The rows of ``entries`` that make vectors of the table. (M, D)"""
         return vectors
 
+    def set_table(self, table: Tensor) -> None:
+        """Puts other vectors in the places of the entries; statistics stay. (K, D)"""
+        self.entries.copy_(table)
+
     def project(self, z: Tensor) -> Tensor:
         """Vectors as the metric compares them: of length 1 where it is the cosine. (..., D)"""
         return unit(z) if self.metric == "cosine" else z
@@ -132,15 +144,16 @@ class Codebook(CodebookState):
             ValueError: If there are no vectors, or one is not finite.
         """
         first_seed = distributed.all_gather(self.seed.new_tensor(int(seed)))[0]
-        start = kmeans(z.to(self.entries.dtype), self.size, seed=int(first_seed))
+        start = started(self.start, z.to(self.entries.dtype), self.size, seed=int(first_seed))
         self.seed.copy_(first_seed)
         # Equal vectors may still give other bits on another device: the first rank's count.
-        self.entries.copy_(self.placed(distributed.all_gather(start.entries)[0]))
+        self.set_table(self.placed(distributed.all_gather(start.entries)[0]))
         counts = distributed.all_gather(start.counts)[0].to(self.entries.dtype)
         self.average_counts.copy_((1 - decay) * counts)
         self.average_sums.copy_(self.average_counts.unsqueeze(-1) * self.entries)
         self.unused_for.zero_()
         self.initialized.fill_(True)
+        self.is_given = False
         self._read_state()
 
     @torch.no_grad()
@@ -157,41 +170,6 @@ class Codebook(CodebookState):
         joined = joined_rows(z, mask)
         if len(joined):
             self.initialize(joined, seed=self.seed, decay=decay)
-
-    @torch.no_grad()
-    def collect(self, z: Tensor, indices: Tensor, mask: Tensor | None = None) -> None:
-        """Adds vectors to the pending statistics of their entries.
-
-        Args:
-            z: Vectors. (..., D)
-            indices: The entry of each vector. (...) int64
-            mask: True where a position is real; None when all are. (...) bool
-        """
-        rows = indices.flatten()
-        real = torch.ones_like(rows) if mask is None else mask.flatten().long()
-        vectors = mask_out(z, mask).reshape(-1, z.shape[-1]).to(self.entries.dtype)
-        self.pending_counts.index_add_(0, rows, real)
-        self.pending_sums.index_add_(0, rows, vectors)
-
-    def nominate(self, z: Tensor, errors: Tensor, mask: Tensor | None = None) -> None:
-        """Keeps vectors until the next ``revive``, which may give them the places of dead entries.
-
-        Args:
-            z: Vectors. (..., D)
-            errors: Mean squared error of each against its entry. (...)
-            mask: True where a position is real; None when all are. (...) bool
-
-        Raises:
-            RuntimeError: If so many passes are kept that ``commit`` seems to be forgotten.
-        """
-        if len(self.candidates) >= MAX_PASSES:
-            raise RuntimeError(
-                f"{MAX_PASSES} forward passes without a commit; call commit() once per "
-                "optimizer step, or leave commit_in_forward=True"
-            )
-        vectors, errors = z.detach().reshape(-1, z.shape[-1]), errors.detach().flatten()
-        real = errors.isfinite() if mask is None else errors.isfinite() & mask.flatten()
-        self.candidates.append(Candidates(vectors, errors, real))
 
     @torch.no_grad()
     def commit(self, decay: float | Tensor | None) -> None:
@@ -255,6 +233,29 @@ class Codebook(CodebookState):
         self.average_sums[rows] = torch.where(column, weight * vectors, self.average_sums[rows])
         self.average_counts[rows] = self.average_counts[rows].masked_fill(accepted, weight)
         self.unused_for[rows] = self.unused_for[rows].masked_fill(accepted, 0)
+        self.revived.add_(accepted.sum())
+
+    def usage(self, dead_after: float = DEAD_AFTER) -> Usage:
+        """How the entries are used now, from the running average, and what moves them.
+
+        Args:
+            dead_after: That of ``revive``.
+        """
+        start = "given" if self.is_given else self.start
+        return Usage(
+            size=self.size,
+            dim=self.entries.shape[1],
+            metric=self.metric,
+            start=start if self.is_initialized else None,
+            moved_by=self.moved_by,
+            is_frozen=self.is_frozen,
+            step=int(self.step),
+            used=int(in_use(self.average_counts, self.unused_for, dead_after).sum()),
+            dead=int(is_dead(self.unused_for, dead_after).sum()),
+            longest_unused=int(self.unused_for.amax()),
+            perplexity=perplexity(self.average_counts),
+            revived=int(self.revived),
+        )
 
     @torch.no_grad()
     def extend(self, entries: Tensor) -> None:
@@ -276,17 +277,14 @@ class Codebook(CodebookState):
         An optimizer that moves the entries has to be made anew: they are another parameter.
 
         Args:
-            used: Which entries stay; None for those with a hit in the running average. (K,) bool
+            used: Which entries stay; None for those in use, as ``usage`` counts them. (K,) bool
 
         Returns:
             The new index of each old entry, for token sets: ``remap[indices]``. One that was
             removed becomes the nearest of those that stay. (K,) int64
         """
-        used = self.average_counts > 0 if used is None else used
-        if used.dtype != torch.bool:
-            raise TypeError(f"used is {used.dtype}; give booleans, True where an entry stays")
-        if used.shape != self.average_counts.shape or used.sum() < 2:
-            raise ValueError(f"{int(used.sum())} of {self.size} entries would stay; keep 2 or more")
+        used = in_use(self.average_counts, self.unused_for) if used is None else used
+        self.check_used(used)
         remap = nearest(self.table, self.table[used])
         remap[used] = torch.arange(int(used.sum()), device=remap.device)
         kept = self.average_counts[used], self.average_sums[used], self.unused_for[used]

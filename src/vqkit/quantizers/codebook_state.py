@@ -6,8 +6,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from vqkit.quantizers.base import unrounded
+from vqkit.quantizers.base import mask_out, unrounded
 from vqkit.quantizers.revival import Candidates
+
+MAX_PASSES = 1024  # a commit was forgotten
 
 
 class CodebookState(nn.Module):
@@ -19,6 +21,7 @@ class CodebookState(nn.Module):
     initialized: Tensor
     seed: Tensor
     step: Tensor
+    revived: Tensor
     pending_counts: Tensor
     pending_sums: Tensor
     pending_seen: Tensor
@@ -36,7 +39,8 @@ class CodebookState(nn.Module):
         self.random_seed = int(torch.randint(2**62, (), device="cpu"))
         self.register_buffer("seed", torch.tensor(self.random_seed))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.is_initialized = False
+        self.register_buffer("revived", torch.zeros((), dtype=torch.int64))
+        self.is_initialized = self.is_given = False
         # Not saved: a checkpoint is written between steps, when nothing is pending.
         counts = torch.zeros(size, dtype=torch.int64)
         self.register_buffer("pending_counts", counts, persistent=False)
@@ -55,6 +59,48 @@ class CodebookState(nn.Module):
             shape = tuple(self.entries.shape)
             raise ValueError(f"codebook has shape {shape}; give one of shape {(size, dim)}")
 
+    def check_used(self, used: Tensor) -> None:
+        """Raises an error unless it says which entries stay, 2 at least. (K,) bool"""
+        if used.dtype != torch.bool:
+            raise TypeError(f"used is {used.dtype}; give booleans, True where an entry stays")
+        if used.shape != self.average_counts.shape or used.sum() < 2:
+            raise ValueError(f"{int(used.sum())} of {self.size} entries would stay; keep 2 or more")
+
+    @torch.no_grad()
+    def collect(self, z: Tensor, indices: Tensor, mask: Tensor | None = None) -> None:
+        """Adds vectors to the pending statistics of their entries.
+
+        Args:
+            z: Vectors. (..., D)
+            indices: The entry of each vector. (...) int64
+            mask: True where a position is real; None when all are. (...) bool
+        """
+        rows = indices.flatten()
+        real = torch.ones_like(rows) if mask is None else mask.flatten().long()
+        vectors = mask_out(z, mask).reshape(-1, z.shape[-1]).to(self.entries.dtype)
+        self.pending_counts.index_add_(0, rows, real)
+        self.pending_sums.index_add_(0, rows, vectors)
+
+    def nominate(self, z: Tensor, errors: Tensor, mask: Tensor | None = None) -> None:
+        """Keeps vectors until the next ``revive``, which may give them the places of dead entries.
+
+        Args:
+            z: Vectors. (..., D)
+            errors: Mean squared error of each against its entry. (...)
+            mask: True where a position is real; None when all are. (...) bool
+
+        Raises:
+            RuntimeError: If so many passes are kept that ``commit`` seems to be forgotten.
+        """
+        if len(self.candidates) >= MAX_PASSES:
+            raise RuntimeError(
+                f"{MAX_PASSES} forward passes without a commit; call commit() once per "
+                "optimizer step, or leave commit_in_forward=True"
+            )
+        vectors, errors = z.detach().reshape(-1, z.shape[-1]), errors.detach().flatten()
+        real = errors.isfinite() if mask is None else errors.isfinite() & mask.flatten()
+        self.candidates.append(Candidates(vectors, errors, real))
+
     def append(self, entries: Tensor) -> None:
         """Puts entries that nobody has used behind the others. (M, D)"""
         num = len(entries)
@@ -64,6 +110,12 @@ class CodebookState(nn.Module):
             torch.cat([self.average_sums, torch.zeros_like(entries)]),
             torch.cat([self.unused_for, self.unused_for.new_zeros(num)]),
         )
+
+    def set_size(self, size: int) -> None:
+        """Makes room for other entries, which are loaded next; they are all 0 until then."""
+        entries = self.entries.new_zeros(size, self.entries.shape[1])
+        counts = self.average_counts.new_zeros(size)
+        self.resize(entries, counts, torch.zeros_like(entries), self.unused_for.new_zeros(size))
 
     def resize(self, entries: Tensor, counts: Tensor, sums: Tensor, unused_for: Tensor) -> None:
         """Puts other tables in the places of these; nothing is pending afterwards.
@@ -107,6 +159,10 @@ class CodebookState(nn.Module):
         self.forget_pending()  # it belongs to the entries before
         if f"{prefix}entries" in state_dict and f"{prefix}initialized" not in state_dict:
             self.initialized.fill_(True)  # entries that are given are a start
+            self.is_given = True
+        if f"{prefix}revived" not in state_dict:  # a file from before it was counted
+            missing_keys[:] = [key for key in missing_keys if key != f"{prefix}revived"]
+            self.revived.zero_()
         self._read_state()
 
     def _read_state(self) -> None:

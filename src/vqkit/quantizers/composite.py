@@ -1,6 +1,6 @@
 """What quantizers made of other quantizers have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -39,6 +39,23 @@ class CompositeQuantizer(Quantizer):
 
     def codebooks(self) -> tuple[Codebook, ...]:
         return tuple(book for part in self.parts for book in part.codebooks())
+
+    @property
+    def codebook_names(self) -> tuple[str, ...]:
+        placed = self._placed()
+        return tuple(f"{where} {name}".strip() for where, p in placed for name in p.codebook_names)
+
+    def named_codebooks(self) -> dict[str, Codebook]:
+        return {
+            f"{where} {name}".strip(): book
+            for where, part in self._placed()
+            for name, book in part.named_codebooks().items()
+        }
+
+    def _placed(self) -> Iterator[tuple[str, Quantizer]]:
+        """Each part, and what it is here."""
+        word = "stage" if self.structure == "residual" else "part"
+        return ((f"{word} {number}", part) for number, part in enumerate(self.parts))
 
     def commit(self) -> None:
         for quantizer in self.quantizers:
@@ -106,3 +123,10 @@ class WrappedQuantizer(CompositeQuantizer):
     def quantizer(self) -> Quantizer:
         """What it holds."""
         return self.parts[0]
+
+    @property
+    def codebook_names(self) -> tuple[str, ...]:
+        return self.quantizer.codebook_names
+
+    def named_codebooks(self) -> dict[str, Codebook]:
+        return self.quantizer.named_codebooks()

@@ -19,6 +19,7 @@ from vqkit.quantizers.learned import (
     own_codebook,
 )
 from vqkit.quantizers.revival import DEAD_AFTER
+from vqkit.quantizers.start import Start
 from vqkit.schema import STRICT, AtLeastZero
 
 
@@ -54,6 +55,8 @@ class EMAVectorQuantizer(LearnedQuantizer):
         decay_warmup: How slowly it rises to its value: in step t, counted from 0, it is at most
             (1 + t) / (decay_warmup + t).
         metric: "euclidean", or "cosine" for vectors and entries of length 1.
+        start: What the entries begin with: "kmeans", the centres of the first vectors; "data",
+            some of these vectors; "normal", random numbers of their mean and spread.
         gradient: What the encoder gets of the decoder's gradient: "straight_through" or
             "rotation".
         assignment: Which entry a vector gets in training: ``Nearest()``, ``Sampled()`` or
@@ -76,6 +79,7 @@ class EMAVectorQuantizer(LearnedQuantizer):
         decay: float = 0.99,
         decay_warmup: float = 0,
         metric: Metric = "euclidean",
+        start: Start = "kmeans",
         gradient: Gradient = "straight_through",
         assignment: Assignment | None = None,
         revive: bool = True,
@@ -89,7 +93,7 @@ class EMAVectorQuantizer(LearnedQuantizer):
             raise ValueError(f"decay_warmup is {decay_warmup}; give a number of at least 0")
         super().__init__(
             dim,
-            own_codebook(codebook, codebook_size, dim, metric),
+            own_codebook(codebook, codebook_size, dim, metric, start),
             "averages",  # no optimizer may
             revive=revive,
             dead_after=dead_after,

@@ -17,6 +17,7 @@ from vqkit.quantizers.gradients import exactly
 from vqkit.quantizers.learned import CodebookOptions, at_least_zero, own_codebook
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.soft import SoftQuantizer, Weighed, weigh
+from vqkit.quantizers.start import Start
 from vqkit.schema import STRICT, AtLeastZero, Positive
 
 
@@ -52,6 +53,8 @@ class DrawingQuantizer(SoftQuantizer):
         weight: Weight of the losses; the kind's usual one when None.
         annealing: How draws begin soft and become hard.
         metric: "euclidean", or "cosine" for vectors and entries of length 1.
+        start: What the entries begin with: "kmeans", the centres of the first vectors; "data",
+            some of these vectors; "normal", random numbers of their mean and spread.
         revive: Whether entries that nobody uses are replaced by vectors that fit badly.
         dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
             so many.
@@ -69,6 +72,7 @@ class DrawingQuantizer(SoftQuantizer):
         weight: float | None = None,
         annealing: Annealing | None = None,
         metric: Metric = "euclidean",
+        start: Start = "kmeans",
         revive: bool = True,
         dead_after: float = DEAD_AFTER,
         commit_in_forward: bool = True,
@@ -76,7 +80,7 @@ class DrawingQuantizer(SoftQuantizer):
     ) -> None:
         super().__init__(
             dim,
-            own_codebook(codebook, codebook_size, dim, metric),
+            own_codebook(codebook, codebook_size, dim, metric, start),
             revive=revive,
             dead_after=dead_after,
             commit_in_forward=commit_in_forward,

@@ -16,12 +16,12 @@ NOISE = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
-class KMeans:
-    """Centres, and how many vectors each stands for.
+class Started:
+    """First entries, and how many vectors each stands for.
 
     Attributes:
         entries: The mean of its vectors, each. (K, D)
-        counts: Number of vectors nearest to each entry. (K,) int64
+        counts: Number of these vectors. (K,) int64
     """
 
     entries: Tensor
@@ -29,7 +29,7 @@ class KMeans:
 
 
 @torch.no_grad()
-def kmeans(vectors: Tensor, size: int, *, seed: int, iterations: int = 10) -> KMeans:
+def kmeans(vectors: Tensor, size: int, *, seed: int, iterations: int = 10) -> Started:
     """Entries that stand for vectors with little squared error.
 
     k-means++, https://theory.stanford.edu/~sergei/papers/kMeansPP-soda.pdf, in its greedy form:
@@ -45,16 +45,13 @@ def kmeans(vectors: Tensor, size: int, *, seed: int, iterations: int = 10) -> KM
     Raises:
         ValueError: If there are no vectors, or one is not finite.
     """
-    if len(vectors) == 0:
-        raise ValueError("vectors are none; give at least one to start a codebook from")
-    if not vectors.isfinite().all():
-        raise ValueError("vectors hold values that are not finite; look for the cause before")
+    check_vectors(vectors)
     # Not bfloat16 under autocast, nor TF32.
     with torch.autocast(vectors.device.type, enabled=False), full_precision(vectors.device.type):
         return _kmeans(vectors, size, seed, iterations)
 
 
-def _kmeans(vectors: Tensor, size: int, seed: int, iterations: int) -> KMeans:
+def _kmeans(vectors: Tensor, size: int, seed: int, iterations: int) -> Started:
     """What ``kmeans`` does, in full precision."""
     center = vectors.mean(0)
     points = vectors - center
@@ -68,11 +65,24 @@ def _kmeans(vectors: Tensor, size: int, seed: int, iterations: int) -> KMeans:
         for iteration in range(iterations):
             entries = lloyd_step(points, entries, random.hash_int(seed, iteration))
     counts = _counts(nearest(points, entries), size)
-    noise = torch.randn(entries.shape, generator=random.generator(seed), dtype=entries.dtype)
     scale = NOISE * points.std(0, correction=0)
     unused = (counts == 0).unsqueeze(-1)
-    entries = torch.where(unused, entries + scale * noise.to(entries.device), entries)
-    return KMeans(entries + center, counts)
+    entries = torch.where(unused, entries + scale * noise(entries, seed), entries)
+    return Started(entries + center, counts)
+
+
+def check_vectors(vectors: Tensor) -> None:
+    """Raises ValueError if there are no vectors, or one is not finite. (N, D)"""
+    if len(vectors) == 0:
+        raise ValueError("vectors are none; give at least one to start a codebook from")
+    if not vectors.isfinite().all():
+        raise ValueError("vectors hold values that are not finite; look for the cause before")
+
+
+def noise(like: Tensor, seed: int) -> Tensor:
+    """Normal random numbers, the same on every device. (M, D) -> (M, D)"""
+    made = torch.randn(like.shape, generator=random.generator(seed), dtype=like.dtype)
+    return made.to(like.device)
 
 
 def thinned(points: Tensor, seed: int) -> Tensor:

@@ -1,5 +1,6 @@
 """What quantizers with one codebook have in common."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from vqkit.quantizers.base import Quantizer, mask_out, real_positions, real_rows
 from vqkit.quantizers.codebook import USAGE_DECAY, Codebook, Metric, Mover
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 from vqkit.quantizers.revival import DEAD_AFTER
+from vqkit.quantizers.start import Start
 from vqkit.schema import STRICT, AtLeastZero
 
 
@@ -26,6 +28,13 @@ class CodebookOptions:
         Metric,
         Field(description="euclidean; or cosine, where vectors and entries have length 1."),
     ] = "euclidean"
+    start: Annotated[
+        Start,
+        Field(
+            description="What the entries begin with: kmeans, the centres of the first vectors; "
+            "data, some of these vectors; normal, random numbers of their mean and spread."
+        ),
+    ] = "kmeans"
     revive: Annotated[
         bool,
         Field(
@@ -138,6 +147,9 @@ class LearnedQuantizer(Quantizer):
     def codebooks(self) -> tuple[Codebook, ...]:
         return (self.codebook,)
 
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+        yield self.codebook.project(real_rows(self.checked(z_e, mask), mask))
+
     def prepared(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """What is quantized, with a codebook that has started from it at the latest."""
         z_e = self.codebook.project(self.checked(z_e, mask))
@@ -184,16 +196,19 @@ def own_codebook(
     codebook_size: int,
     dim: int,
     metric: Metric = "euclidean",
+    start: Start = "kmeans",
     kind: type[Codebook] = Codebook,
 ) -> Codebook:
     """A codebook that is shared, if it is what was asked for, or a new one."""
     if codebook is None:
-        return kind(codebook_size, dim, metric=metric)
+        return kind(codebook_size, dim, metric=metric, start=start)
     if not isinstance(codebook, kind):
         raise TypeError(f"codebook is a {type(codebook).__name__}; give a {kind.__name__}")
     codebook.check_shape(codebook_size, dim)
     if metric not in ("euclidean", codebook.metric):
         raise ValueError(f"codebook has metric {codebook.metric!r}; make it with {metric!r}")
+    if start not in ("kmeans", codebook.start):
+        raise ValueError(f"codebook has start {codebook.start!r}; make it with {start!r}")
     return codebook
 
 

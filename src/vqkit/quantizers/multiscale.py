@@ -1,8 +1,8 @@
 """Multi-scale residual quantization: coarse to fine over a grid."""
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import torch
@@ -108,6 +108,19 @@ class MultiScaleResidual(StagedQuantizer):
         parts = self.parts[:1] if self.is_shared else self.parts
         return tuple(book for part in parts for book in part.codebooks())
 
+    @property
+    def codebook_names(self) -> tuple[str, ...]:
+        return self.parts[0].codebook_names
+
+    def named_codebooks(self) -> dict[str, Codebook]:
+        if self.is_shared:
+            return self.parts[0].named_codebooks()
+        return {
+            f"scale {number} {name}".strip(): book
+            for number, part in enumerate(self.parts)
+            for name, book in part.named_codebooks().items()
+        }
+
     def code_mask(self, mask: Tensor | None) -> Tensor | None:
         if mask is None:
             return None
@@ -190,6 +203,18 @@ class MultiScaleResidual(StagedQuantizer):
         self._descend(z, mask, quantize)
         if self.is_shared:
             first.initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
+
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+        by_scale: list[list[Tensor]] = []
+
+        def quantize(number: int, z: Tensor, real: Tensor | None) -> Tensor:
+            by_scale.append(list(self.parts[number].seen(z, real)))
+            return self.parts[number].decode(self.parts[number].encode(z, real))
+
+        self._descend(self.squashed(self.checked(z_e, mask)), mask, quantize)
+        if self.is_shared:
+            return (torch.cat(vectors) for vectors in zip(*by_scale, strict=True))
+        return chain.from_iterable(by_scale)
 
     def checked(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
         """``z_e`` with zeros at masked positions, in single precision at least.

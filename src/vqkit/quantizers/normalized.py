@@ -1,5 +1,6 @@
 """Vectors of one length or one spread, before any quantizer."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -76,6 +77,9 @@ class Normalized(WrappedQuantizer):
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         self.quantizer.initialize(self.normalize(z_e), mask, seed=seed)
+
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+        return self.quantizer.seen(self.normalize(self.checked(z_e, mask)), mask)
 
     def normalize(self, z_e: Tensor) -> Tensor:
         """The vectors that are quantized.

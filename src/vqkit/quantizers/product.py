@@ -1,6 +1,6 @@
 """Product quantization: parts of a vector, each with a code of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -104,6 +104,10 @@ class Product(CompositeQuantizer):
             return
         for number, (part, vectors) in enumerate(zip(self.parts, self._cut(z_e), strict=True)):
             part.initialize(vectors, mask, seed=random.hash_int(seed, number))
+
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+        for part, vectors in zip(self.parts, self._cut(self.checked(z_e, mask)), strict=True):
+            yield from part.seen(vectors, mask)
 
     def _cut(self, z_e: Tensor) -> tuple[Tensor, ...]:
         """The parts of each vector. Each (..., D of the part)"""

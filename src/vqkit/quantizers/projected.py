@@ -1,5 +1,6 @@
 """Quantization in fewer, or other, dimensions."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -66,6 +67,9 @@ class Projected(WrappedQuantizer):
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         self.quantizer.initialize(self._inside(z_e, mask), mask, seed=seed)
+
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+        return self.quantizer.seen(self._inside(z_e, mask), mask)
 
     def _inside(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """What is quantized. (..., D) -> (..., D inside)"""

@@ -1,6 +1,6 @@
 """Residual quantization: each stage codes what the stages before left."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -175,6 +175,13 @@ class Residual(StagedQuantizer):
             left = (left - part.decode(part.encode(left))) * part.residual_scale**number
         if self.is_shared:  # all stages have to live with one codebook
             self.parts[0].initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
+
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+        left = self.squashed(self.checked(z_e, mask))
+        for number, part in enumerate(self.parts):
+            scaled = left / part.residual_scale**number
+            yield from part.seen(scaled, mask)
+            left = (scaled - part.decode(part.encode(scaled))) * part.residual_scale**number
 
     def _stages_of_items(self, z_e: Tensor) -> Tensor | None:
         """By how many stages each item is coded; None when all are by all. (B,) int64"""

@@ -127,21 +127,21 @@ def draw(passes: Sequence[Candidates], num: int, words: tuple[int, Tensor]) -> D
         _race(one, num, words, first)
         for one, first in zip(passes, _first_numbers(passes), strict=True)
     ]
-    joined = drawn[0] if len(drawn) == 1 else _joined(drawn).best(num)
+    together = drawn[0] if len(drawn) == 1 else joined(drawn).best(num)
     if not distributed.is_distributed():
-        return joined
+        return together
     empty = Drawn(
-        joined.chances.new_full((num,), -torch.inf),
-        joined.vectors.new_zeros(num, joined.vectors.shape[-1]),
+        together.chances.new_full((num,), -torch.inf),
+        together.vectors.new_zeros(num, together.vectors.shape[-1]),
     )
-    mine = _joined([joined, empty]).best(num)  # as many on every rank
+    mine = joined([together, empty]).best(num)  # as many on every rank
     # One collective; float64 holds a float32 exactly.
     rows = torch.cat([mine.chances[:, None], mine.vectors], dim=1)
     rows = distributed.all_gather(rows).flatten(0, 1)
     return Drawn(rows[:, 0], rows[:, 1:].to(mine.vectors.dtype)).best(num)
 
 
-def _joined(parts: Sequence[Drawn]) -> Drawn:
+def joined(parts: Sequence[Drawn]) -> Drawn:
     """Several draws as one, in no order."""
     return Drawn(
         torch.cat([part.chances for part in parts]),

@@ -1,5 +1,6 @@
 """Masked vector quantization: only the positions that are worth it get a code."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from vqkit.quantizers.base import (
     real_positions,
     real_rows,
 )
+from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
@@ -143,6 +145,15 @@ class Selective(WrappedQuantizer):
         return (2, *self.quantizer.codebook_sizes)
 
     @property
+    def codebook_names(self) -> tuple[str, ...]:
+        inner = self.quantizer.codebook_names
+        return ("kept", *(f"code {name}".strip() for name in inner))
+
+    def named_codebooks(self) -> dict[str, Codebook]:
+        inner = self.quantizer.named_codebooks()
+        return {f"code {name}".strip(): book for name, book in inner.items()}
+
+    @property
     def threshold(self) -> Tensor:
         """The score above which positions are kept. ()"""
         mean, square = self.average.unbind()
@@ -180,6 +191,10 @@ class Selective(WrappedQuantizer):
         z_q = self.quantizer.decode(indices[..., 1:])
         return torch.where(indices[..., :1] > 0, z_q, self.fill.to(z_q.dtype))
 
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+        z_e = self.checked(z_e, mask)
+        return self.quantizer.seen(z_e, self._kept(self._scores(z_e), mask))
+
     def commit(self) -> None:
         """Commits inside, and moves the threshold toward the share that is to be kept."""
         super().commit()
@@ -205,9 +220,10 @@ class Selective(WrappedQuantizer):
         # Equal vectors may still give other bits on another device: the first rank's count.
         scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]
         self.average.copy_(torch.stack([scores.mean(), scores.square().mean()]))
-        lowest = scores[max(round((1 - self.keep) * len(scores)) - 1, 0)]
+        num = min(max(round((1 - self.keep) * len(scores)), 1), len(scores) - 1)
+        between = scores[[num - 1, num]].mean()  # a score itself might be kept or not by rounding
         spread = scores.std(correction=0).clamp(min=torch.finfo(scores.dtype).tiny)
-        self.offset.copy_((lowest - scores.mean()) / spread)
+        self.offset.copy_((between - scores.mean()) / spread)
 
     def _scores(self, z_e: Tensor) -> Tensor:
         """How much each position is worth a code. (..., D) -> (...)"""

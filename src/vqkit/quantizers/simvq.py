@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vqkit.quantizers.codebook import Codebook, Metric, Mover
 from vqkit.quantizers.learned import NearestOptions
+from vqkit.quantizers.start import Start
 from vqkit.quantizers.vector import VectorQuantizer
 from vqkit.schema import STRICT
 
@@ -30,13 +31,16 @@ class LinearCodebook(Codebook):
         size: Number of entries K.
         dim: Length D of each entry.
         metric: See ``Codebook``.
+        start: See ``Codebook``.
 
     Attributes:
         weight: The map, at first the identity. (D, D)
     """
 
-    def __init__(self, size: int, dim: int, *, metric: Metric = "euclidean") -> None:
-        super().__init__(size, dim, metric=metric)
+    def __init__(
+        self, size: int, dim: int, *, metric: Metric = "euclidean", start: Start = "kmeans"
+    ) -> None:
+        super().__init__(size, dim, metric=metric, start=start)
         self.weight = nn.Parameter(torch.eye(dim))
 
     @property
@@ -58,10 +62,9 @@ class LinearCodebook(Codebook):
         # Without a check for singular maps, for which a GPU would have to be waited.
         return torch.linalg.solve_ex(self.weight.T, vectors.T).result.T
 
-    def initialize(self, z: Tensor, *, seed: int | Tensor, decay: float = 0.99) -> None:
-        with torch.no_grad():
-            self.weight.copy_(torch.eye(len(self.weight)))
-        super().initialize(z, seed=seed, decay=decay)
+    def set_table(self, table: Tensor) -> None:
+        self.weight.copy_(torch.eye(len(self.weight)))
+        super().set_table(table)
 
 
 class SimVQuantizer(VectorQuantizer):
@@ -69,7 +72,7 @@ class SimVQuantizer(VectorQuantizer):
 
     Addressing Representation Collapse in Vector Quantized Models with One Linear Layer, equation
     6, https://arxiv.org/abs/2411.02038: an entry that nobody uses moves with the others. The fixed
-    entries start from data here, where the paper's are random.
+    entries start from data here; the paper's are random (``start="normal"``).
 
     Arguments as for ``VectorQuantizer``; a shared ``codebook`` is a ``LinearCodebook``.
     """

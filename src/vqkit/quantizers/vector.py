@@ -18,6 +18,7 @@ from vqkit.quantizers.learned import (
     own_codebook,
 )
 from vqkit.quantizers.revival import DEAD_AFTER
+from vqkit.quantizers.start import Start
 from vqkit.schema import STRICT
 
 
@@ -43,6 +44,8 @@ class VectorQuantizer(LearnedQuantizer):
         codebook_size: Number of entries K.
         commitment: Weight of the loss that pulls the encoder toward its entry.
         metric: "euclidean", or "cosine" for vectors and entries of length 1.
+        start: What the entries begin with: "kmeans", the centres of the first vectors; "data",
+            some of these vectors; "normal", random numbers of their mean and spread.
         gradient: What the encoder gets of the decoder's gradient: "straight_through", "rotation",
             or "directional", which moves the entries too and makes the objective 0: the terms are
             then only for logs.
@@ -66,6 +69,7 @@ class VectorQuantizer(LearnedQuantizer):
         *,
         commitment: float = 0.25,
         metric: Metric = "euclidean",
+        start: Start = "kmeans",
         gradient: Gradient = "straight_through",
         assignment: Assignment | None = None,
         revive: bool = True,
@@ -75,7 +79,7 @@ class VectorQuantizer(LearnedQuantizer):
     ) -> None:
         super().__init__(
             dim,
-            own_codebook(codebook, codebook_size, dim, metric, self.codebook_type),
+            own_codebook(codebook, codebook_size, dim, metric, start, self.codebook_type),
             "gradients",
             revive=revive,
             dead_after=dead_after,

@@ -64,9 +64,9 @@ class AutoencoderTask(Task):
     @property
     def codebooks(self) -> dict[str, Codebook]:
         return {
-            name: book
+            f"{level} {name}".strip(): book
             for level, layer in self.layers.items()
-            for name, book in zip(self.names[level], layer.codebooks(), strict=False)
+            for name, book in layer.named_codebooks().items()
         }
 
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:
@@ -163,13 +163,7 @@ def compiled(networks: Iterable[nn.Module]) -> Iterator[None]:
 
 def codebook_names(level: str, layer: Quantizer) -> tuple[str, ...]:
     """Names for the codebooks of a level, such as ``level 1 stage 0``."""
-    num = len(layer.codebook_sizes)
-    if num == 1:
-        return (level,)
-    word = "stage" if layer.structure == "residual" else "part"
-    if layer.structure == "selective":
-        return (f"{level} kept", *(f"{level} code {q}" for q in range(num - 1)))
-    return tuple(f"{level} {word} {q}" for q in range(num))
+    return tuple(f"{level} {name}".strip() for name in layer.codebook_names)
 
 
 @torch.no_grad()

@@ -1,0 +1,43 @@
+"""What vectors and masks have to be."""
+
+import torch
+from torch import Tensor
+
+
+class NotFinite(ValueError):
+    """Encoder outputs hold NaN or infinity."""
+
+
+def check_finite(z_e: Tensor) -> None:
+    """Raises NotFinite, with the count, if some vectors hold NaN or infinity. (..., D)"""
+    if z_e.detach().sum(dtype=torch.promote_types(z_e.dtype, torch.float32)).isfinite():
+        return  # one pass without a copy; a sum of large finite numbers may still overflow
+    bad = z_e.isfinite().all(-1).logical_not_()
+    if bad.any():
+        raise NotFinite(
+            f"z_e has {int(bad.sum())} of {bad.numel()} vectors that are not finite; look at the "
+            "encoder: a lower learning rate, gradient clipping, or its input"
+        )
+
+
+def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Zeros at masked positions: what padding held, NaN included, has no effect and no gradient.
+
+    Args:
+        x: Vectors or indices. (..., D)
+        mask: True where a position is real; None when all are. (...) bool
+
+    Returns:
+        ``x``, zero where the mask is False. (..., D)
+
+    Raises:
+        ValueError: If the mask has not one boolean per position.
+    """
+    if mask is None:
+        return x
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask is {mask.dtype}; give booleans, True where a position is real")
+    if mask.shape != x.shape[:-1]:
+        shapes = f"{tuple(mask.shape)}, but the positions are {tuple(x.shape[:-1])}"
+        raise ValueError(f"mask has shape {shapes}; give it one element per vector")
+    return x.masked_fill(~mask.unsqueeze(-1), 0)

@@ -1,0 +1,48 @@
+"""The examples of the quantizers are short, and show what they say."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize(("name", "most"), [("collapsed_codebook", 60), ("foreign_network", 40)])
+def test_an_example_is_short(name: str, most: int):
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= most
+
+
+def test_a_collapsed_codebook_is_diagnosed_and_repaired(capsys: pytest.CaptureFixture[str]):
+    runpy.run_path(str(EXAMPLES / "collapsed_codebook.py"))
+    rows = [line.rsplit(maxsplit=6) for line in capsys.readouterr().out.splitlines()[1:]]
+    sizes, used, dead, revived = ([int(row[n]) for row in rows] for n in (1, 2, 3, 4))
+    errors = [float(row[6]) for row in rows]
+    assert [row[0].split(":")[0].strip() for row in rows] == [
+        "collapsed",
+        "without training",
+        "extended by some vectors",
+        "refitted",
+        "with training",
+        "refitted",
+        "frozen, for a decoder to train",
+    ]
+    collapsed, pruned, extended, refitted, healed, exact, frozen = range(7)
+    assert dead[collapsed] > 0.9 * sizes[collapsed]
+    assert errors[pruned] == pytest.approx(errors[collapsed], rel=0.05)  # other vectors
+    assert sizes[pruned] == used[collapsed] == used[pruned]
+    assert errors[refitted] < 0.5 * errors[extended] < 0.5 * errors[pruned]
+    assert used[healed] == sizes[healed] == 64
+    assert revived[healed] > 0 == revived[collapsed]
+    assert errors[exact] <= errors[healed] * 1.05
+    assert errors[exact] < 1.2 * 0.1**2  # the noise of the clusters alone
+    assert errors[frozen] == pytest.approx(errors[exact], rel=0.05)
+
+
+def test_a_layer_in_a_foreign_network_learns_and_uses_its_codebook(
+    capsys: pytest.CaptureFixture[str],
+):
+    runpy.run_path(str(EXAMPLES / "foreign_network.py"))
+    words = capsys.readouterr().out.split()
+    assert float(words[3].rstrip(",")) < 0.05
+    assert int(words[4]) > 0.9 * int(words[6])
