@@ -176,7 +176,9 @@ def test_neither_padding_nor_the_size_of_batches_matters(quantizer: Quantizer):
     twin, z_e = copy.deepcopy(quantizer), data(400)
     quantizer.initialize(z_e, seed=0)  # all entries are used: nothing is drawn
     if isinstance(quantizer, Selective):
-        quantizer.offset += 1e-3  # so that no score is right at the threshold
+        quantizer.keep = twin.keep = (
+            1  # or entries that were started from the others would be unused
+        )
     twin.load_state_dict(quantizer.state_dict())
     padded = torch.full((8, 70, DIM), torch.nan)
     mask = torch.zeros(8, 70, dtype=torch.bool)

@@ -143,7 +143,8 @@ def real_rows(z_e: Tensor, mask: Tensor | None) -> Tensor:
     Raises:
         NotFinite: On every rank, if one on any is not finite.
     """
-    rows = mask_out(z_e, mask).flatten(0, -2) if mask is None else mask_out(z_e, mask)[mask]
+    z_e = mask_out(torch.atleast_1d(z_e), mask)
+    rows = z_e.reshape(-1, z_e.shape[-1]) if mask is None else z_e[mask]
     bad = distributed.all_reduce(rows.isfinite().all(-1).logical_not_().sum())
     if bad:
         raise NotFinite(f"{int(bad)} vectors of a batch are not finite; look at the encoder")
