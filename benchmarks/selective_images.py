@@ -107,10 +107,10 @@ def main() -> None:
         "is; entropy: with the entropies of flags and of codes instead. kept: share of positions,"
     )
     print(
-        f"least to most over images. local: share of the change inside a code's cell, {CHANGED} images."
+        f"least to most over images. local: the change's share in a code's cell, {CHANGED} images."
     )
-    head = f"{'MSE / var':>10} {'bits':>6} {'entropy':>8} {'kept':>6} {'of an image':>12}"
-    print(f"{'':24}{head} {'local':>6} {'CPU min':>8}")
+    heads = f"{'MSE / var':>10} {'bits':>6} {'entropy':>8} {'kept':>6} {'of an image':>12}"
+    print(f"{'':24}{heads} {'local':>6} {'CPU min':>8}")
     config = ImageDataConfig(path=arguments.folder, channels=arguments.channels)
     splits = open_images(config)
     for name in arguments.rows:

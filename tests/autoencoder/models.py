@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from vqkit.autoencoder import VQVAE, VQVAEConfig
 from vqkit.modalities.image import ConvConfig, GaussianConfig, GaussianObjective, ObjectiveConfig
-from vqkit.quantizers import EMAConfig, EMAVectorQuantizer, QuantizerConfig, VectorQuantizer
+from vqkit.quantizers import (
+    EMAConfig,
+    EMAVectorQuantizer,
+    MultiScaleResidual,
+    QuantizerConfig,
+    VectorQuantizer,
+)
 
 SIZE = 16
 
@@ -95,5 +101,16 @@ def levels(num: int, *, top_down: bool = True, gradient: bool = False) -> VQVAE:
         GaussianObjective(),
         top_down=[Join(level) for level in range(1, num)] if top_down else (),
     )
+    model.initialize([images(6, 1), images(6, 1, seed=1)], seed=0)
+    return model
+
+
+def with_scales() -> VQVAE:
+    """A model of two levels, the coarse one as usual, the fine one over scales."""
+    torch.manual_seed(0)
+    part = EMAVectorQuantizer(4, 16)
+    fine = MultiScaleResidual([part] * 3, [(1, 1), (3, 3), (8, 8)])
+    layers = [EMAVectorQuantizer(4, 8), fine]
+    model = VQVAE(Pyramid(2), layers, Merge(2), GaussianObjective(), top_down=[Join(1)])
     model.initialize([images(6, 1), images(6, 1, seed=1)], seed=0)
     return model

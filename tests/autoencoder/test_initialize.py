@@ -1,10 +1,11 @@
 """What must hold for the start from data."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tests.autoencoder.models import images, levels, small
+from tests.autoencoder.models import images, levels, small, with_scales
 from torch import distributed as dist
 from torch import multiprocessing
 from torch.testing import assert_close
@@ -76,10 +77,14 @@ def test_a_start_from_nothing_is_refused():
         small().initialize([], seed=0)
 
 
-def start_share(rank: int, folder: Path) -> None:
+def two_levels() -> VQVAE:
+    return levels(2)
+
+
+def start_share(rank: int, folder: Path, build: Callable[[], VQVAE]) -> None:
     store = f"file://{folder / 'store'}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    model = levels(2).double()
+    model = build().double()
     shares = [images(6, 1, seed=seed) for seed in range(3)]
     model.initialize([share[:2] if rank == 0 else share[2:] for share in shares], seed=5)
     model.calibrate([share[:2] if rank == 0 else share[2:] for share in shares])
@@ -88,9 +93,12 @@ def start_share(rank: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_start_as_one_does_from_the_joined_batches(tmp_path: Path):
-    multiprocessing.spawn(start_share, (tmp_path,), nprocs=2)
-    model = levels(2).double()
+@pytest.mark.parametrize("build", [two_levels, with_scales])
+def test_two_processes_start_as_one_does_from_the_joined_batches(
+    tmp_path: Path, build: Callable[[], VQVAE]
+):
+    multiprocessing.spawn(start_share, (tmp_path, build), nprocs=2)
+    model = build().double()
     model.initialize([images(6, 1, seed=seed) for seed in range(3)], seed=5)
     model.calibrate([images(6, 1, seed=seed) for seed in range(3)])
     states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]

@@ -40,6 +40,7 @@ VALUES = {
     "parts": 4,
     "quantizer": {"type": "latent", "levels": (2, 2, 2, 2)},
     "revive": False,
+    "scales": (1, (2, 3), 5),
     "shared": True,
     "stages": 3,
     "start": "normal",
@@ -52,6 +53,7 @@ PLACES = {
     "dim": lambda layer: layer.quantizer.dim,
     "entry_dim": lambda layer: layer.entries.shape[1],
     "metric": lambda layer: layer.codebook.metric,
+    "scales": lambda layer: tuple(a if a == b else (a, b) for a, b in layer.scales),
     "parts": lambda layer: len(layer.parts),
     "shared": lambda layer: len(layer.quantizers) < len(layer.parts),
     "start": lambda layer: layer.codebook.start,
@@ -63,6 +65,8 @@ KEYS = [(config, key) for config in CONFIGS for key in config.__pydantic_fields_
 def built(config: Any, key: str) -> tuple[Any, Quantizer]:
     """A config and its layer, where a key has a value of its own and the others defaults."""
     values = {key: VALUES[key]}
+    if config.__pydantic_fields__[key].default is True:  # of some it is, of others it is not
+        values[key] = False
     if "levels" not in values and "levels" in config.__pydantic_fields__:
         values["levels"] = (8, 5, 5, 5)
     if key == "quantizer" and "parts" in config.__pydantic_fields__:

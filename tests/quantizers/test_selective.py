@@ -42,6 +42,7 @@ def test_a_position_that_is_left_out_becomes_the_fill_and_has_indices_zero():
     assert (out.indices[~kept] == 0).all()
     assert torch.equal(out.z_q[~kept], quantizer.fill.detach().expand((~kept).sum(), -1))
     assert torch.equal(out.z_q[kept], quantizer.quantizer(z_e[kept]).z_q)
+    assert torch.equal(quantizer.decode(out.indices), out.z_q)
 
 
 def test_its_loss_is_that_of_the_kept_positions_over_all_positions():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LevelVectors:
+class LevelInputs:
     """What a level quantizes, batch by batch, read anew each time.
 
     Attributes:
@@ -34,10 +34,10 @@ class LevelVectors:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         for batch in self.batches:
             x, mask = batch if isinstance(batch, tuple) else (batch, None)
-            yield self.model.vectors(x, mask, level=self.level)
+            yield self.model.inputs(x, mask, level=self.level)
 
 
 def refit(model: VQVAE, batches: Batches, passes: int = 10) -> dict[str, tuple[float, ...]]:
@@ -66,7 +66,7 @@ def refit(model: VQVAE, batches: Batches, passes: int = 10) -> dict[str, tuple[f
     found = {}
     for level, quantizer in enumerate(model.quantizers):
         if quantizer.codebooks():
-            errors = quantizer.refit(LevelVectors(model, batches, level), passes=passes)
+            errors = quantizer.refit(LevelInputs(model, batches, level), passes=passes)
             found |= dict(zip(quantizer.codebooks(), errors, strict=True))
     if not found:
         raise ValueError("the model has no learned codebook; there is nothing to refit")

@@ -20,7 +20,7 @@ class LevelOutput:
 
     Attributes:
         z_e: What was quantized. (B, *grid, D)
-        mask: True where a code is real; None when all are. (B, *grid) bool
+        mask: True where that is real; None when all is. (B, *grid) bool
         quantized: What the quantizer returned.
     """
 
@@ -92,22 +92,35 @@ class Hierarchy:
         pairs = zip(self.quantizers, codes.levels, strict=True)
         return [self._channels_first(layer.decode(level.indices)) for layer, level in pairs]
 
-    def vectors(self, features: Sequence[Tensor], mask: Tensor | None) -> Tensor:
-        """The real vectors of the last of these features' levels. (N, D), float32 or float64"""
-        kept: list[Tensor] = []
+    def inputs(
+        self, features: Sequence[Tensor], mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the last of these features' levels quantizes, and where that is real.
+
+        Returns:
+            Vectors (B, *grid, D), float32 or float64; (B, *grid) bool, None when all are.
+        """
+        kept: list[tuple[Tensor, Tensor | None]] = []
 
         def quantize(level: int, z_e: Tensor) -> Tensor:
             real = level_mask(mask, z_e.shape[1:-1])
-            kept.append(z_e.flatten(0, -2) if real is None else z_e[real])
+            kept.append((z_e.to(torch.promote_types(z_e.dtype, torch.float32)), real))
             return self.quantizers[level].decode(self.quantizers[level].encode(z_e, real))
 
         self._descend(features, quantize)
-        return kept[-1].to(torch.promote_types(kept[-1].dtype, torch.float32))
+        return kept[-1]
 
     def codes(self, indices: Iterable[Tensor], masks: Iterable[Tensor | None]) -> Codes:
-        """Indices (B, *grid, Q) and masks (B, *grid) of the levels as codes."""
+        """The levels as codes.
+
+        Args:
+            indices: Each (B, *code grid, Q)
+            masks: True where what was quantized is real. Each (B, *grid) bool, or None
+        """
         levels = zip(self.quantizers, indices, masks, strict=True)
-        return Codes(tuple(Level(i, q.codebook_sizes, q.structure, m) for q, i, m in levels))
+        return Codes(
+            tuple(Level(i, q.codebook_sizes, q.structure, q.code_mask(m)) for q, i, m in levels)
+        )
 
     def check(self, codes: Codes) -> None:
         """Raises ValueError unless the codes are of these levels, and in range."""
@@ -163,11 +176,11 @@ def level_mask(mask: Tensor, grid: Iterable[int]) -> Tensor: ...
 @overload
 def level_mask(mask: Tensor | None, grid: Iterable[int]) -> Tensor | None: ...
 def level_mask(mask: Tensor | None, grid: Iterable[int]) -> Tensor | None:
-    """Which codes stand for anything real: those with any real input in their part of the item.
+    """Which vectors stand for anything real: those with any real input in their part of the item.
 
     Args:
         mask: True where the item is real; None when all is. (B, *input grid) bool
-        grid: Lengths of the code grid's axes.
+        grid: Lengths of the axes of what is quantized.
 
     Returns:
         (B, *grid) bool, or None

@@ -14,7 +14,7 @@ from vqkit.autoencoder import care, hub, saving
 from vqkit.autoencoder.distribution import Distribution, Objective, checked_outputs
 from vqkit.autoencoder.hierarchy import Hierarchy, level_mask, padding_of
 from vqkit.autoencoder.output import Output
-from vqkit.autoencoder.start import check_enough, joined_vectors, real_values
+from vqkit.autoencoder.start import joined_inputs, real_values, start
 from vqkit.codes import Codes
 from vqkit.means import Mean
 from vqkit.nn.evaluating import dtype_of, evaluating
@@ -89,11 +89,9 @@ class VQVAE(nn.Module):
             objectives[self._name("quantizer", number)] = level.quantized.objective
             for name, mean in level.quantized.terms.items():
                 terms[self._name(name, number)] = mean
-        codes = self._hierarchy.codes(
-            (level.quantized.indices for level in levels), (level.mask for level in levels)
-        )
-        z_e = tuple(level.z_e for level in levels)
-        return Output(self.objective.distribution(outputs), codes, objectives, terms, z_e)
+        z_e, masks = tuple(level.z_e for level in levels), tuple(level.mask for level in levels)
+        codes = self._hierarchy.codes((level.quantized.indices for level in levels), masks)
+        return Output(self.objective.distribution(outputs), codes, objectives, terms, z_e, masks)
 
     @torch.no_grad()
     def encode(self, x: Tensor, mask: Tensor | None = None) -> Codes:
@@ -172,10 +170,9 @@ class VQVAE(nn.Module):
         for level, quantizer in enumerate(self.quantizers):
             if keep_started and all(book.is_initialized for book in quantizer.codebooks()):
                 continue
-            found = (self.vectors(x, mask, level=level) for x, mask in pairs)
-            vectors = joined_vectors(found, len(pairs), seed)
-            check_enough(quantizer, len(vectors))
-            quantizer.initialize(vectors, seed=random.hash_int(seed, level))
+            found = (self.inputs(x, mask, level=level) for x, mask in pairs)
+            inputs = joined_inputs(quantizer, found, len(pairs), seed)
+            start(quantizer, *inputs, seed=random.hash_int(seed, level))
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor | tuple[Tensor, Tensor | None]]) -> None:
@@ -194,11 +191,13 @@ class VQVAE(nn.Module):
         )
 
     @torch.no_grad()
-    def vectors(self, x: Tensor, mask: Tensor | None = None, *, level: int = 0) -> Tensor:
-        """The real vectors that a level quantizes; x and mask as for ``encode``. (N, D)"""
+    def inputs(
+        self, x: Tensor, mask: Tensor | None = None, *, level: int = 0
+    ) -> tuple[Tensor, Tensor | None]:
+        """What a level quantizes (B, *grid, D), and its mask; x and mask as for ``encode``."""
         with evaluating(self):
             features = self._features(self._normalized(x, mask))[: level + 1]
-            return self._hierarchy.vectors(features, mask)
+            return self._hierarchy.inputs(features, mask)
 
     def refit(self, batches: Batches, *, passes: int = 10) -> dict[str, tuple[float, ...]]:
         """Moves the entries to the means of their vectors over a data set; see ``care.refit``."""
@@ -289,7 +288,7 @@ class VQVAE(nn.Module):
             with evaluating(self):
                 out = self(x.new_zeros(1, *shape))
             names = list(out.objectives)[: -len(self.quantizers)]
-            self._layouts[shape] = names, [spec.grid for spec in out.codes.specs]
+            self._layouts[shape] = names, [tuple(z_e.shape[1:-1]) for z_e in out.z_e]
         return self._layouts[shape]
 
     def _name(self, name: str, level: int) -> str:

@@ -20,6 +20,7 @@ class Output:
         objectives: Parts of the loss by name, weighted; the loss is the sum of their values.
         terms: The quantizers' unweighted parts by name, for logs.
         z_e: What was quantized, for each level. Each (B, *grid, D)
+        masks: True where that is real. Each (B, *grid) bool, or None when all is
     """
 
     distribution: Distribution
@@ -27,6 +28,7 @@ class Output:
     objectives: dict[str, Mean]
     terms: dict[str, Mean]
     z_e: tuple[Tensor, ...]
+    masks: tuple[Tensor | None, ...]
 
     @property
     def loss(self) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from vqkit import distributed, random
-from vqkit.quantizers.base import Quantizer
+from vqkit.quantizers.base import Quantizer, real_rows
+from vqkit.quantizers.gathering import framed, joined_items
 
 MAX_VECTORS = 262_144  # 64 MB at D = 64, and several hundred for each entry of usual codebooks
 
@@ -24,6 +25,43 @@ def real_values(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x.movedim(1, -1)[mask]
 
 
+def joined_inputs(
+    quantizer: Quantizer,
+    inputs: Iterable[tuple[Tensor, Tensor | None]],
+    num_batches: int,
+    seed: int,
+) -> tuple[Tensor, Tensor | None]:
+    """What a quantizer starts from: real vectors, or whole items where it reads their grid.
+
+    Args:
+        quantizer: What shall start.
+        inputs: What this rank gives it, and where that is real. Each (B, *grid, D), (B, *grid) bool
+        num_batches: How many there are, at least 1, on every rank.
+        seed: What the choice depends on.
+
+    Returns:
+        The same on every rank: (N, D) and None, or (N, *grid, D) and (N, *grid) bool.
+    """
+    if quantizer.reads_grid:
+        return whole_items(inputs, num_batches, seed)
+    return joined_vectors((real_rows(*pair) for pair in inputs), num_batches, seed), None
+
+
+def whole_items(
+    inputs: Iterable[tuple[Tensor, Tensor | None]], num_batches: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """The items of all batches and ranks in one frame, thinned out evenly if they are too many."""
+    kept: list[tuple[Tensor, Tensor]] = []
+    for number, batch in enumerate(inputs):
+        z_e, real = joined_items(*batch)
+        limit = max(1, MAX_VECTORS // num_batches // max(1, real[:1].numel()))
+        rows = thinned(len(z_e), limit, seed, number, device=z_e.device)
+        kept.append((z_e[rows], real[rows]))
+    grid = [max(lengths) for lengths in zip(*(real.shape[1:] for _, real in kept), strict=True)]
+    z_e, real = zip(*(framed(*pair, grid) for pair in kept), strict=True)
+    return torch.cat(z_e), torch.cat(real)
+
+
 def joined_vectors(batches: Iterable[Tensor], num_batches: int, seed: int) -> Tensor:
     """The vectors of all batches and ranks, thinned out evenly if they are too many.
 
@@ -39,19 +77,32 @@ def joined_vectors(batches: Iterable[Tensor], num_batches: int, seed: int) -> Te
     kept: list[Tensor] = []
     for number, batch in enumerate(batches):
         vectors = distributed.gather_rows(batch)
-        if len(vectors) > limit:
-            rows = torch.arange(len(vectors), device=vectors.device)
-            order = random.uniform(seed, number, rows).argsort()
-            vectors = vectors[order[:limit].sort().values]
-        kept.append(vectors)
+        kept.append(vectors[thinned(len(vectors), limit, seed, number, device=vectors.device)])
     return torch.cat(kept)
 
 
-def check_enough(quantizer: Quantizer, num_vectors: int) -> None:
-    """Raises ValueError if a codebook has more entries than there are vectors to start from."""
+def thinned(num: int, limit: int, *words: int, device: torch.device) -> Tensor | slice:
+    """At most so many of ``num`` rows, chosen at random by the words and in order."""
+    if num <= limit:
+        return slice(None)
+    order = random.uniform(*words, torch.arange(num, device=device)).argsort()
+    return order[:limit].sort().values
+
+
+def start(quantizer: Quantizer, z_e: Tensor, mask: Tensor | None, *, seed: int) -> None:
+    """Starts a quantizer from what ``joined_inputs`` gave.
+
+    Raises:
+        ValueError: If a codebook has more entries than there are vectors to start from.
+    """
+    num_vectors = len(z_e) if mask is None else int(mask.sum())
     largest = max((len(codebook.entries) for codebook in quantizer.codebooks()), default=0)
     if num_vectors < largest:
         raise ValueError(
             f"codebook_size is {largest}, but there are {num_vectors} vectors to start from; "
             "lower codebook_size, or give more data"
         )
+    if mask is None:
+        quantizer.initialize(z_e, seed=seed)
+    else:
+        quantizer.initialize(z_e, mask, seed=seed)

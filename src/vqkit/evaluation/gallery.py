@@ -28,8 +28,8 @@ class Shown:
         labels: Names of their classes; None without labels. N
         originals: Images. (N, C, H, W) uint8
         reconstructions: What the model makes of them. (N, C, H, W) uint8
-        code_maps: The codes of each level that has a grid of two axes, in colours. Each
-            (N, 3, h, w) uint8
+        code_maps: What the codes of each level stand for, in colours, where that has a grid of two
+            axes. Each (N, 3, h, w) uint8
     """
 
     indices: tuple[int, ...]
@@ -96,12 +96,12 @@ def map_codes(model: VQVAE, codes: Codes) -> Iterator[Tensor]:
         codes: N items.
 
     Returns:
-        For each level with a grid of two axes, light grey where a position has no code.
-        (N, 3, h, w) uint8
+        For each level whose vectors have a grid of two axes, light grey where a position has no
+        code. (N, 3, h, w) uint8
     """
     for quantizer, level in zip(model.quantizers, codes.levels, strict=True):
-        if level.indices.dim() == 4:
-            vectors = quantizer.decode(level.indices).cpu()
+        vectors = quantizer.decode(level.indices).cpu()
+        if vectors.dim() == 4:
             colors = code_colors(vectors.flatten(0, -2)).view(*vectors.shape[:-1], 3)
             if level.structure == "selective":
                 colors[level.indices[..., 0].cpu() == 0] = LEFT_OUT

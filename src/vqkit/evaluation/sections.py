@@ -111,8 +111,8 @@ def images(shown: Shown | None, specs: Sequence[LevelSpec] = ()) -> str:
     if shown.code_maps:
         lead = (
             "From left to right: the image, its codes, and what the decoder makes of the codes "
-            "alone. Each square of the map is one code; equal codes have equal colours, similar "
-            "codes similar ones."
+            "alone. Each square of the map is what the codes say of one place; equal squares have "
+            "equal colours, similar ones similar colours."
         )
     if any(spec.structure == "selective" for spec in specs):
         lead += " Light grey squares have no code: the decoder infers them from those around."

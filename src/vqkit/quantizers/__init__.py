@@ -25,6 +25,7 @@ from vqkit.quantizers.gumbel import (
 )
 from vqkit.quantizers.ibq import IBQConfig, IndexBackpropQuantizer
 from vqkit.quantizers.latent import LatentConfig, LatentQuantizer
+from vqkit.quantizers.multiscale import MultiScaleConfig, MultiScaleResidual
 from vqkit.quantizers.normalized import Normalized, NormalizedConfig
 from vqkit.quantizers.product import Product, ProductConfig
 from vqkit.quantizers.projected import Projected, ProjectedConfig
@@ -56,6 +57,8 @@ __all__ = [
     "LatentQuantizer",
     "LinearCodebook",
     "LookupFreeQuantizer",
+    "MultiScaleConfig",
+    "MultiScaleResidual",
     "Nearest",
     "Normalized",
     "NormalizedConfig",
@@ -90,6 +93,7 @@ QuantizerConfig = Annotated[
     | IBQConfig
     | LFQConfig
     | LatentConfig
+    | MultiScaleConfig
     | NormalizedConfig
     | ProductConfig
     | ProjectedConfig
@@ -104,6 +108,7 @@ QuantizerConfig = Annotated[
 
 # What these hold may be any of the union, themselves included.
 for _config in (
+    MultiScaleConfig,
     NormalizedConfig,
     ProductConfig,
     ProjectedConfig,

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.quantizers.checks import check_finite, mask_out
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
@@ -65,6 +64,8 @@ class Quantizer(nn.Module, ABC):
     Attributes:
         structure: What the Q axis of the indices means: independent codes, stages of a residual,
             parts of a product, or whether a position has a code and the code it then has.
+        reads_grid: Whether a code depends on its place among others: whole items (B, *grid, D)
+            are quantized then, and ``initialize`` gets such.
         commit_in_forward: Whether each training forward ends with ``commit``. The training engine
             turns it off and commits once per optimizer step.
         refuse_not_finite: Whether a training forward refuses vectors that are not finite. The
@@ -79,6 +80,7 @@ class Quantizer(nn.Module, ABC):
     """
 
     structure: Structure = "flat"
+    reads_grid: bool = False
     commit_in_forward: bool = True
     refuse_not_finite: bool = True
     gradient: Gradient = "straight_through"
@@ -130,13 +132,18 @@ class Quantizer(nn.Module, ABC):
     def commit(self) -> None:
         """Moves what all forwards since the last commit ask to move; every rank must call it."""
 
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         """Starts the codebook from encoder outputs, before the first training step.
 
         Args:
-            z_e: Real vectors, the same on every rank, of several batches. (N, D)
+            z_e: Vectors, the same on every rank, of several batches. (..., D)
+            mask: True where a position is real; None when all are. (...) bool
             seed: What every random choice depends on, now and in training.
         """
+
+    def code_mask(self, mask: Tensor | None) -> Tensor | None:
+        """Which codes are real, from which vectors are; None when all are. (B, *grid) bool"""
+        return mask
 
     def codebooks(self) -> tuple[Codebook, ...]:
         """The learned codebooks, in the order of the Q axis."""
@@ -152,14 +159,15 @@ class Quantizer(nn.Module, ABC):
         """The learned codebooks by their names; none for a quantizer without a table."""
         return dict(zip(self.codebook_names, self.codebooks(), strict=False))
 
-    def seen(self, z_e: Tensor) -> Iterator[Tensor]:
-        """What each of ``codebooks`` is asked for, one after another.
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
+        """What ``codebooks`` are asked for, one after another; the same one may come again.
 
         Args:
-            z_e: Real vectors. (N, D)
+            z_e: Encoder output. (..., D)
+            mask: True where a position is real; None when all are. (...) bool
 
         Yields:
-            Vectors as the codebook compares them. (N, D of the codebook)
+            A codebook, and real vectors as it compares them. (N, D of the codebook)
         """
         yield from ()
 
@@ -262,10 +270,9 @@ def real_positions(z_e: Tensor, mask: Tensor | None) -> Tensor:
     return torch.ones(z_e[..., 0].numel(), dtype=torch.bool, device=z_e.device)
 
 
-def joined_rows(z_e: Tensor, mask: Tensor | None) -> Tensor:
-    """The real vectors of all ranks, without a gradient. (..., D) -> (N of all, D)"""
-    rows = z_e.reshape(-1, z_e.shape[-1]) if mask is None else z_e[mask]
-    return distributed.gather_rows(rows.detach())
+def real_rows(z_e: Tensor, mask: Tensor | None) -> Tensor:
+    """The real vectors one after another. (..., D) -> (N, D)"""
+    return z_e.reshape(-1, z_e.shape[-1]) if mask is None else z_e[mask]
 
 
 def unit(z: Tensor) -> Tensor:

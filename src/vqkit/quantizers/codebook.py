@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqkit import distributed
-from vqkit.quantizers.base import joined_rows, unit
+from vqkit.quantizers.base import unit
 from vqkit.quantizers.codebook_state import CodebookState
+from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.revival import DEAD_AFTER, MAX_DRAWN, is_dead, replacements
 from vqkit.quantizers.search import nearest
 from vqkit.quantizers.start import STARTS, Start, started

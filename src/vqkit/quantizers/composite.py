@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from vqkit import distributed
 from vqkit.means import Mean
-from vqkit.quantizers.base import Quantized, Quantizer, joined_rows
+from vqkit.quantizers.base import Quantized, Quantizer
 from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.gathering import joined_items, joined_rows
 
 
 class CompositeQuantizer(Quantizer):
@@ -70,10 +71,23 @@ class CompositeQuantizer(Quantizer):
         books = self.codebooks()
         if not self.training or all(book.is_initialized for book in books):
             return
-        joined = joined_rows(z_e, mask)
-        if len(joined):
+        joined, real = (
+            joined_items(z_e, mask) if self.reads_grid else (joined_rows(z_e, mask), None)
+        )
+        if len(joined) if real is None else real.any():
             seed = distributed.all_gather(books[0].seed)[0]
-            self.initialize(joined, seed=int(seed))
+            self.initialize(joined, real, seed=int(seed))
+
+
+def refuse_grid_readers(quantizers: Sequence[Quantizer]) -> None:
+    """Raises ValueError if a quantizer that reads the grid is to quantize parts or stages."""
+    for quantizer in quantizers:
+        if quantizer.reads_grid:
+            name = type(quantizer).__name__
+            raise ValueError(
+                f"{name} reads the grid and is no part or stage of another quantizer; put such "
+                f"quantizers inside it instead, or one that projects or normalizes around it"
+            )
 
 
 def summed_terms(outputs: Sequence[Quantized]) -> dict[str, Mean]:
@@ -96,6 +110,14 @@ class WrappedQuantizer(CompositeQuantizer):
     def __init__(self, dim: int, quantizer: Quantizer) -> None:
         super().__init__(dim, [quantizer])
         self.structure = quantizer.structure
+
+    @property
+    def reads_grid(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether what it holds reads the grid."""
+        return self.quantizer.reads_grid
+
+    def code_mask(self, mask: Tensor | None) -> Tensor | None:
+        return self.quantizer.code_mask(mask)
 
     @property
     def quantizer(self) -> Quantizer:

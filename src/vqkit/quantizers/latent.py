@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vqkit.means import Mean
 from vqkit.quantizers import mixed_radix
-from vqkit.quantizers.base import Quantized, Quantizer, mask_out, squared_errors
+from vqkit.quantizers.base import Quantized, Quantizer, mask_out, real_rows, squared_errors
 from vqkit.quantizers.kmeans import thinned
 from vqkit.quantizers.learned import at_least_zero
 from vqkit.schema import STRICT, AtLeastZero
@@ -101,12 +101,13 @@ class LatentQuantizer(Quantizer):
         return torch.stack([values[digit] for values, digit in pairs], -1)
 
     @torch.no_grad()
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         """Puts the values of each coordinate at its quantiles, the middles of equal shares.
 
         Raises:
             ValueError: If there are no vectors.
         """
+        z_e = real_rows(z_e, mask)
         if len(z_e) == 0:
             raise ValueError("vectors are none; give at least one to start the values from")
         columns = thinned(z_e, seed).to(self.values.dtype).unbind(-1)

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.quantizers.assignment import Assignment, AssignmentConfig, Nearest
-from vqkit.quantizers.base import Quantizer, mask_out, real_positions
+from vqkit.quantizers.base import Quantizer, mask_out, real_positions, real_rows
 from vqkit.quantizers.codebook import USAGE_DECAY, Codebook, Metric, Mover
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 from vqkit.quantizers.revival import DEAD_AFTER
@@ -140,14 +140,15 @@ class LearnedQuantizer(Quantizer):
         if self.revive:
             self.codebook.revive(decay, self.dead_after)
 
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
-        self.codebook.initialize(self.codebook.project(z_e), seed=seed, decay=self.decay)
+    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        rows = self.codebook.project(real_rows(z_e, mask))
+        self.codebook.initialize(rows, seed=seed, decay=self.decay)
 
     def codebooks(self) -> tuple[Codebook, ...]:
         return (self.codebook,)
 
-    def seen(self, z_e: Tensor) -> Iterator[Tensor]:
-        yield self.codebook.project(self.checked(z_e))
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
+        yield self.codebook, self.codebook.project(real_rows(self.checked(z_e, mask), mask))
 
     def prepared(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """What is quantized, with a codebook that has started from it at the latest."""

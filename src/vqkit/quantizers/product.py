@@ -11,7 +11,8 @@ from torch import Tensor
 from vqkit import random
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real
-from vqkit.quantizers.composite import CompositeQuantizer, summed_terms
+from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.composite import CompositeQuantizer, refuse_grid_readers, summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
 
@@ -57,6 +58,7 @@ class Product(CompositeQuantizer):
 
     def __init__(self, quantizers: Sequence[Quantizer]) -> None:
         super().__init__(sum(quantizer.dim for quantizer in quantizers), quantizers)
+        refuse_grid_readers(quantizers)
         if len(self.quantizers) not in (1, len(quantizers)):
             raise ValueError("some parts share a quantizer and some do not; share all or none")
 
@@ -97,16 +99,16 @@ class Product(CompositeQuantizer):
         cut = zip(self.parts, indices.split(per_part, -1), strict=True)
         return torch.cat([part.decode(some) for part, some in cut], -1)
 
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         if self.is_shared:
-            self.parts[0].initialize(self._heads(z_e).flatten(0, -2), seed=seed)
+            self.parts[0].initialize(self._heads(z_e), self._for_heads(mask), seed=seed)
             return
         for number, (part, vectors) in enumerate(zip(self.parts, self._cut(z_e), strict=True)):
-            part.initialize(vectors, seed=random.hash_int(seed, number))
+            part.initialize(vectors, mask, seed=random.hash_int(seed, number))
 
-    def seen(self, z_e: Tensor) -> Iterator[Tensor]:
-        for part, vectors in zip(self.parts, self._cut(self.checked(z_e)), strict=True):
-            yield from part.seen(vectors)
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
+        for part, vectors in zip(self.parts, self._cut(self.checked(z_e, mask)), strict=True):
+            yield from part.seen(vectors, mask)
 
     def _cut(self, z_e: Tensor) -> tuple[Tensor, ...]:
         """The parts of each vector. Each (..., D of the part)"""

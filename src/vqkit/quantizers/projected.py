@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from vqkit.quantizers.base import Quantized, Quantizer, detached_at_padding
+from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
@@ -65,13 +66,13 @@ class Projected(WrappedQuantizer):
     def decode(self, indices: Tensor) -> Tensor:
         return self._outside(self.quantizer.decode(indices))
 
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
-        self.quantizer.initialize(self._inside(z_e), seed=seed)
+    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        self.quantizer.initialize(self._inside(z_e, mask), mask, seed=seed)
 
-    def seen(self, z_e: Tensor) -> Iterator[Tensor]:
-        return self.quantizer.seen(self._inside(z_e))
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
+        return self.quantizer.seen(self._inside(z_e, mask), mask)
 
-    def _inside(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
+    def _inside(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """What is quantized. (..., D) -> (..., D inside)"""
         return self.down(self.checked(z_e, mask).to(self.down.weight.dtype))
 

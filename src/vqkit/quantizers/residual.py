@@ -14,18 +14,17 @@ from vqkit.quantizers.assignment import numbers
 from vqkit.quantizers.base import (
     Quantized,
     Quantizer,
-    detached_at_padding,
     mask_out,
     num_real,
+    real_rows,
     squared_errors,
 )
 from vqkit.quantizers.beam import beam_search
-from vqkit.quantizers.composite import CompositeQuantizer, summed_terms
+from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.composite import summed_terms
 from vqkit.quantizers.ema import EMAConfig
-from vqkit.quantizers.gradients import Gradient
 from vqkit.quantizers.learned import LearnedQuantizer
-from vqkit.quantizers.projected import Projected
-from vqkit.quantizers.selective import Selective
+from vqkit.quantizers.stages import StagedQuantizer, summed
 from vqkit.schema import STRICT
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class ResidualConfig:
         return Residual(made * (self.stages // num), dropout=self.dropout, beams=self.beams)
 
 
-class Residual(CompositeQuantizer):
+class Residual(StagedQuantizer):
     """Quantizes vectors, then what is left, and so on; a vector is the sum of its entries.
 
     SoundStream, section III-C and algorithm 1, https://arxiv.org/abs/2107.03312. Any number of
@@ -92,35 +91,15 @@ class Residual(CompositeQuantizer):
     def __init__(
         self, quantizers: Sequence[Quantizer], *, dropout: float = 0.0, beams: int = 1
     ) -> None:
-        dims = {quantizer.dim for quantizer in quantizers}
-        if len(dims) != 1:
-            raise ValueError(f"stages have vectors of lengths {sorted(dims)}; give one length")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout is {dropout}; give a share between 0 and 1")
-        super().__init__(dims.pop(), quantizers)
-        if len(self.quantizers) not in (1, len(quantizers)):
-            raise ValueError("some stages share a quantizer and some do not; share all or none")
+        super().__init__(quantizers)
         if beams < 1 or (
             beams > 1 and not all(isinstance(q, LearnedQuantizer) for q in quantizers)
         ):
             raise ValueError(f"beams is {beams}; give 1, or more with stages that are codebooks")
-        for module in self.modules():
-            if isinstance(module, Projected) and not module.codebooks():
-                raise ValueError(
-                    "a stage projects vectors and has no codebook, so nothing would train its "
-                    "projection; put one around all stages: Projected(Residual(...), dim)"
-                )
-            if isinstance(module, Selective):
-                raise ValueError(
-                    "a stage is selective, and the decoder's gradient, which trains what is kept, "
-                    "does not reach it; put it around all stages: Selective(Residual(...))"
-                )
         self.dropout = dropout
         self.beams = beams
-        self.gradient: Gradient = self._common_gradient()
-        for quantizer in self.quantizers.modules():
-            if isinstance(quantizer, Quantizer):
-                quantizer.passes_gradient = quantizer.squashes = False  # this one does both
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("pending_items", torch.zeros((), dtype=torch.int64), persistent=False)
@@ -144,7 +123,7 @@ class Residual(CompositeQuantizer):
         self.finish()
         total = torch.stack([out.objective.total for out in outputs]).sum() / len(outputs)
         return Quantized(
-            z_q=self._passed_once(z_e, summed(sums), mask),
+            z_q=self.passed_once(z_e, summed(sums), mask),
             indices=torch.cat([out.indices for out in outputs], -1),
             objective=Mean(total, num_real(z_e, mask)),
             terms=summed_terms(outputs),
@@ -186,42 +165,25 @@ class Residual(CompositeQuantizer):
         self.step.add_(self.pending_items > 0)
         self.pending_items.zero_()
 
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         self.seed.fill_(random.hash_int(seed))
-        left, seen = self.squashed(z_e), []
+        left, seen = self.squashed(real_rows(z_e, mask)), []
         for number, part in enumerate(self.parts):
             left = left / part.residual_scale**number
             seen.append(left)
-            if len(self.quantizers) == len(self.parts) or number == 0:
+            if not self.is_shared or number == 0:
                 part.initialize(left, seed=random.hash_int(seed, number))
             left = (left - part.decode(part.encode(left))) * part.residual_scale**number
-        if len(self.quantizers) < len(self.parts):  # all stages have to live with one codebook
+        if self.is_shared:  # all stages have to live with one codebook
             self.parts[0].initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
 
-    def seen(self, z_e: Tensor) -> Iterator[Tensor]:
-        left = self.squashed(self.checked(z_e))
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
+        left = self.squashed(self.checked(z_e, mask))
         for number, part in enumerate(self.parts):
             scaled = left / part.residual_scale**number
-            yield from part.seen(scaled)
-            left = (scaled - part.decode(part.encode(scaled))) * part.residual_scale**number
-
-    def squashed(self, z_e: Tensor) -> Tensor:
-        """Vectors in the range of the stages, where that is bounded. (..., D)"""
-        return self.parts[0].squash(z_e)
-
-    def _passed_once(self, z_e: Tensor, z_q: Tensor, mask: Tensor | None) -> Tensor:
-        """The sum with the encoder's gradient, and that of what the stages train by it."""
-        if not (z_q.requires_grad and self.gradient == "straight_through" and self.passes_gradient):
-            return z_q if not self.passes_gradient else self.passed(z_e, z_q, mask)
-        return detached_at_padding(z_q, mask) + (z_e - z_e.detach())  # which adds exactly 0
-
-    def _common_gradient(self) -> Gradient:
-        """That of all stages, if they are of one kind."""
-        first: Gradient = self.parts[0].gradient
-        others = [part.gradient for part in self.parts[1:]]
-        if any(other != first for other in others):
-            raise ValueError(f"stages have gradients {[first, *others]}; give them one")
-        return first
+            yield from part.seen(scaled, mask)
+            z_q = part.decode(part.encode(scaled, mask))
+            left = (scaled - z_q) * part.residual_scale**number
 
     def _stages_of_items(self, z_e: Tensor) -> Tensor | None:
         """By how many stages each item is coded; None when all are by all. (B,) int64"""
@@ -271,11 +233,3 @@ def reaching(items: Tensor, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
     shape = z_e.shape[:-1]
     found = items.view(-1, *[1] * (len(shape) - 1)).expand(shape) if shape else items.squeeze(0)
     return found if mask is None else found & mask
-
-
-def summed(parts: Sequence[Tensor]) -> Tensor:
-    """The sum, from the first to the last: rounded alike wherever it is made."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total

@@ -17,9 +17,10 @@ from vqkit.quantizers.base import (
     detached_at_padding,
     num_real,
     real_positions,
+    real_rows,
 )
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import WrappedQuantizer
+from vqkit.quantizers.composite import WrappedQuantizer, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
 
@@ -121,6 +122,7 @@ class Selective(WrappedQuantizer):
         if not 0 < keep <= 1:
             raise ValueError(f"keep is {keep}; give a share greater than 0, and not above 1")
         dim = quantizer.dim
+        refuse_grid_readers([quantizer])
         super().__init__(dim, quantizer)
         self.structure = "selective"
         self.keep = keep
@@ -189,9 +191,9 @@ class Selective(WrappedQuantizer):
         z_q = self.quantizer.decode(indices[..., 1:])
         return torch.where(indices[..., :1] > 0, z_q, self.fill.to(z_q.dtype))
 
-    def seen(self, z_e: Tensor) -> Iterator[Tensor]:
-        z_e = self.checked(z_e)
-        return self.quantizer.seen(z_e[self._kept(self._scores(z_e), None)])
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
+        z_e = self.checked(z_e, mask)
+        return self.quantizer.seen(z_e, self._kept(self._scores(z_e), mask))
 
     def commit(self) -> None:
         """Commits inside, and moves the threshold toward the share that is to be kept."""
@@ -211,8 +213,9 @@ class Selective(WrappedQuantizer):
             pending.zero_()
 
     @torch.no_grad()
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
+    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         self.seed.fill_(random.hash_int(seed))
+        z_e = real_rows(z_e, mask)
         self.quantizer.initialize(z_e, seed=random.hash_int(seed, 0))
         # Equal vectors may still give other bits on another device: the first rank's count.
         scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]

@@ -9,8 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from vqkit import random
 from vqkit.quantizers.assignment import SCORES_PER_CHUNK
-from vqkit.quantizers.base import joined_rows
+from vqkit.quantizers.base import real_rows
 from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.revival import DEAD_AFTER
 
@@ -77,9 +78,9 @@ class SoftQuantizer(LearnedQuantizer):
             self.start_precision(joined_rows(z_e, mask))
         return z_e
 
-    def initialize(self, z_e: Tensor, *, seed: int) -> None:
-        super().initialize(z_e, seed=seed)
-        self.start_precision(self.codebook.project(z_e))
+    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        super().initialize(z_e, mask, seed=seed)
+        self.start_precision(self.codebook.project(real_rows(z_e, mask)))
 
     @torch.no_grad()
     def start_precision(self, z: Tensor) -> None:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from vqkit.codes import Codes, Level, LevelSpec
-from vqkit.tokens.sizes import extent
 
 Shape = tuple[tuple[int, ...], ...]
 
@@ -34,10 +33,10 @@ class Row:
 
 
 def rows(codes: Codes, ids: Sequence[str], labels: Sequence[int | None]) -> list[Row]:
-    """The items of a batch one by one; padding at the end of a grid axis is cut away.
+    """The items of a batch one by one.
 
     Args:
-        codes: Codes of B items.
+        codes: Codes of B items of one size, as ``by_size`` gives them: masked only at holes.
         ids: Their names. B
         labels: Their classes. B
     """
@@ -45,7 +44,7 @@ def rows(codes: Codes, ids: Sequence[str], labels: Sequence[int | None]) -> list
         flat = codes.flat().cpu().numpy()
         shape = tuple(tuple(level.indices.shape[1:]) for level in codes.levels)
         return [Row(*item) for item in zip(ids, flat, [shape] * len(ids), labels, strict=True)]
-    items = [trim(codes[i : i + 1].to("cpu")) for i in range(len(ids))]
+    items = [codes[i : i + 1].to("cpu") for i in range(len(ids))]
     return [row(*item) for item in zip(items, ids, labels, strict=True)]
 
 
@@ -55,20 +54,6 @@ def row(codes: Codes, id: str, label: int | None) -> Row:
     shape = tuple(tuple(level.indices.shape[1:]) for level in codes.levels)
     real = None if mask is None or mask.all() else mask[0].numpy()
     return Row(id, codes.flat()[0].numpy(), shape, label, real)
-
-
-def trim(codes: Codes) -> Codes:
-    """One item without the masked ends of its grid axes."""
-    levels = []
-    for level in codes.levels:
-        if level.mask is None:
-            levels.append(level)
-            continue
-        box = (slice(None), *(slice(length) for length in extent(level.mask[0])))
-        levels.append(
-            Level(level.indices[box], level.codebook_sizes, level.structure, level.mask[box])
-        )
-    return Codes(tuple(levels))
 
 
 def pad(codes: Codes, specs: Sequence[LevelSpec]) -> Codes:

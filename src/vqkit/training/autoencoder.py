@@ -52,9 +52,9 @@ class AutoencoderTask(Task):
         error = (out.reconstruction - self.model.objective.normalize(x)).square()
         real = None if mask is None else mask.unsqueeze(1).expand_as(error)
         measures = {"mse": Mean.over(error, real)}
-        for name, z_e, level in zip(self.names, out.z_e, out.codes.levels, strict=True):
+        for name, z_e, real in zip(self.names, out.z_e, out.masks, strict=True):
             norms = z_e.detach().to(torch.promote_types(z_e.dtype, torch.float32)).norm(dim=-1)
-            measures[f"z_e_norm/{name}"] = Mean.over(norms, level.mask)
+            measures[f"z_e_norm/{name}"] = Mean.over(norms, real)
         return measures
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
@@ -63,11 +63,13 @@ class AutoencoderTask(Task):
 
     @property
     def codebooks(self) -> dict[str, Codebook]:
-        return {
-            f"{level} {name}".strip(): book
-            for level, layer in self.layers.items()
-            for name, book in layer.named_codebooks().items()
-        }
+        found = {}
+        for level, layer in self.layers.items():
+            named = layer.named_codebooks()
+            if not named.keys() <= set(layer.codebook_names):  # several share one axis of the codes
+                named = dict(zip(layer.codebook_names, layer.codebooks(), strict=False))
+            found |= {f"{level} {name}".strip(): book for name, book in named.items()}
+        return found
 
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:
         pairs = [(batch.x, batch.mask) for batch in batches]

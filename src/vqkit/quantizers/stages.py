@@ -1,0 +1,75 @@
+"""What quantizers have in common whose stages each code what the stages before left."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from vqkit.quantizers.base import Quantizer, detached_at_padding
+from vqkit.quantizers.composite import CompositeQuantizer, refuse_grid_readers
+from vqkit.quantizers.gradients import Gradient
+from vqkit.quantizers.projected import Projected
+from vqkit.quantizers.selective import Selective
+
+
+class StagedQuantizer(CompositeQuantizer):
+    """Holds the stages of a residual; the encoder gets the decoder's gradient once for all.
+
+    Args:
+        quantizers: The stages, for vectors of one length. All different, or the same one for all.
+    """
+
+    def __init__(self, quantizers: Sequence[Quantizer]) -> None:
+        dims = {quantizer.dim for quantizer in quantizers}
+        if len(dims) != 1:
+            raise ValueError(f"stages have vectors of lengths {sorted(dims)}; give one length")
+        super().__init__(dims.pop(), quantizers)
+        refuse_grid_readers(quantizers)
+        if len(self.quantizers) not in (1, len(quantizers)):
+            raise ValueError("some stages share a quantizer and some do not; share all or none")
+        for module in self.modules():
+            if isinstance(module, Projected) and not module.codebooks():
+                whole = f"Projected({type(self).__name__}(...), dim)"
+                raise ValueError(
+                    "a stage projects vectors and has no codebook, so nothing would train its "
+                    f"projection; put one around all stages: {whole}"
+                )
+            if isinstance(module, Selective):
+                raise ValueError(
+                    "a stage is selective, and the decoder's gradient, which trains what is kept, "
+                    "does not reach it; put it around all stages: Selective(Residual(...))"
+                )
+        self.gradient: Gradient = self._common_gradient()
+        for quantizer in self.quantizers.modules():
+            if isinstance(quantizer, Quantizer):
+                quantizer.passes_gradient = quantizer.squashes = False  # this one does both
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether one quantizer is several stages."""
+        return len(self.quantizers) < len(self.parts)
+
+    def squashed(self, z_e: Tensor) -> Tensor:
+        """Vectors in the range of the stages, where that is bounded. (..., D)"""
+        return self.parts[0].squash(z_e)
+
+    def passed_once(self, z_e: Tensor, z_q: Tensor, mask: Tensor | None) -> Tensor:
+        """The sum with the encoder's gradient, and that of what the stages train by it."""
+        if not (z_q.requires_grad and self.gradient == "straight_through" and self.passes_gradient):
+            return z_q if not self.passes_gradient else self.passed(z_e, z_q, mask)
+        return detached_at_padding(z_q, mask) + (z_e - z_e.detach())  # which adds exactly 0
+
+    def _common_gradient(self) -> Gradient:
+        """That of all stages, if they are of one kind."""
+        first: Gradient = self.parts[0].gradient
+        others = [part.gradient for part in self.parts[1:]]
+        if any(other != first for other in others):
+            raise ValueError(f"stages have gradients {[first, *others]}; give them one")
+        return first
+
+
+def summed(parts: Sequence[Tensor]) -> Tensor:
+    """The sum, from the first to the last: rounded alike wherever it is made."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
