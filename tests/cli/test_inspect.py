@@ -15,6 +15,7 @@ from vqkit.quantizers import (
     EMAConfig,
     FSQConfig,
     LFQConfig,
+    MultiScaleConfig,
     ProductConfig,
     QuantizerConfig,
     ResidualConfig,
@@ -46,7 +47,7 @@ def test_a_healthy_codebook_is_told_in_full_and_left_alone():
     assert (book["size"], book["dim"], book["metric"]) == (16, 4, "euclidean")
     assert (book["start"], book["moved_by"]) == ("kmeans", "averages")
     assert book["live"]["used"] == 16 - book["dead"] == 16
-    z_e = real_rows(*model.inputs(images(NUM)))
+    z_e = model.inputs(images(NUM))[0].flatten(0, -2)
     z_q = model.quantizers[0].decode(model.quantizers[0].encode(z_e))
     error = float((z_e - z_q).square().mean())
     assert book["mse"] == pytest.approx(error, rel=1e-4)
@@ -154,6 +155,18 @@ def test_of_a_quantizer_without_a_table_its_use_is_told(config: QuantizerConfig)
     text = "\n".join(describe(book))
     assert "perplexity" in text
     assert "table" not in text
+
+
+def test_scales_that_share_an_axis_of_the_codes_are_told_one_by_one():
+    scales = MultiScaleConfig(quantizer=EMA, scales=((1, 1), (4, 4)))
+    names = [book["name"] for book in found(small(scales))["codebooks"]]
+    assert names == ["quantizer"]  # one codebook for all scales
+    alone = MultiScaleConfig(quantizer=EMA, scales=((1, 1), (4, 4)), shared=False)
+    books = {book["name"]: book for book in found(small(alone))["codebooks"]}
+    assert list(books) == ["quantizer", "quantizer scale 0", "quantizer scale 1"]
+    assert "mse" not in books["quantizer"]
+    assert books["quantizer scale 0"]["num_vectors"] == NUM
+    assert books["quantizer"]["num_vectors"] == NUM * 17
 
 
 def test_levels_have_names_of_their_own():

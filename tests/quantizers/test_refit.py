@@ -18,6 +18,7 @@ from vqkit.quantizers import (
     FiniteScalarQuantizer,
     GumbelQuantizer,
     IndexBackpropQuantizer,
+    MultiScaleResidual,
     Normalized,
     NotFinite,
     Product,
@@ -85,7 +86,7 @@ def quantizer(request: pytest.FixtureRequest) -> Quantizer:
 def errors_of(quantizer: Quantizer, z_e: Tensor) -> dict[Codebook, float]:
     """The error of each codebook over what it sees, by brute force in float64."""
     found: dict[Codebook, list[Tensor]] = {}
-    for book, vectors in zip(quantizer.codebooks(), quantizer.seen(z_e), strict=True):
+    for book, vectors in quantizer.seen(z_e):
         gaps = (vectors.double().unsqueeze(1) - book.table.double()).square().mean(-1)
         found.setdefault(book, []).append(gaps.amin(1))
     return {book: float(torch.cat(gaps).mean()) for book, gaps in found.items()}
@@ -114,8 +115,31 @@ def test_what_codebooks_see_is_what_they_choose_by(quantizer: Quantizer):
     if not any(isinstance(m, Residual) and m.beams > 1 for m in quantizer.modules()):
         columns = dict(zip(quantizer.codebook_names, quantizer.encode(z_e).unbind(-1), strict=True))
         kept = columns.get("kept", torch.ones(len(z_e))) > 0
-        for (name, book), vectors in zip(quantizer.named_codebooks().items(), seen, strict=True):
+        for name, (book, vectors) in zip(quantizer.named_codebooks(), seen, strict=True):
+            assert book is quantizer.named_codebooks()[name]
             assert torch.equal(book.nearest(vectors), columns[name][kept])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@torch.no_grad()
+def test_scales_over_a_grid_are_refitted_from_coarse_to_fine(shared: bool):
+    made = [ema()] * 2 if shared else [ema(), ema()]
+    quantizer, z_e = MultiScaleResidual(made, [(1, 2), (4, 4)]), data(40 * 16).view(40, 4, 4, DIM)
+    mask = torch.arange(40).view(40, 1, 1) + torch.zeros(4, 4) < 30
+    mask[0, :, 2:] = False
+    padded = z_e.masked_fill(~mask.unsqueeze(-1), torch.nan)
+    quantizer.initialize(z_e[:3] + 1, seed=0)
+    before = float((quantizer.decode(quantizer.encode(z_e[:30])) - z_e[:30]).square().mean())
+    found = quantizer.refit([(padded[:7], mask[:7]), (padded[7:], mask[7:])], passes=6)
+    after = float((quantizer.decode(quantizer.encode(z_e[:30])) - z_e[:30]).square().mean())
+    assert after < before
+    assert len(found) == (1 if shared else 2)
+    for errors in found:
+        assert list(errors) == sorted(errors, reverse=True)
+        assert errors[-1] < errors[0]
+    if not shared:
+        coarse, fine = (int(book.average_counts.sum() * 2) for book in quantizer.codebooks())
+        assert (coarse, fine) == (30 * 2 - 1, 30 * 16 - 8)  # real cells
 
 
 @torch.no_grad()
@@ -174,8 +198,11 @@ def test_a_stage_is_fitted_to_what_the_stages_before_leave_at_last():
 @torch.no_grad()
 def test_neither_padding_nor_the_size_of_batches_matters(quantizer: Quantizer):
     twin, z_e = copy.deepcopy(quantizer), data(400)
-    quantizer.initialize(z_e, seed=0)
-    quantizer.refit([z_e], passes=1)  # all entries are used now: nothing is drawn
+    quantizer.initialize(z_e, seed=0)  # all entries are used: nothing is drawn
+    if isinstance(quantizer, Selective):
+        quantizer.keep = twin.keep = (
+            1  # or entries that were started from the others would be unused
+        )
     twin.load_state_dict(quantizer.state_dict())
     padded = torch.full((8, 70, DIM), torch.nan)
     mask = torch.zeros(8, 70, dtype=torch.bool)

@@ -19,7 +19,7 @@ def data(num: int = 400) -> torch.Tensor:
 
 
 def test_a_start_from_data_is_distinct_vectors_of_them():
-    z = data().repeat_interleave(3, 0)  # each vector three times
+    z = data(20).repeat_interleave(50, 0)  # each vector many times
     entries = started("data", z, SIZE, seed=0).entries
     assert len(entries.unique(dim=0)) == SIZE
     assert (entries.unsqueeze(1) == z).all(-1).any(1).all()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LevelVectors:
+class LevelInputs:
     """What a level quantizes, batch by batch, read anew each time.
 
     Attributes:
@@ -66,7 +66,7 @@ def refit(model: VQVAE, batches: Batches, passes: int = 10) -> dict[str, tuple[f
     found = {}
     for level, quantizer in enumerate(model.quantizers):
         if quantizer.codebooks():
-            errors = quantizer.refit(LevelVectors(model, batches, level), passes=passes)
+            errors = quantizer.refit(LevelInputs(model, batches, level), passes=passes)
             found |= dict(zip(quantizer.codebooks(), errors, strict=True))
     if not found:
         raise ValueError("the model has no learned codebook; there is nothing to refit")

@@ -194,11 +194,7 @@ class VQVAE(nn.Module):
     def inputs(
         self, x: Tensor, mask: Tensor | None = None, *, level: int = 0
     ) -> tuple[Tensor, Tensor | None]:
-        """What a level quantizes, and where that is real; x and mask as for ``encode``.
-
-        Returns:
-            Vectors (B, *grid, D), float32 or float64; (B, *grid) bool, None when all are.
-        """
+        """What a level quantizes (B, *grid, D), and its mask; x and mask as for ``encode``."""
         with evaluating(self):
             features = self._features(self._normalized(x, mask))[: level + 1]
             return self._hierarchy.inputs(features, mask)

@@ -79,41 +79,38 @@ def count(
     import torch
 
     from vqkit.data import in_order
-    from vqkit.evaluation import CodeCounter, FitCounter
+    from vqkit.evaluation import CodebookStats, CodeCounter, FitCounter
     from vqkit.nn.evaluating import evaluating
 
     device = next(model.parameters()).device
-    levels = names_of(model)
     counter = CodeCounter([layer.codebook_sizes for layer in model.quantizers], device=device)
-    fits = {name: FitCounter(book) for name, book in model.codebooks().items()}
+    tables = model.codebooks()
+    fits = {book: FitCounter(book) for book in tables.values()}
     with evaluating(model), torch.no_grad():
         for batch in in_order(examples, batch_size):
             moved = batch.to(device)
             out = model(moved.x, moved.mask)
             counter.add(out.codes)
-            for prefix, layer, z_e, real in zip(
-                levels, model.quantizers, out.z_e, out.masks, strict=True
-            ):
+            for layer, z_e, mask in zip(model.quantizers, out.z_e, out.masks, strict=True):
                 z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
-                # A quantizer of the user's own need not tell what its codebooks see.
-                for inner, vectors in zip(
-                    layer.named_codebooks(), layer.seen(z_e, real), strict=False
-                ):
-                    fits[f"{prefix} {inner}".strip()].add(vectors)
-    pairs = zip(levels.values(), counter.stats(), strict=True)
+                for book, vectors in layer.seen(z_e, mask):
+                    fits[book].add(vectors)
+    pairs = zip(names_of(model), counter.stats(), strict=True)
     stats = {name: one for level, books in pairs for name, one in zip(level, books, strict=True)}
-    return stats, {name: fit.fit() for name, fit in fits.items()}
+    for name, book in tables.items():  # several of them may share one axis of the codes
+        if name not in stats:
+            stats[name] = CodebookStats(book.size, fits[book].counts.cpu())
+    return stats, {name: fits[book].fit() for name, book in tables.items()}
 
 
-def names_of(model: "VQVAE") -> dict[str, list[str]]:
-    """The names of all codebooks of each level, with those of ``VQVAE.codebooks`` among them."""
+def names_of(model: "VQVAE") -> list[list[str]]:
+    """The names of all codebooks of each level, as those of ``VQVAE.codebooks``."""
     one = len(model.quantizers) == 1
-    return {
-        (prefix := "quantizer" if one else f"quantizer_{level}"): [
-            f"{prefix} {name}".strip() for name in layer.codebook_names
-        ]
-        for level, layer in enumerate(model.quantizers)
-    }
+    prefixes = ["quantizer" if one else f"quantizer_{n}" for n in range(len(model.quantizers))]
+    return [
+        [f"{prefix} {name}".strip() for name in layer.codebook_names]
+        for prefix, layer in zip(prefixes, model.quantizers, strict=True)
+    ]
 
 
 def most_used(stats: "CodebookStats") -> dict[str, Any]:

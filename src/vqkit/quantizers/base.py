@@ -159,15 +159,15 @@ class Quantizer(nn.Module, ABC):
         """The learned codebooks by their names; none for a quantizer without a table."""
         return dict(zip(self.codebook_names, self.codebooks(), strict=False))
 
-    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
-        """What each of ``codebooks`` is asked for, one after another.
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
+        """What ``codebooks`` are asked for, one after another; the same one may come again.
 
         Args:
             z_e: Encoder output. (..., D)
             mask: True where a position is real; None when all are. (...) bool
 
         Yields:
-            The real ones, as the codebook compares them. (N, D of the codebook)
+            A codebook, and real vectors as it compares them. (N, D of the codebook)
         """
         yield from ()
 

@@ -147,8 +147,8 @@ class LearnedQuantizer(Quantizer):
     def codebooks(self) -> tuple[Codebook, ...]:
         return (self.codebook,)
 
-    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
-        yield self.codebook.project(real_rows(self.checked(z_e, mask), mask))
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
+        yield self.codebook, self.codebook.project(real_rows(self.checked(z_e, mask), mask))
 
     def prepared(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """What is quantized, with a codebook that has started from it at the latest."""

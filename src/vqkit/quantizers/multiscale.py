@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import torch
@@ -110,14 +110,15 @@ class MultiScaleResidual(StagedQuantizer):
 
     @property
     def codebook_names(self) -> tuple[str, ...]:
-        return self.parts[0].codebook_names
+        return self.parts[0].codebook_names  # one axis for all scales
 
     def named_codebooks(self) -> dict[str, Codebook]:
         if self.is_shared:
             return self.parts[0].named_codebooks()
+        pairs = ((f"scale {number}", part) for number, part in enumerate(self.parts))
         return {
-            f"scale {number} {name}".strip(): book
-            for number, part in enumerate(self.parts)
+            f"{scale} {name}".strip(): book
+            for scale, part in pairs
             for name, book in part.named_codebooks().items()
         }
 
@@ -180,6 +181,17 @@ class MultiScaleResidual(StagedQuantizer):
                 for grid, part, some in zip(self.grids, self.parts, cut, strict=False)
             ]
         )
+
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
+        inputs: list[tuple[Tensor, Tensor | None]] = []
+
+        def quantize(number: int, z: Tensor, real: Tensor | None) -> Tensor:
+            inputs.append((z, real))
+            return self.parts[number].decode(self.parts[number].encode(z, real))
+
+        self._descend(self.squashed(self.checked(z_e, mask)), mask, quantize)
+        for part, one in zip(self.parts, inputs, strict=True):
+            yield from part.seen(*one)
 
     @torch.no_grad()
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:

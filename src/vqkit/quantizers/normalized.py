@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.quantizers.base import EPSILON, Quantized, Quantizer, unit
+from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
@@ -78,7 +79,7 @@ class Normalized(WrappedQuantizer):
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         self.quantizer.initialize(self.normalize(z_e), mask, seed=seed)
 
-    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         return self.quantizer.seen(self.normalize(self.checked(z_e, mask)), mask)
 
     def normalize(self, z_e: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from vqkit import random
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real
+from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import CompositeQuantizer, refuse_grid_readers, summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
@@ -105,7 +106,7 @@ class Product(CompositeQuantizer):
         for number, (part, vectors) in enumerate(zip(self.parts, self._cut(z_e), strict=True)):
             part.initialize(vectors, mask, seed=random.hash_int(seed, number))
 
-    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         for part, vectors in zip(self.parts, self._cut(self.checked(z_e, mask)), strict=True):
             yield from part.seen(vectors, mask)
 

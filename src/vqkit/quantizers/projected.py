@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from vqkit.quantizers.base import Quantized, Quantizer, detached_at_padding
+from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
@@ -68,7 +69,7 @@ class Projected(WrappedQuantizer):
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         self.quantizer.initialize(self._inside(z_e, mask), mask, seed=seed)
 
-    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         return self.quantizer.seen(self._inside(z_e, mask), mask)
 
     def _inside(self, z_e: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,14 +1,13 @@
 """Moves entries to the means of their vectors over a whole data set, for an encoder that stays."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vqkit import distributed, random
-from vqkit.quantizers.base import Quantizer, squared_errors
+from vqkit.quantizers.base import Quantizer, real_rows, squared_errors
 from vqkit.quantizers.checks import NotFinite, mask_out
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.revival import Candidates, Drawn, draw, joined
@@ -60,12 +59,7 @@ def refit(
     """
     books = quantizer.codebooks()
     check(books, batches, passes)
-    found = {
-        book: _refit(
-            quantizer, [n for n, other in enumerate(books) if other is book], batches, passes
-        )
-        for book in dict.fromkeys(books)
-    }
+    found = {book: _refit(quantizer, book, batches, passes) for book in dict.fromkeys(books)}
     return tuple(found[book] for book in books)
 
 
@@ -93,17 +87,16 @@ def check_rereadable(batches: object) -> None:
 
 
 def _refit(
-    quantizer: Quantizer, places: Sequence[int], batches: Batches, passes: int
+    quantizer: Quantizer, book: Codebook, batches: Batches, passes: int
 ) -> tuple[float, ...]:
-    """The errors of one codebook, which stands at some places of ``codebooks``, in its passes."""
-    book = quantizer.codebooks()[places[0]]
-    best = read(quantizer, places, batches, pass_number=0)
+    """The errors of one codebook in its passes."""
+    best = read(quantizer, book, batches, pass_number=0)
     errors = [best.error]
     for number in range(1, passes + 1):
         before = {name: tensor.clone() for name, tensor in book.state_dict().items()}
         if not best.move_entries():
             break
-        after = read(quantizer, places, batches, pass_number=number)
+        after = read(quantizer, book, batches, pass_number=number)
         if after.error > best.error:
             book.load_state_dict(before)
             break
@@ -113,23 +106,22 @@ def _refit(
     return tuple(errors)
 
 
-def read(
-    quantizer: Quantizer, places: Sequence[int], batches: Batches, *, pass_number: int
-) -> "Reading":
+def read(quantizer: Quantizer, book: Codebook, batches: Batches, *, pass_number: int) -> "Reading":
     """What one codebook sees of all batches of all ranks.
 
     Args:
         quantizer: Which holds it.
-        places: Where it stands in ``codebooks``.
+        book: The codebook.
         batches: Encoder outputs of this rank.
         pass_number: What the draws depend on, with the codebook's seed.
     """
-    reading = Reading(quantizer.codebooks()[places[0]], pass_number)
+    reading = Reading(book, pass_number)
     for batch in batches:
-        z_e, mask = batch if isinstance(batch, tuple) else (batch, None)
-        seen = enumerate(islice(quantizer.seen(*real(z_e, mask)), max(places) + 1))
-        mine = [vectors for place, vectors in seen if place in places]
-        if len(mine) < len(places):
+        inputs = finite(*(batch if isinstance(batch, tuple) else (batch, None)))
+        if not quantizer.reads_grid:
+            inputs = real_rows(*inputs), None
+        mine = [vectors for other, vectors in quantizer.seen(*inputs) if other is book]
+        if not mine:
             kind = type(quantizer).__name__
             raise TypeError(f"{kind} does not tell what its codebooks see; give it a method seen")
         reading.add(mine)
@@ -137,13 +129,13 @@ def read(
     return reading
 
 
-def real(z_e: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """A batch, float32 at least, 0 at padding. (..., D), (...) bool
+def finite(z_e: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Vectors (..., D), float32 at least and 0 at padding, and their mask.
 
     Raises:
         NotFinite: On every rank, if a real vector on any is not finite.
     """
-    z_e = mask_out(z_e, mask)
+    z_e = mask_out(torch.atleast_1d(z_e), mask)
     bad = distributed.all_reduce(z_e.isfinite().all(-1).logical_not_().sum())
     if bad:
         raise NotFinite(f"{int(bad)} vectors of a batch are not finite; look at the encoder")

@@ -20,6 +20,7 @@ from vqkit.quantizers.base import (
     squared_errors,
 )
 from vqkit.quantizers.beam import beam_search
+from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.learned import LearnedQuantizer
@@ -176,12 +177,13 @@ class Residual(StagedQuantizer):
         if self.is_shared:  # all stages have to live with one codebook
             self.parts[0].initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
 
-    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         left = self.squashed(self.checked(z_e, mask))
         for number, part in enumerate(self.parts):
             scaled = left / part.residual_scale**number
             yield from part.seen(scaled, mask)
-            left = (scaled - part.decode(part.encode(scaled))) * part.residual_scale**number
+            z_q = part.decode(part.encode(scaled, mask))
+            left = (scaled - z_q) * part.residual_scale**number
 
     def _stages_of_items(self, z_e: Tensor) -> Tensor | None:
         """By how many stages each item is coded; None when all are by all. (B,) int64"""

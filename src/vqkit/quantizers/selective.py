@@ -191,7 +191,7 @@ class Selective(WrappedQuantizer):
         z_q = self.quantizer.decode(indices[..., 1:])
         return torch.where(indices[..., :1] > 0, z_q, self.fill.to(z_q.dtype))
 
-    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         z_e = self.checked(z_e, mask)
         return self.quantizer.seen(z_e, self._kept(self._scores(z_e), mask))
 

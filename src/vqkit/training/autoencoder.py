@@ -63,11 +63,13 @@ class AutoencoderTask(Task):
 
     @property
     def codebooks(self) -> dict[str, Codebook]:
-        return {
-            f"{level} {name}".strip(): book
-            for level, layer in self.layers.items()
-            for name, book in layer.named_codebooks().items()
-        }
+        found = {}
+        for level, layer in self.layers.items():
+            named = layer.named_codebooks()
+            if not named.keys() <= set(layer.codebook_names):  # several share one axis of the codes
+                named = dict(zip(layer.codebook_names, layer.codebooks(), strict=False))
+            found |= {f"{level} {name}".strip(): book for name, book in named.items()}
+        return found
 
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:
         pairs = [(batch.x, batch.mask) for batch in batches]
