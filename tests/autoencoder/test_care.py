@@ -22,7 +22,6 @@ from vqkit.quantizers import (
     SimVQConfig,
     VQConfig,
 )
-from vqkit.quantizers.base import real_rows
 
 EMA = EMAConfig(codebook_size=16)
 KINDS: dict[str, QuantizerConfig] = {

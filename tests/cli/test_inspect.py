@@ -21,7 +21,6 @@ from vqkit.quantizers import (
     ResidualConfig,
     VQConfig,
 )
-from vqkit.quantizers.base import real_rows
 
 EMA = EMAConfig(codebook_size=16)
 NUM = 24  # items, of 16 codes each

@@ -216,18 +216,6 @@ class MultiScaleResidual(StagedQuantizer):
         if self.is_shared:
             first.initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
 
-    def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
-        by_scale: list[list[Tensor]] = []
-
-        def quantize(number: int, z: Tensor, real: Tensor | None) -> Tensor:
-            by_scale.append(list(self.parts[number].seen(z, real)))
-            return self.parts[number].decode(self.parts[number].encode(z, real))
-
-        self._descend(self.squashed(self.checked(z_e, mask)), mask, quantize)
-        if self.is_shared:
-            return (torch.cat(vectors) for vectors in zip(*by_scale, strict=True))
-        return chain.from_iterable(by_scale)
-
     def checked(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
         """``z_e`` with zeros at masked positions, in single precision at least.
 

@@ -133,7 +133,7 @@ def finite(z_e: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Vectors (..., D), float32 at least and 0 at padding, and their mask.
 
     Raises:
-        NotFinite: On every rank, if a real vector on any is not finite.
+        NotFinite: On every rank, if one on any is not finite.
     """
     z_e = mask_out(torch.atleast_1d(z_e), mask)
     bad = distributed.all_reduce(z_e.isfinite().all(-1).logical_not_().sum())
