@@ -126,8 +126,12 @@ def step_ms(options, name: str, pixels: Tensor) -> tuple[float, float]:
 
 
 def main() -> None:
-    options = parser(__doc__, list(RUNS), STEPS).parse_args()
+    words = parser(__doc__, list(RUNS), STEPS)
+    words.add_argument("--train-only", action="store_true", help="measure no step times")
+    options = words.parse_args()
     found = results(options, RUNS)
+    if options.train_only:
+        return
     train = opened(options).train
     least = max(8 * 32, K // 64)
     pixels = torch.stack([train.example(number).x for number in range(least)])
