@@ -21,7 +21,7 @@ Task = Callable[[], object]
 
 def heading(question: str) -> str:
     """Date, machine, versions and the exact command, under the question."""
-    words = ["FOLDER" if Path(word).is_dir() else word for word in sys.argv[1:]]
+    words = [shown(word) for word in sys.argv[1:]]
     command = f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(words)}".strip()
     threads = f"{torch.get_num_threads()} of {os.cpu_count()} cores used"
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
@@ -31,6 +31,12 @@ def heading(question: str) -> str:
         f"{processor()}, {threads}, load {load}\n"
         f"python {platform.python_version()}, {versions}, commit {commit()}\n"
     )
+
+
+def shown(word: str) -> str:
+    """A word of the command without the places of this machine."""
+    path = Path(word)
+    return "FOLDER" if path.is_dir() else path.name if path.is_file() else word
 
 
 def processor() -> str:
