@@ -28,6 +28,7 @@ from vqkit.quantizers import (
 )
 
 DECAY, ITEMS, BATCHES, ROUNDS, LAUNCHES = 0.99, 16, 8, 7, 3
+SEEN = 20  # batches in training before encoding: one alone leaves entries that are equal
 LEVELS = (8, 5, 5, 5)
 
 
@@ -54,11 +55,13 @@ class Row:
     trains: bool = True
 
 
-def residual(num_stages: int, num: int, size: int, *, dim: int = 64, turn: int = 1) -> Row:
+def residual(num_stages: int, *, revive: bool = True, turn: int = 1) -> Row:
+    num, size, dim = 2_048, 1_024, 64
+    options = {"decay": DECAY, "revive": revive}
     return Row(
         num,
         dim,
-        lambda: Residual([EMAVectorQuantizer(dim, size, decay=DECAY) for _ in range(num_stages)]),
+        lambda: Residual([EMAVectorQuantizer(dim, size, **options) for _ in range(num_stages)]),
         lambda: peers.ResidualVQ(
             dim=dim, num_quantizers=num_stages, codebook_size=size, decay=DECAY
         ),
@@ -68,8 +71,10 @@ def residual(num_stages: int, num: int, size: int, *, dim: int = 64, turn: int =
 
 
 ROWS = {
-    "residual EMA, 8 stages": residual(8, 2_048, 1_024, turn=2),
-    "residual EMA, 32 stages": residual(32, 2_048, 1_024),
+    "residual EMA, 8 stages": residual(8, turn=2),
+    "residual EMA, 8 stages, revive=False": residual(8, revive=False, turn=2),
+    "residual EMA, 32 stages": residual(32),
+    "residual EMA, 32 stages, revive=False": residual(32, revive=False),
     "FSQ 8 5 5 5": Row(
         16_384, 4, lambda: FiniteScalarQuantizer(LEVELS), lambda: peers.FSQ(list(LEVELS)), turn=10
     ),
@@ -144,11 +149,12 @@ def training_step(name: str, who: str) -> Task:
 
 @torch.no_grad()
 def encoding(name: str, who: str) -> Task:
-    """Indices in evaluation, of a layer that has seen a batch."""
+    """Indices in evaluation, of a layer that has seen some batches."""
     layer, inputs = layer_of(name, who), [z.detach() for z in batches(name)]
     source = cycle(inputs)
     if ROWS[name].trains:
-        layer(inputs[0])
+        for _ in range(SEEN):
+            layer(next(source))
     layer.eval()
 
     @torch.no_grad()
@@ -191,10 +197,13 @@ def main() -> None:
     print(heading("Quantizers in training and in encoding, beside vector-quantize-pytorch's"))
     print("Process CPU time; each layer in a process of its own, in turns; median of the turns,")
     print(f"then median (least to most) of {LAUNCHES} launches of {ROUNDS} turns.")
-    print("Training: forward, backward, update of averages. Encoding: indices in evaluation.")
-    print(f"Input: {BATCHES} batches of N(0, 1) in turn. Both at their defaults but for sizes and")
-    print(f"decay {DECAY}: ours with revival, which the peer leaves off. BSQ: the peer's LFQ with")
-    print("spherical. Memory: growth of the peak in one training step (or encoding), MB.")
+    print("Training: forward, backward, update of averages. Encoding: indices in evaluation, after")
+    print(f"{SEEN} steps of training. Input: {BATCHES} batches of N(0, 1) in turn, so that revival")
+    print("has work in every step. Both at their defaults but for sizes and decay")
+    print(f"{DECAY}: ours with revival, unless the name says no; the peer leaves it off. BSQ: the")
+    print(
+        "peer's LFQ with spherical. Memory: growth of the peak in one training step (or encoding)."
+    )
     for name in options.rows or ROWS:
         row = ROWS[name]
         print(f"\n{name}; N {row.num:,}, D {row.dim}", flush=True)
