@@ -32,6 +32,18 @@ SEEN = 20  # batches in training before encoding: one alone leaves entries that 
 LEVELS = (8, 5, 5, 5)
 
 
+class ChannelsFirst(nn.Module):
+    """A layer that wants the coordinates before the positions."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, z_e: Tensor) -> tuple[Tensor, ...]:
+        z_q, indices, *losses = self.layer(z_e.movedim(-1, 1))
+        return z_q.movedim(1, -1), indices, *losses
+
+
 @dataclass(frozen=True)
 class Row:
     """Two layers that do the same, and what they are given.
@@ -97,7 +109,7 @@ ROWS = {
         16_384,
         4,
         lambda: LatentQuantizer(LEVELS),
-        lambda: peers.LatentQuantize(list(LEVELS), dim=4),
+        lambda: ChannelsFirst(peers.LatentQuantize(list(LEVELS), dim=4)),
         turn=10,
     ),
     "random projection, K 1,024": Row(
