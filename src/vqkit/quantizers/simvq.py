@@ -11,6 +11,9 @@ from vqkit.quantizers.learned import NearestOptions
 from vqkit.quantizers.vector import VectorQuantizer
 from vqkit.schema import STRICT
 
+RIDGE = 1e-3  # of the mean squared singular value: where the map has shrunk to less than 3 %
+REFINEMENTS = 3
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SimVQConfig(NearestOptions):
@@ -55,8 +58,19 @@ class LinearCodebook(Codebook):
         self.weight.requires_grad_(not frozen)
 
     def rows_for(self, vectors: Tensor) -> Tensor:
-        # Without a check for singular maps, for which a GPU would have to be waited.
-        return torch.linalg.solve_ex(self.weight.T, vectors.T).result.T
+        """Rows whose image is each vector, or near it where the map has almost lost a direction.
+
+        By Tikhonov regularisation, refined a few times: the exact rows of such
+        directions would be so long that the next step of the map throws all entries about.
+        """
+        square = self.weight @ self.weight.T
+        ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square)).to(square)
+        rows = torch.zeros_like(vectors)
+        for _ in range(REFINEMENTS):
+            left = (vectors - rows @ self.weight) @ self.weight.T
+            # Without a check for singular matrices, for which a GPU would have to be waited.
+            rows = rows + torch.linalg.solve_ex(square + ridge, left.T).result.T
+        return rows
 
     def initialize(self, z: Tensor, *, seed: int | Tensor, decay: float = 0.99) -> None:
         with torch.no_grad():
