@@ -60,16 +60,17 @@ class LinearCodebook(Codebook):
     def rows_for(self, vectors: Tensor) -> Tensor:
         """Rows whose image is each vector, or near it where the map has almost lost a direction.
 
-        By Tikhonov regularisation, refined a few times: the exact rows of such
-        directions would be so long that the next step of the map throws all entries about.
+        By Tikhonov regularisation, refined a few times: the exact rows of such directions would
+        be so long that the next step of the map throws all entries about.
         """
-        square = self.weight @ self.weight.T
-        ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square)).to(square)
-        rows = torch.zeros_like(vectors)
-        for _ in range(REFINEMENTS):
-            left = (vectors - rows @ self.weight) @ self.weight.T
-            # Without a check for singular matrices, for which a GPU would have to be waited.
-            rows = rows + torch.linalg.solve_ex(square + ridge, left.T).result.T
+        with torch.autocast(self.weight.device.type, enabled=False):
+            square = self.weight @ self.weight.T
+            square.diagonal().add_(RIDGE * square.diagonal().mean())
+            rows = torch.zeros_like(vectors)
+            for _ in range(REFINEMENTS):
+                left = (vectors - rows @ self.weight) @ self.weight.T
+                # Without a check for singular maps, for which a GPU would have to be waited.
+                rows = rows + torch.linalg.solve_ex(square, left.T).result.T
         return rows
 
     def initialize(self, z: Tensor, *, seed: int | Tensor, decay: float = 0.99) -> None:
