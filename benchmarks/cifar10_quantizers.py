@@ -27,6 +27,7 @@ from vqkit.quantizers import (
     IBQConfig,
     LatentConfig,
     LFQConfig,
+    MultiScaleConfig,
     NormalizedConfig,
     ProductConfig,
     ProjectedConfig,
@@ -35,6 +36,7 @@ from vqkit.quantizers import (
     RandomProjectionConfig,
     ResidualConfig,
     Sampled,
+    SelectiveConfig,
     SimVQConfig,
     SQConfig,
     VQConfig,
@@ -66,6 +68,8 @@ CONFIGS = {
     "residual fsq, 2 x 8 5 5 5": ProjectedConfig(
         quantizer=ResidualConfig(quantizer=FSQConfig(), stages=2), dim=4
     ),
+    "multi-scale ema, 1 2 4 8": MultiScaleConfig(quantizer=EMAConfig(codebook_size=K)),
+    "selective ema, keep 0.5": SelectiveConfig(quantizer=EMAConfig(codebook_size=K)),
     "projected ema, 8": ProjectedConfig(quantizer=EMAConfig(codebook_size=K), dim=8),
     "normalized vq, l2": NormalizedConfig(quantizer=VQConfig(codebook_size=K), how="l2"),
     "ema, preset's options": EMAConfig(codebook_size=K, **PRESET),
