@@ -20,7 +20,7 @@ from vqkit.data import in_order
 from vqkit.modalities.image.data import ImageDataConfig, open_images
 from vqkit.quantizers import EMAVectorQuantizer, Residual
 
-STAGES, SIZE, BATCH, STEPS, RESERVOIR, PATCH, IMAGES = 8, 256, 2_048, 1_000, 16_384, 4, 5_000
+STAGES, SIZE, BATCH, STEPS, RESERVOIR, PATCH, IMAGES = 8, 256, 2_048, 400, 16_384, 4, 2_000
 DROPOUT = 0.5
 
 
@@ -50,7 +50,6 @@ ROWS = {
     "ema": ema,
     f"ema, dropout {DROPOUT}": lambda dim: ema(dim, dropout=DROPOUT),
     "ema, one codebook": lambda dim: ema(dim, shared=True),
-    f"ema, one, dropout {DROPOUT}": lambda dim: ema(dim, shared=True, dropout=DROPOUT),
     "ema, encoding with 4 beams": lambda dim: ema(dim, beams=4),
 }
 
