@@ -5,6 +5,7 @@ import importlib.metadata
 import multiprocessing
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -20,16 +21,22 @@ Task = Callable[[], object]
 
 def heading(question: str) -> str:
     """Date, machine, versions and the exact command, under the question."""
-    words = ["FOLDER" if Path(word).is_dir() else word for word in sys.argv[1:]]
-    command = " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *words])
+    words = [shown(word) for word in sys.argv[1:]]
+    command = f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(words)}".strip()
     threads = f"{torch.get_num_threads()} of {os.cpu_count()} cores used"
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         f"{question}\n{datetime.date.today()}, {command}\n"
         f"{processor()}, {threads}, load {load}\n"
-        f"python {platform.python_version()}, {versions}\n"
+        f"python {platform.python_version()}, {versions}, commit {commit()}\n"
     )
+
+
+def shown(word: str) -> str:
+    """A word of the command without the places of this machine."""
+    path = Path(word)
+    return "FOLDER" if path.is_dir() else path.name if path.is_file() else word
 
 
 def processor() -> str:
@@ -48,6 +55,13 @@ def version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def commit() -> str:
+    """The commit of the code that is measured, with a + where files differ from it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return done.stdout.strip() or "unknown"
 
 
 def cpu_ms(tasks: dict[str, Task], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:

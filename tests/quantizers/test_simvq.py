@@ -93,6 +93,26 @@ def test_revival_puts_the_drawn_vectors_into_the_table_whatever_the_map(metric: 
     assert torch.equal(book.table[others], before[others])
 
 
+def test_revival_does_not_reach_into_a_direction_that_the_map_has_almost_lost():
+    quantizer = layer(revive=True)
+    book = quantizer.codebook
+    assert isinstance(book, LinearCodebook)
+    left, _, right = torch.linalg.svd(torch.randn(DIM, DIM))
+    strong = torch.tensor([2.0, 1.0, 0.5])
+    with torch.no_grad():
+        book.weight.copy_(left @ torch.cat([strong, torch.tensor([1e-5])]).diag() @ right)
+    book.unused_for += 10**6
+    before = book.entries.clone()
+    z_e = 5 + torch.randn(3, DIM)
+    quantizer(z_e)
+    rows = (book.entries != before).any(-1)
+    assert rows.any()
+    assert (book.entries[rows].norm(dim=-1) < 10 * z_e.norm(dim=-1).max() / strong.min()).all()
+    # What is left of a vector without that direction is reached.
+    kept = z_e @ right[:3].T @ right[:3]
+    assert (torch.cdist(book.table[rows].detach(), kept).amin(-1) < 1e-3).all()
+
+
 def test_a_start_from_data_sets_the_map_to_the_identity():
     quantizer = layer()
     book = quantizer.codebook

@@ -16,6 +16,7 @@ from vqkit.quantizers.gradients import exactly
 from vqkit.schema import STRICT
 
 SLACK = 1e-3  # the outermost values are reached by finite numbers
+VECTORS_IN_A_ROW = 64
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -58,56 +59,82 @@ class FiniteScalarQuantizer(Quantizer):
         self.register_buffer("widths", torch.tensor(levels) // 2, persistent=False)
 
     @property
+    def sizes(self) -> Tensor:
+        """The levels. (D,) int64"""
+        return self.widths.new_tensor(self.levels)
+
+    @property
     def residual_scale(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What rounding leaves at most, half a step, beside what the values reach. (D,)"""
-        return 1 / (self.widths.new_tensor(self.levels) - 1).clamp(min=2)
+        return 1 / (self.sizes - 1).clamp(min=2)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         return (math.prod(self.levels),)
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        steps = self._steps(self.checked(z_e, mask))
-        indices = self._indices(steps, mask)
-        z_q = self._entries(indices).to(steps.dtype)
+        z_e = self.checked(z_e, mask)
+        steps = self._steps(z_e)
+        digits = self._digits(steps, z_e, mask)
+        widths = self._long(self.widths, steps)
+        # As decode does it, where whole numbers become float32 in a model of float64 too.
+        z_q = ((digits - widths).float() / widths).view(z_e.shape).to(steps.dtype)
         objective = Mean(z_q.new_zeros(()), num_real(z_q, mask))
         if self.passes_gradient:
-            z_q = exactly(z_q, steps / self.widths)
-        return Quantized(z_q=z_q, indices=indices, objective=objective, terms={})
+            z_q = exactly(z_q, (steps / widths).view(z_e.shape))
+        return Quantized(z_q, self._indices(digits, z_e), objective, {})
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self._indices(self._steps(self.checked(z_e, mask)), mask)
+        z_e = self.checked(z_e, mask)
+        return self._indices(self._digits(self._steps(z_e), z_e, mask), z_e)
 
     def decode(self, indices: Tensor) -> Tensor:
         self.check_indices(indices)
-        return self._entries(indices)
-
-    def _entries(self, indices: Tensor) -> Tensor:
-        """What indices stand for, unchecked: a check waits for the device. (..., 1) -> (..., D)"""
         digits = mixed_radix.split(indices.squeeze(-1), self.levels)
         return (digits - self.widths) / self.widths
 
     def squash(self, z_e: Tensor) -> Tensor:
-        return self._bound(z_e) / self.widths
+        steps = self._bound(_in_long_rows(z_e))
+        return (steps / self._long(self.widths, steps)).view(z_e.shape)
 
     def _steps(self, z_e: Tensor) -> Tensor:
-        """Vectors in units of the step between two values, within their range. (..., D)"""
+        """Vectors (..., D) in units of the step between two values, within their range. (M, L)"""
+        z = _in_long_rows(z_e)
         if self.squashes:
-            return self._bound(z_e)
-        z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
-        sizes = self.widths.new_tensor(self.levels)
-        return (z_e * self.widths).clamp(min=-self.widths, max=sizes - 1 - self.widths)
+            return self._bound(z)
+        sizes, widths = self._long(self.sizes, z), self._long(self.widths, z)
+        return (z * widths).clamp(min=-widths, max=sizes - 1 - widths)
 
-    def _bound(self, z_e: Tensor) -> Tensor:
-        """The paper's function f: a smooth squashing into the range of the values. (..., D)"""
-        z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
-        half = (torch.tensor(self.levels, dtype=z_e.dtype, device=z_e.device) - 1) * (1 + SLACK) / 2
-        offset = 0.5 * (1 - torch.tensor(self.levels, device=z_e.device) % 2)
-        return torch.tanh(z_e + torch.atanh(offset / half)) * half - offset
+    def _bound(self, z: Tensor) -> Tensor:
+        """The paper's function f: a smooth squashing into the range of the values. (M, L)"""
+        half = (self.sizes - 1).to(z.dtype) * ((1 + SLACK) / 2)
+        offset = 0.5 * (1 - self.sizes % 2).to(z.dtype)
+        shift = self._long(torch.atanh(offset / half), z)
+        return torch.tanh(z + shift) * self._long(half, z) - self._long(offset, z)
 
-    def _indices(self, steps: Tensor, mask: Tensor | None) -> Tensor:
-        """Which code each vector is, in steps (..., D). (..., 1) int64"""
-        digits = steps.detach().nan_to_num().round().long() + self.widths
+    def _digits(self, steps: Tensor, z_e: Tensor, mask: Tensor | None) -> Tensor:
+        """Which value each coordinate takes, in steps; 0 at padding. Whole numbers. (M, L)"""
+        highest = self._long(self.sizes - 1, steps).to(steps.dtype)
+        digits = steps.detach().nan_to_num().round() + self._long(self.widths, steps)
         # With a thousand levels the slack is more than half a step.
-        digits = digits.clamp(min=0).minimum(self.widths.new_tensor(self.levels) - 1)
-        return mask_out(mixed_radix.join(digits, self.levels).unsqueeze(-1), mask)
+        digits = digits.clamp(min=0).minimum(highest)
+        return mask_out(digits.view(z_e.shape), mask).view(steps.shape)
+
+    def _indices(self, digits: Tensor, z_e: Tensor) -> Tensor:
+        """Which code each vector is. (..., 1) int64"""
+        return mixed_radix.join(digits.long().view(z_e.shape), self.levels).unsqueeze(-1)
+
+    def _long(self, numbers: Tensor, x: Tensor) -> Tensor:
+        """Numbers for the D coordinates, again and again along the last axis of x. (L,)"""
+        return numbers.repeat(x.shape[-1] // self.dim)
+
+
+def _in_long_rows(z_e: Tensor) -> Tensor:
+    """Vectors (..., D) of float32 at least, several in a row, because long loops are fast. (M, L)
+
+    L is a multiple of D.
+    """
+    num, dim = z_e.shape[:-1].numel(), z_e.shape[-1]
+    together = 1 if torch.compiler.is_compiling() else math.gcd(num, VECTORS_IN_A_ROW)
+    rows = z_e.reshape(num // together, together * dim)
+    return rows.to(torch.promote_types(z_e.dtype, torch.float32))
