@@ -197,3 +197,8 @@ def test_what_makes_no_sense_is_refused():
             Balanced(softness=wrong)
     with pytest.raises(ValueError, match="iterations"):
         Balanced(iterations=0)
+
+
+def test_a_rule_that_is_none_is_refused():
+    with pytest.raises(TypeError, match=r"assignment is 'sampled'; give Nearest\(\), Sampled"):
+        VectorQuantizer(4, 8, assignment="sampled")  # pyright: ignore

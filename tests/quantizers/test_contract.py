@@ -448,6 +448,31 @@ def test_one_forward_pass_is_one_graph_when_compiled(quantizer: Quantizer, name:
         assert_close(gradient, same_gradient)
 
 
+def test_a_state_of_other_sizes_is_refused_in_one_line_and_nothing_is_loaded(
+    quantizer: Quantizer, config: QuantizerConfig
+):
+    before, other = copy.deepcopy(quantizer.state_dict()), config.build(DIM).state_dict()
+    other = {
+        key: torch.cat([value, value]) if value.dim() else value for key, value in other.items()
+    }
+    if any(value.dim() for value in other.values()):  # else sizes are no part of the state
+        with pytest.raises(
+            ValueError, match=r"^\S+ has shape .* make the quantizer with the sizes"
+        ):
+            quantizer.load_state_dict(other)
+    assert_close(dict(quantizer.state_dict()), dict(before), rtol=0, atol=0)
+
+
+def test_what_is_no_tensor_of_real_numbers_is_refused(quantizer: Quantizer):
+    for call in (quantizer, quantizer.encode):
+        with pytest.raises(TypeError, match=r"z_e is torch\.int64; give floating-point numbers"):
+            call(torch.ones(3, DIM, dtype=torch.int64))
+        with pytest.raises(TypeError, match=r"z_e: give a tensor .* not a list"):
+            call([[0.0] * DIM])
+    with pytest.raises(TypeError, match=r"indices: give a tensor .* not a list"):
+        quantizer.decode([[0] * len(quantizer.codebook_sizes)])  # pyright: ignore
+
+
 def test_wrong_shapes_are_refused(quantizer: Quantizer):
     z_e, mask = padded_batch()
     with pytest.raises(ValueError, match="mask has shape"):

@@ -297,3 +297,10 @@ def test_stages_that_do_not_fit_together_are_refused():
         Residual([part, other])
     with pytest.raises(ValueError, match="share all or none"):
         Residual([part, part, other])
+
+
+def test_nothing_and_what_is_no_quantizer_are_refused():
+    with pytest.raises(ValueError, match="there are no quantizers; give one at least"):
+        Residual([])
+    with pytest.raises(TypeError, match="one of the quantizers is 3; give quantizers"):
+        Residual([3])  # pyright: ignore

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqkit.means import Mean
-from vqkit.quantizers.checks import check_finite, mask_out
+from vqkit.quantizers.checks import (
+    check_finite,
+    check_shapes,
+    check_tensor,
+    check_vectors,
+    mask_out,
+    whole,
+)
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 
 if TYPE_CHECKING:
@@ -90,7 +97,7 @@ class Quantizer(nn.Module, ABC):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = whole(dim, "dim", 1)
 
     @property
     @abstractmethod
@@ -193,6 +200,13 @@ class Quantizer(nn.Module, ABC):
         # What codes depend on is not rounded by model.half(); networks inside are, as any other.
         return super()._apply(unrounded(fn), recurse)
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """See torch; a state of other sizes is refused before anything is loaded."""
+        check_shapes(self.state_dict(), state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
+
     def extra_repr(self) -> str:
         options = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str)}
         for changing in CHANGING:
@@ -203,15 +217,12 @@ class Quantizer(nn.Module, ABC):
         """``z_e`` with zeros at masked positions, if it can be quantized.
 
         Raises:
+            TypeError: If it holds no floating-point numbers.
             ValueError: If its last axis does not hold vectors of length D, if the mask does not
                 fit, or if a real vector is not finite. On a GPU the last is not seen in training,
                 where looking would make every step wait: the losses show it.
         """
-        if z_e.dim() == 0 or z_e.shape[-1] != self.dim:
-            raise ValueError(
-                f"z_e has shape {tuple(z_e.shape)}, and its last axis should be the {self.dim} "
-                "coordinates of a vector; move the channels there, or change dim"
-            )
+        check_vectors(z_e, self.dim)
         z_e = mask_out(z_e, mask)
         skipped = self.training and (z_e.is_cuda or not self.refuse_not_finite)
         if not skipped and not torch.compiler.is_compiling():
@@ -221,6 +232,7 @@ class Quantizer(nn.Module, ABC):
     def check_indices(self, indices: Tensor) -> None:
         """Raises ValueError unless there is one index of its range for each codebook."""
         sizes = self.codebook_sizes
+        check_tensor(indices, "indices", len(sizes))
         if indices.dim() == 0 or indices.shape[-1] != len(sizes):
             shape = tuple(indices.shape)
             raise ValueError(f"indices have shape {shape}; make the last axis {len(sizes)} long")

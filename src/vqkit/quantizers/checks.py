@@ -1,4 +1,8 @@
-"""What vectors and masks have to be."""
+"""What vectors, masks and sizes have to be."""
+
+import operator
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -6,6 +10,47 @@ from torch import Tensor
 
 class NotFinite(ValueError):
     """Encoder outputs hold NaN or infinity."""
+
+
+def check_tensor(x: object, name: str, length: int | str) -> None:
+    """Raises TypeError unless ``x`` is a tensor, whose last axis is to have that length."""
+    if not isinstance(x, Tensor):
+        kind = type(x).__name__
+        raise TypeError(f"{name}: give a tensor (..., {length}), not a {kind}")
+
+
+def check_vectors(z_e: Tensor, dim: int) -> None:
+    """Raises an error unless the last axis holds vectors of length ``dim``, of real numbers."""
+    check_tensor(z_e, "z_e", dim)
+    if not z_e.is_floating_point():
+        raise TypeError(f"z_e is {z_e.dtype}; give floating-point numbers")
+    if z_e.dim() == 0 or z_e.shape[-1] != dim:
+        raise ValueError(
+            f"z_e has shape {tuple(z_e.shape)}, and its last axis should be the {dim} "
+            "coordinates of a vector; move the channels there, or change dim"
+        )
+
+
+def whole(number: int, name: str, least: int) -> int:
+    """``number`` itself; raises an error unless it is an integer of at least ``least``."""
+    try:
+        number = operator.index(number)
+    except TypeError:
+        raise TypeError(f"{name} is {number!r}; give an integer") from None
+    if number < least:
+        raise ValueError(f"{name} is {number}; give at least {least}")
+    return number
+
+
+def check_shapes(own: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raises ValueError if a tensor of a saved state has not the shape that it has here."""
+    for name, here in own.items():
+        there = given.get(name, here)
+        if isinstance(here, Tensor) and isinstance(there, Tensor) and here.shape != there.shape:
+            shapes = f"{tuple(there.shape)}, and here it has {tuple(here.shape)}"
+            raise ValueError(
+                f"{name} has shape {shapes}; make the quantizer with the sizes that were saved"
+            )
 
 
 def check_finite(z_e: Tensor) -> None:

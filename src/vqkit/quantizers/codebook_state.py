@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vqkit.quantizers.base import mask_out, unrounded
+from vqkit.quantizers.checks import whole
 from vqkit.quantizers.revival import Candidates
 
 MAX_PASSES = 1024  # a commit was forgotten
@@ -28,8 +29,7 @@ class CodebookState(nn.Module):
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        if size < 2 or dim < 1:
-            raise ValueError(f"codebook is {size} x {dim}; give at least 2 entries of length 1")
+        size, dim = whole(size, "codebook_size", 2), whole(dim, "dim", 1)
         entries = torch.randn(size, dim, dtype=torch.float32)
         self.entries = nn.Parameter(entries)
         self.register_buffer("average_counts", entries.new_zeros(size))

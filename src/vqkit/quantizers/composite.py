@@ -79,6 +79,16 @@ class CompositeQuantizer(Quantizer):
             self.initialize(joined, real, seed=int(seed))
 
 
+def dims(quantizers: Sequence[Quantizer]) -> list[int]:
+    """The length of the vectors of each; raises an error where there is no quantizer."""
+    if not quantizers:
+        raise ValueError("there are no quantizers; give one at least")
+    for quantizer in quantizers:
+        if not isinstance(quantizer, Quantizer):
+            raise TypeError(f"one of the quantizers is {quantizer!r}; give quantizers of vqkit")
+    return [quantizer.dim for quantizer in quantizers]
+
+
 def refuse_grid_readers(quantizers: Sequence[Quantizer]) -> None:
     """Raises ValueError if a quantizer that reads the grid is to quantize parts or stages."""
     for quantizer in quantizers:

@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.means import Mean
-from vqkit.quantizers.assignment import Assignment, Nearest
+from vqkit.quantizers.assignment import Assignment
 from vqkit.quantizers.base import Quantized, squared_errors
 from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import Gradient
@@ -15,6 +15,7 @@ from vqkit.quantizers.learned import (
     LearnedQuantizer,
     NearestOptions,
     at_least_zero,
+    checked_assignment,
     checked_gradient,
     own_codebook,
 )
@@ -105,7 +106,7 @@ class EMAVectorQuantizer(LearnedQuantizer):
         self.gradient = checked_gradient(
             gradient, without="averages move the entries, and a gradient for them has no effect"
         )
-        self.assignment = assignment or Nearest()
+        self.assignment = checked_assignment(assignment)
 
     @property
     def error_weight(self) -> float:

@@ -226,6 +226,13 @@ def above_zero(dead_after: float) -> float:
     return dead_after
 
 
+def checked_assignment(assignment: Assignment | None) -> Assignment:
+    """``assignment`` itself, ``Nearest()`` for none; raises TypeError where it is no rule."""
+    if assignment is not None and not callable(assignment):
+        raise TypeError(f"assignment is {assignment!r}; give Nearest(), Sampled() or Balanced()")
+    return assignment or Nearest()
+
+
 def checked_gradient(gradient: Gradient, *, without: str | None = None) -> Gradient:
     """``gradient`` itself, if there is such a one and it makes sense.
 

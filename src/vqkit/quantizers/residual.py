@@ -20,6 +20,7 @@ from vqkit.quantizers.base import (
     squared_errors,
 )
 from vqkit.quantizers.beam import beam_search
+from vqkit.quantizers.checks import check_tensor
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import summed_terms
 from vqkit.quantizers.ema import EMAConfig
@@ -148,6 +149,7 @@ class Residual(StagedQuantizer):
         Returns:
             Vectors. (..., D)
         """
+        check_tensor(indices, "indices", "Q")
         per_part = [len(part.codebook_sizes) for part in self.parts]
         edges = [sum(per_part[:number]) for number in range(len(per_part) + 1)]
         length = indices.shape[-1] if indices.dim() else 0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from vqkit.quantizers.base import Quantizer, detached_at_padding
-from vqkit.quantizers.composite import CompositeQuantizer, refuse_grid_readers
+from vqkit.quantizers.composite import CompositeQuantizer, dims, refuse_grid_readers
 from vqkit.quantizers.gradients import Gradient
 from vqkit.quantizers.projected import Projected
 from vqkit.quantizers.selective import Selective
@@ -19,10 +19,10 @@ class StagedQuantizer(CompositeQuantizer):
     """
 
     def __init__(self, quantizers: Sequence[Quantizer]) -> None:
-        dims = {quantizer.dim for quantizer in quantizers}
-        if len(dims) != 1:
-            raise ValueError(f"stages have vectors of lengths {sorted(dims)}; give one length")
-        super().__init__(dims.pop(), quantizers)
+        lengths = set(dims(quantizers))
+        if len(lengths) != 1:
+            raise ValueError(f"stages have vectors of lengths {sorted(lengths)}; give one length")
+        super().__init__(lengths.pop(), quantizers)
         refuse_grid_readers(quantizers)
         if len(self.quantizers) not in (1, len(quantizers)):
             raise ValueError("some stages share a quantizer and some do not; share all or none")

@@ -6,7 +6,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.means import Mean
-from vqkit.quantizers.assignment import Assignment, Nearest
+from vqkit.quantizers.assignment import Assignment
 from vqkit.quantizers.base import Quantized, squared_errors
 from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import Gradient
@@ -14,6 +14,7 @@ from vqkit.quantizers.learned import (
     LearnedQuantizer,
     NearestOptions,
     at_least_zero,
+    checked_assignment,
     checked_gradient,
     own_codebook,
 )
@@ -87,7 +88,7 @@ class VectorQuantizer(LearnedQuantizer):
         )
         self.commitment = at_least_zero(commitment)
         self.gradient = checked_gradient(gradient)
-        self.assignment = assignment or Nearest()
+        self.assignment = checked_assignment(assignment)
 
     @property
     def error_weight(self) -> float:
