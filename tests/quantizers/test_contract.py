@@ -122,7 +122,9 @@ COMPOSED = {
     "regularized beams": RegularizedConfig(
         quantizer=ResidualConfig(quantizer=EMA, stages=2, beams=3), **ENTROPIES
     ),
-    "regularized selective": RegularizedConfig(quantizer=SelectiveConfig(quantizer=VQ), **ENTROPIES),
+    "regularized selective": RegularizedConfig(
+        quantizer=SelectiveConfig(quantizer=VQ), **ENTROPIES
+    ),
     "residual regularized": ResidualConfig(
         quantizer=RegularizedConfig(quantizer=VQ, orthogonality=5, **ENTROPIES), stages=2
     ),

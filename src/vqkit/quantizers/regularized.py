@@ -13,6 +13,7 @@ from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer
 from vqkit.quantizers.learned import at_least_zero
 from vqkit.quantizers.regularizers import AverageChances, chances, squared_cosines
+from vqkit.quantizers.snapshot import snapshot
 from vqkit.quantizers.vector import VQConfig
 from vqkit.schema import STRICT, AtLeastZero, Positive
 
@@ -170,7 +171,7 @@ class Regularized(WrappedQuantizer):
         """The mean of the codebooks' own, as if each of so many vectors had it."""
         books = dict.fromkeys(self.codebooks())
         # Copies, because a commit writes to the entries before a backward pass has read them.
-        found = [squared_cosines(book.table.clone()) for book in books]
+        found = [squared_cosines(snapshot(book.table)) for book in books]
         return Mean(sum(found[1:], found[0]) / len(found) * count, count)
 
     def _regularize(
@@ -190,10 +191,11 @@ class Regularized(WrappedQuantizer):
             seen: Codebooks, and what they see of a pass. (N, D) each
             mask: True where that is real; None when all is. (...) bool, N in all
         """
-        books, found = list(dict.fromkeys(self.codebooks())), dict[str, Mean]()
+        books = list(dict.fromkeys(self.codebooks()))
+        found: dict[str, Mean] = {}
         real = None if mask is None else mask.flatten()
         for book, rows in seen:
-            table = book.table.clone()  # as for the orthogonality
+            table = snapshot(book.table)  # as for the orthogonality
             average = self.averages[books.index(book)] if self.diversity > 0 else None
             prices = table.new_zeros(book.size)
             if isinstance(average, AverageChances):

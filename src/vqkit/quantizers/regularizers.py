@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from vqkit import distributed
 from vqkit.quantizers.assignment import SCORES_PER_CHUNK
 from vqkit.quantizers.binary import DECAY
+from vqkit.quantizers.snapshot import snapshot
 
 SHORTEST = 1e-3  # of the entries' root mean square length: bounds the gradient of those near 0
 
@@ -123,7 +124,7 @@ class AverageChances(nn.Module):
         """Minus the logarithm of each entry's chance. (K,)"""
         if len(self.average) != size:
             return self.average.new_full((size,), math.log(size))
-        return -self.average.clamp(min=1e-20).log()
+        return -snapshot(self.average).clamp(min=1e-20).log()
 
     def collect(self, taken: Tensor) -> None:
         """Adds what vectors of this rank take of each entry, until the next commit. (K,)"""
