@@ -134,6 +134,49 @@ def test_with_all_weights_0_it_is_what_it_holds(inner: Quantizer):
     assert layer.gradient == inner.gradient
 
 
+STAGES: dict[str, Callable[[], Quantizer]] = {
+    "fsq": lambda: FiniteScalarQuantizer((5,) * DIM),
+    "vq": vq,
+    "rotated": lambda: vq(gradient="rotation"),
+    "directional": lambda: vq(gradient="directional"),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_with_all_weights_0_is_what_it_holds(name: str):
+    torch.manual_seed(0)
+    alone = Residual([STAGES[name](), STAGES[name]()])
+    twins = copy.deepcopy(alone)
+    layer = Residual([Regularized(twin) for twin in twins.parts])
+    z_e = batch()[0].requires_grad_()
+    out, plain = layer(z_e), alone(z_e)
+    assert torch.equal(out.indices, plain.indices)
+    assert torch.equal(out.z_q, plain.z_q)
+    assert torch.equal(layer.decode(out.indices), alone.decode(out.indices))
+    found = [torch.autograd.grad(one.loss + one.z_q.square().sum(), z_e) for one in (out, plain)]
+    assert torch.equal(found[0][0], found[1][0])
+
+
+def test_a_quantizer_called_past_its_wrapper_has_the_losses_and_padding_no_part_in_them():
+    torch.manual_seed(0)
+    z_e, mask = batch()
+    layer = with_all(vq()).eval()
+    expected = layer(z_e, mask)
+    out = layer.quantizer(z_e.masked_fill(~mask.unsqueeze(-1), torch.nan), mask=mask)
+    assert_close(out.loss, expected.loss)
+
+
+def test_a_reloaded_average_continues_bit_for_bit():
+    torch.manual_seed(0)
+    layer, reloaded = (Regularized(VectorQuantizer(DIM, SIZE), diversity=1) for _ in range(2))
+    batches = torch.randn(6, 50, DIM)
+    for z_e in batches[:3]:
+        layer(z_e)
+    reloaded.load_state_dict(copy.deepcopy(layer.state_dict()))
+    for z_e in batches[3:]:
+        assert torch.equal(layer(z_e).loss, reloaded(z_e).loss)
+
+
 @pytest.mark.parametrize("name", ["vq", "heads", "residual", "scales apart"])
 def test_the_objective_is_the_quantizers_own_and_the_weighed_terms(name: str):
     torch.manual_seed(0)

@@ -161,9 +161,10 @@ def test_the_average_is_that_of_the_chances_since_each_commit():
         layer.commit()  # nothing is pending
         expected = 0.9 * expected + 0.1 * taken.sum(0) / taken.sum()
         assert_close(layer.average, expected)
-    layer.collect(torch.full((6,), torch.nan))
-    layer.commit()
-    assert_close(layer.average, expected)
+    for overflow in (torch.nan, torch.inf):
+        layer.collect(torch.tensor([1, 1, overflow, 1, 1, 1]))
+        layer.commit()
+        assert_close(layer.average, expected)
     assert_close(layer.prices(6), -expected.log())
 
 

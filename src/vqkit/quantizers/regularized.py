@@ -123,7 +123,6 @@ class Regularized(WrappedQuantizer):
         return self.quantizer.residual_scale
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        z_e = self.checked(z_e, mask)
         out = self.quantizer(z_e, mask)
         if not self._weights().keys() - {"orthogonality"} <= out.terms.keys():
             # A beam search in evaluation does not call the stages.
