@@ -29,6 +29,7 @@ from vqkit.quantizers import (
     Quantizer,
     QuantizerConfig,
     RandomProjectionConfig,
+    RegularizedConfig,
     ResidualConfig,
     Sampled,
     SelectiveConfig,
@@ -72,6 +73,7 @@ WITHOUT_TABLE = {
     "random projection": RandomProjectionConfig(codebook_size=SIZE, entry_dim=3),
 }
 PAIRS = ProductConfig(quantizer=EMA, parts=2)
+ENTROPIES = {"diversity": 0.5, "certainty": 0.5, "temperature": 2.0}
 COMPOSED = {
     **{
         f"{how} {name}": NormalizedConfig(quantizer=leaf, how=how)
@@ -105,6 +107,28 @@ COMPOSED = {
     "selective fsq": SelectiveConfig(quantizer=WITHOUT_TABLE["fsq"]),
     "selective hiding": SelectiveConfig(quantizer=EMA, keep=1, hiding=Hiding(share=0.5)),
     "selective residual": SelectiveConfig(quantizer=ResidualConfig(quantizer=EMA, stages=2)),
+    "regularized vq": RegularizedConfig(quantizer=VQ, orthogonality=5, **ENTROPIES),
+    "regularized ema": RegularizedConfig(quantizer=EMA, **ENTROPIES),
+    "regularized simvq": RegularizedConfig(quantizer=LEARNED["cosine simvq"], orthogonality=5),
+    "regularized projected": RegularizedConfig(
+        quantizer=ProjectedConfig(quantizer=VQ, dim=3), orthogonality=5, **ENTROPIES
+    ),
+    "regularized heads": RegularizedConfig(
+        quantizer=ProductConfig(quantizer=EMA, parts=2, shared=True), **ENTROPIES
+    ),
+    "regularized residual": RegularizedConfig(
+        quantizer=ResidualConfig(quantizer=VQ, stages=2), orthogonality=5, **ENTROPIES
+    ),
+    "regularized beams": RegularizedConfig(
+        quantizer=ResidualConfig(quantizer=EMA, stages=2, beams=3), **ENTROPIES
+    ),
+    "regularized selective": RegularizedConfig(
+        quantizer=SelectiveConfig(quantizer=VQ), **ENTROPIES
+    ),
+    "residual regularized": ResidualConfig(
+        quantizer=RegularizedConfig(quantizer=VQ, orthogonality=5, **ENTROPIES), stages=2
+    ),
+    "regularized fsq": RegularizedConfig(quantizer=WITHOUT_TABLE["fsq"]),
     "residual from data": ResidualConfig(
         quantizer=EMAConfig(codebook_size=SIZE, start="data"), stages=2
     ),

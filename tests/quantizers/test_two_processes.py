@@ -19,6 +19,7 @@ from vqkit.quantizers import (
     Product,
     Quantized,
     Quantizer,
+    Regularized,
     Residual,
     Sampled,
     Selective,
@@ -58,6 +59,12 @@ KINDS: dict[str, Callable[[], Quantizer]] = {
     "product": lambda: Product([ema(1), ema(DIM - 1)]),
     "selective": selective,
     "selective hiding": lambda: selective(keep=1, hiding=Hiding(share=0.5)),
+    "regularized vq": lambda: Regularized(
+        VectorQuantizer(DIM, SIZE), orthogonality=5, diversity=0.5, certainty=0.5
+    ),
+    "regularized residual": lambda: Regularized(
+        Residual([ema(), ema()]), diversity=0.5, certainty=0.5
+    ),
     "lfq": lambda: LookupFreeQuantizer(DIM),
 }
 NOTHING_DIES = {"lfq", "balanced vq"}  # no entries, or all in use

@@ -30,6 +30,7 @@ from vqkit.quantizers.normalized import Normalized, NormalizedConfig
 from vqkit.quantizers.product import Product, ProductConfig
 from vqkit.quantizers.projected import Projected, ProjectedConfig
 from vqkit.quantizers.random_projection import RandomProjectionConfig, RandomProjectionQuantizer
+from vqkit.quantizers.regularized import Regularized, RegularizedConfig
 from vqkit.quantizers.residual import Residual, ResidualConfig
 from vqkit.quantizers.scalar import FiniteScalarQuantizer, FSQConfig
 from vqkit.quantizers.selective import Hiding, Selective, SelectiveConfig
@@ -72,6 +73,8 @@ __all__ = [
     "QuantizerConfig",
     "RandomProjectionConfig",
     "RandomProjectionQuantizer",
+    "Regularized",
+    "RegularizedConfig",
     "Residual",
     "ResidualConfig",
     "SQConfig",
@@ -98,6 +101,7 @@ QuantizerConfig = Annotated[
     | ProductConfig
     | ProjectedConfig
     | RandomProjectionConfig
+    | RegularizedConfig
     | ResidualConfig
     | SQConfig
     | SelectiveConfig
@@ -112,6 +116,7 @@ for _config in (
     NormalizedConfig,
     ProductConfig,
     ProjectedConfig,
+    RegularizedConfig,
     ResidualConfig,
     SelectiveConfig,
 ):

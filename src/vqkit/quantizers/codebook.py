@@ -12,6 +12,7 @@ from vqkit.quantizers.codebook_state import CodebookState
 from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.revival import DEAD_AFTER, MAX_DRAWN, is_dead, replacements
 from vqkit.quantizers.search import nearest
+from vqkit.quantizers.snapshot import snapshot
 from vqkit.quantizers.start import STARTS, Start, started
 from vqkit.quantizers.usage import Usage, in_use, perplexity
 
@@ -105,7 +106,7 @@ class Codebook(CodebookState):
     def table(self) -> Tensor:
         """What indices stand for; on the sphere where the metric is the cosine. (K, D)"""
         # A copy, because ``revive`` writes to the entries before a backward pass has read them.
-        return self.placed(self.entries.clone()) if self.metric == "cosine" else self.entries
+        return self.placed(snapshot(self.entries)) if self.metric == "cosine" else self.entries
 
     def placed(self, entries: Tensor) -> Tensor:
         """Entries as the metric keeps them: on the sphere where it is the cosine. (K, D)"""

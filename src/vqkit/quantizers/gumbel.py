@@ -16,6 +16,7 @@ from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import exactly
 from vqkit.quantizers.learned import CodebookOptions, at_least_zero, own_codebook
 from vqkit.quantizers.revival import DEAD_AFTER
+from vqkit.quantizers.snapshot import snapshot
 from vqkit.quantizers.soft import SoftQuantizer, Weighed, weigh
 from vqkit.quantizers.start import Start
 from vqkit.schema import STRICT, AtLeastZero, Positive
@@ -126,7 +127,7 @@ class DrawingQuantizer(SoftQuantizer):
             )
             temperature = self.annealing.temperature(self.codebook.step).to(rows.dtype)
         # Copies, because a commit moves step and entries before the backward pass reads them.
-        table = self.codebook.table.clone()
+        table = snapshot(self.codebook.table)
         found = weigh(rows, table, self.log_precision.exp(), temperature, words)
         shape = z_e.shape[:-1]
         return Weighed(

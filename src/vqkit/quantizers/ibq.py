@@ -11,6 +11,7 @@ from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import exactly
 from vqkit.quantizers.learned import CodebookOptions, at_least_zero, own_codebook
 from vqkit.quantizers.revival import DEAD_AFTER
+from vqkit.quantizers.snapshot import snapshot
 from vqkit.quantizers.soft import SoftQuantizer, weigh
 from vqkit.quantizers.start import Start
 from vqkit.schema import STRICT, AtLeastZero
@@ -90,6 +91,6 @@ class IndexBackpropQuantizer(SoftQuantizer):
     def _average(self, z_e: Tensor) -> Tensor:
         """The entries' average, with a gradient through the weights only. (..., D)"""
         rows = (z_e if self.passes_gradient else z_e.detach()).reshape(-1, self.dim)
-        table = self.codebook.table.clone()  # a commit moves it before the backward pass reads it
+        table = snapshot(self.codebook.table)  # a commit moves it before the backward pass reads it
         rows, precision = rows.to(table.dtype), self.log_precision.exp()
         return weigh(rows, table, precision, values=table.detach()).average.view(z_e.shape)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vqkit.quantizers.codebook import Codebook, Metric, Mover
 from vqkit.quantizers.learned import NearestOptions
+from vqkit.quantizers.snapshot import snapshot
 from vqkit.quantizers.start import Start
 from vqkit.quantizers.vector import VectorQuantizer
 from vqkit.schema import STRICT
@@ -50,7 +51,7 @@ class LinearCodebook(Codebook):
     def table(self) -> Tensor:
         with torch.autocast(self.weight.device.type, enabled=False):
             # A copy, because ``revive`` writes to them before a backward pass has read them.
-            return self.placed(self.entries.clone() @ self.weight)
+            return self.placed(snapshot(self.entries) @ self.weight)
 
     def claim(self, mover: Mover) -> None:
         super().claim(mover)
