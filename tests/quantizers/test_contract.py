@@ -1,4 +1,4 @@
-"""What must hold for every quantizer. A new quantizer is one more line in LEAVES."""
+"""What must hold for every quantizer. A new one is one more line above CASES."""
 
 import copy
 from collections.abc import Iterable
