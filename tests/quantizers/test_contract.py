@@ -357,6 +357,15 @@ def test_a_reloaded_quantizer_continues_bit_for_bit(config: QuantizerConfig, fre
         assert_close(fresh.state_dict(), reloaded.state_dict(), rtol=0, atol=0)
 
 
+def test_what_was_pending_before_a_state_was_loaded_is_forgotten(quantizer: Quantizer):
+    quantizer.commit_in_forward = False
+    before = copy.deepcopy(quantizer.state_dict())
+    train_step(quantizer, torch.randn(40, DIM))
+    quantizer.load_state_dict(before)
+    quantizer.commit()
+    assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
+
+
 @only(MOVING)
 def test_a_deep_copy_goes_its_own_way(quantizer: Quantizer, name: str):
     quantizer.commit_in_forward = False

@@ -91,6 +91,7 @@ class Quantizer(nn.Module, ABC):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
+        self.register_load_state_dict_post_hook(forget_pending)
 
     @property
     @abstractmethod
@@ -249,6 +250,13 @@ def unrounded(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         return converted
 
     return convert
+
+
+def forget_pending(quantizer: nn.Module, _: object) -> None:
+    """Drops what was collected since the last commit: it belongs to the state before."""
+    for name, buffer in quantizer.named_buffers(recurse=False):
+        if name.startswith("pending"):
+            buffer.zero_()
 
 
 def detached_at_padding(z_q: Tensor, mask: Tensor | None) -> Tensor:
