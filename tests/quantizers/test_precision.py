@@ -7,8 +7,10 @@ import torch
 from tests.quantizers.test_contract import CASES, DIM, LEARNED, WITH_NETWORKS
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from vqkit.quantizers import Quantizer
+from vqkit.quantizers import Balanced, Codebook, Quantizer, Sampled
+from vqkit.quantizers.beam import nearest_several
 from vqkit.quantizers.kmeans import kmeans
 from vqkit.quantizers.revival import Candidates, costs_of_removal, gains
 
@@ -56,6 +58,29 @@ def test_far_from_the_origin_a_step_is_that_of_float64(name: str):
         exact = twin.train(training)(z_e.double())
         assert (out.indices == exact.indices).float().mean() > 0.99
         assert out.loss.item() == pytest.approx(exact.loss.item(), rel=0.02, abs=1e-3)
+
+
+def test_the_precision_that_the_user_chose_for_products_holds_in_no_choice():
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm_.default):
+                seen.append(torch.backends.mkldnn.matmul.fp32_precision)
+            return func(*args, **(kwargs or {}))
+
+    seen: list[str] = []
+    book, z, real = Codebook(16, DIM), torch.randn(50, DIM), torch.ones(50, dtype=torch.bool)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        for choose in (Sampled(), Balanced()):
+            with Seen():
+                choose(book, z, real)
+        with Seen():
+            kmeans(z, 16, seed=0)
+            nearest_several(z, book.table, 3)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert len(seen) > 10
+    assert set(seen) == {"ieee"}
 
 
 def test_far_from_the_origin_a_start_is_as_good():

@@ -151,4 +151,69 @@ SEARCH = (
         "however_long",
     ),
 )
-FAULTS = (*EVALUATION, *SEARCH)
+PRECISION = (
+    Fault(
+        "a start is found by the usual expansion far from the origin",
+        "quantizers/kmeans.py",
+        (("center = vectors.mean(0)", "center = torch.zeros_like(vectors[0])"),),
+        "quantizers/test_precision.py::test_far_from_the_origin_a_start_is_as_good",
+    ),
+    Fault(
+        "all entries are weighed by the usual expansion far from the origin",
+        "quantizers/soft.py",
+        (("center = table.detach().mean(0)", "center = torch.zeros_like(table[0])"),),
+        "quantizers/test_precision.py::test_far_from_the_origin_a_step_is_that_of_float64[gumbel]",
+    ),
+    Fault(
+        "entries are drawn, and beams followed, by the usual expansion far from the origin",
+        "quantizers/assignment.py",
+        (("center = entries.mean(0)", "center = torch.zeros_like(entries[0])"),),
+        "quantizers/test_precision.py::test_far_from_the_origin_a_step_is_that_of_float64"
+        "[sampled vq]",
+    ),
+    Fault(
+        "revival looks at distances by the usual expansion far from the origin",
+        "quantizers/revival.py",
+        (
+            (
+                "center = entries.mean(0)\n    new",
+                "center = torch.zeros_like(entries[0])\n    new",
+            ),
+        ),
+        "quantizers/test_precision.py::test_far_from_the_origin_what_revival_gains_and_costs_is_"
+        "that_of_float64",
+    ),
+    Fault(
+        "autocast rounds the products that weigh all entries",
+        "quantizers/soft.py",
+        (("with torch.autocast(z.device.type, enabled=False):", "if True:"),),
+        "quantizers/test_precision.py::test_autocast_changes_nothing[gumbel]",
+    ),
+    Fault(
+        "autocast rounds the entropies of signs",
+        "quantizers/binary.py",
+        (("with torch.autocast(z_e.device.type, enabled=False):", "if True:"),),
+        "quantizers/test_precision.py::test_autocast_changes_nothing[lfq]",
+    ),
+    Fault(
+        "autocast rounds random projections",
+        "quantizers/random_projection.py",
+        (("with torch.autocast(rows.device.type, enabled=False):", "if True:"),),
+        "quantizers/test_precision.py::test_autocast_changes_nothing[random projection]",
+    ),
+    Fault(
+        "the precision that the user chose for products holds in a start",
+        "quantizers/kmeans.py",
+        ((", full_precision(vectors.device.type):", ":"),),
+        "quantizers/test_precision.py::test_the_precision_that_the_user_chose_for_products_holds_in_"
+        "no_choice",
+    ),
+    Fault(
+        "the precision that the user chose for products holds in draws",
+        "quantizers/assignment.py",
+        (("with full_precision(z.device.type):", "if True:"),),
+        "quantizers/test_precision.py::test_the_precision_that_the_user_chose_for_products_holds_in_"
+        "no_choice",
+    ),
+)
+FAULTS = (*EVALUATION, *SEARCH, *PRECISION)
