@@ -110,7 +110,7 @@ def test_sizes_that_are_no_integers_are_refused(size: object):
 
 @pytest.mark.parametrize("dead", [False, True])
 def test_a_training_step_needs_memory_for_vectors_and_entries_not_their_product(dead: bool):
-    """The largest tensor, and the sum of all: N = 20,000, K = 2,000, N K = 40 M."""
+    """The largest tensor: N = 20,000, K = 2,000, N K = 40 M."""
 
     class Largest(TorchDispatchMode):
         numel = 0

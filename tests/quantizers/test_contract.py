@@ -1,4 +1,4 @@
-"""What must hold for every quantizer. A new quantizer is one more line in LEAVES."""
+"""What must hold for every quantizer. A new one is one more line above CASES."""
 
 import copy
 from collections.abc import Iterable
@@ -379,6 +379,15 @@ def test_a_reloaded_quantizer_continues_bit_for_bit(config: QuantizerConfig, fre
     for batch in drifting_batches(8):  # which revives entries
         assert torch.equal(fresh(batch).z_q, reloaded(batch).z_q)
         assert_close(fresh.state_dict(), reloaded.state_dict(), rtol=0, atol=0)
+
+
+def test_what_was_pending_before_a_state_was_loaded_is_forgotten(quantizer: Quantizer):
+    quantizer.commit_in_forward = False
+    before = copy.deepcopy(quantizer.state_dict())
+    train_step(quantizer, torch.randn(40, DIM))
+    quantizer.load_state_dict(before)
+    quantizer.commit()
+    assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
 
 
 @only(MOVING)

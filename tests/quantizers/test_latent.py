@@ -112,3 +112,12 @@ def test_what_makes_no_sense_is_refused():
         LatentQuantizer(LEVELS, commitment=-1)
     with pytest.raises(ValueError, match="63 bits"):
         LatentQuantizer((2,) * 63)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_start_from_numbers_that_are_none_is_refused_and_changes_nothing(bad: float):
+    layer, z_e = LatentQuantizer(LEVELS), torch.randn(50, 4)
+    before, z_e[3, 1] = layer.values.detach().clone(), bad
+    with pytest.raises(ValueError, match="not finite"):
+        layer.initialize(z_e, seed=0)
+    assert torch.equal(layer.values, before)

@@ -215,6 +215,14 @@ def test_a_state_saved_in_the_middle_continues_bit_for_bit_with_dropout():
     assert_close(dict(first.state_dict()), dict(second.state_dict()), rtol=0, atol=0)
 
 
+def test_items_before_a_state_was_loaded_do_not_count_for_dropout():
+    quantizer, twin = (layer(dropout=0.5, kind=VectorQuantizer) for _ in range(2))
+    twin.load_state_dict(quantizer.state_dict())
+    quantizer(torch.randn(10, DIM))
+    quantizer.load_state_dict(twin.state_dict())
+    assert torch.equal(quantizer(z_e := torch.randn(50, DIM)).z_q, twin(z_e).z_q)
+
+
 def test_a_shared_codebook_is_one_that_all_stages_move_once_per_commit():
     entries = torch.randn(SIZE, DIM)
     part = EMAVectorQuantizer(DIM, SIZE, codebook=Codebook.from_entries(entries), revive=False)

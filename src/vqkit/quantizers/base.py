@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from vqkit.means import Mean
 from vqkit.quantizers.checks import (
     check_finite,
-    check_shapes,
     check_tensor,
     check_vectors,
     mask_out,
     whole,
 )
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
+from vqkit.quantizers.state import check_shapes, forget_pending, unrounded
 
 if TYPE_CHECKING:
     from vqkit.quantizers.codebook import Codebook
@@ -98,6 +98,7 @@ class Quantizer(nn.Module, ABC):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = whole(dim, "dim", 1)
+        self.register_load_state_dict_post_hook(forget_pending)
 
     @property
     @abstractmethod
@@ -249,18 +250,6 @@ class Quantizer(nn.Module, ABC):
                     f"{wrong.sum().item()} of {rows.numel()} indices are out of range: they go "
                     f"from {low} to {high}, the codebook sizes are {sizes}"
                 )
-
-
-def unrounded(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A conversion that moves tensors as another does, but never to half precision."""
-
-    def convert(tensor: Tensor) -> Tensor:
-        converted = fn(tensor)
-        if tensor.is_floating_point() and converted.element_size() < 4:
-            return tensor.to(converted.device)
-        return converted
-
-    return convert
 
 
 def detached_at_padding(z_q: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,8 +1,6 @@
 """What vectors, masks and sizes have to be."""
 
 import operator
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,17 +38,6 @@ def whole(number: int, name: str, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} is {number}; give at least {least}")
     return number
-
-
-def check_shapes(own: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raises ValueError if a tensor of a saved state has not the shape that it has here."""
-    for name, here in own.items():
-        there = given.get(name, here)
-        if isinstance(here, Tensor) and isinstance(there, Tensor) and here.shape != there.shape:
-            shapes = f"{tuple(there.shape)}, and here it has {tuple(here.shape)}"
-            raise ValueError(
-                f"{name} has shape {shapes}; make the quantizer with the sizes that were saved"
-            )
 
 
 def check_finite(z_e: Tensor) -> None:

@@ -6,9 +6,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from vqkit.quantizers.base import mask_out, unrounded
-from vqkit.quantizers.checks import whole
+from vqkit.quantizers.checks import mask_out, whole
 from vqkit.quantizers.revival import Candidates
+from vqkit.quantizers.state import unrounded
 
 MAX_PASSES = 1024  # a commit was forgotten
 

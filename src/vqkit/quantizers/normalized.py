@@ -64,9 +64,7 @@ class Normalized(WrappedQuantizer):
         self.how = how
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        z_e = self.normalize(self.checked(z_e, mask))
-        self.start(z_e, mask)
-        out = self.quantizer(z_e, mask)
+        out = self.quantizer(self.normalize(self.checked(z_e, mask)), mask)
         self.finish()
         return out
 

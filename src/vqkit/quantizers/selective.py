@@ -22,6 +22,7 @@ from vqkit.quantizers.base import (
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
+from vqkit.quantizers.kmeans import check_vectors
 from vqkit.schema import STRICT
 
 if TYPE_CHECKING:
@@ -214,8 +215,9 @@ class Selective(WrappedQuantizer):
 
     @torch.no_grad()
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        self.seed.fill_(random.hash_int(seed))
         z_e = real_rows(z_e, mask)
+        check_vectors(z_e)
+        self.seed.fill_(random.hash_int(seed))
         self.quantizer.initialize(z_e, seed=random.hash_int(seed, 0))
         # Equal vectors may still give other bits on another device: the first rank's count.
         scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]
