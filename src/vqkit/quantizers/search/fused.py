@@ -14,6 +14,7 @@ from torch import Tensor
 from vqkit.quantizers.search.rounding import terms_on_tensor_cores
 
 OLDEST = (8, 0)  # compute capability of the first tensor cores that multiply float32 numbers
+AMPLE = 200_000  # bytes of memory in a processor, as from Hopper on; with less, smaller tiles
 RESCORED = 16  # vectors in doubt that share a tile: the fewest that tensor cores multiply at once
 RESCORED_COLUMNS = 64
 SETTLED = 64
@@ -44,12 +45,11 @@ class Tiles:
     @classmethod
     def of(cls, dim: int, shared: int) -> "Tiles":
         """For vectors of a length, on a device with some bytes of memory in each processor."""
-        ample = shared >= 2**17
         if dim <= 32:
             return cls(128, 64, 16 if dim <= 16 else 32, 8, 3, True)
-        if dim <= 64:
-            return cls(128, 64, 64, 8, 3 if ample else 2, True)
-        return cls(128, 128 if ample else 64, 32, 8, 3 if ample else 2, False)
+        if shared < AMPLE:
+            return cls(128, 64, 32, 8, 2, False)
+        return cls(128, 64, 64, 8, 3, True) if dim <= 64 else cls(128, 128, 32, 8, 3, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +218,10 @@ def settle(z: Tensor, table: Table, found: Best, indices: Tensor) -> Doubts:
     num, dim = z.shape
     rows = torch.empty(num, dtype=torch.int32, device=z.device)
     doubts = Doubts(rows, z.new_empty(num), torch.zeros_like(rows[:1]))
+    terms = terms_on_tensor_cores(dim, table.shape["DEPTH"])
     functions().settle[(cdiv(num, SETTLED),)](
         z, table.center, table.longest, *found, indices, rows, doubts.least, doubts.count,
-        num, dim, len(table.entries), len(found[0]), terms_on_tensor_cores(dim),
+        num, dim, len(table.entries), len(found[0]), terms,
         ROWS=SETTLED, **table.shape,
     )  # fmt: skip
     return doubts

@@ -1,8 +1,11 @@
 """The kernels of the fused search, in Triton: imported only where that is installed.
 
-``fused.py`` says what they do together and calls them. Letters: N vectors, K entries padded to whole
-tiles of COLUMNS, D coordinates padded to CHUNKS times DEPTH, P parts of the entries.
+``fused.py`` calls them and says what they do together. N vectors meet K entries in P parts, padded
+to whole tiles of COLUMNS; D coordinates are padded to CHUNKS times DEPTH.
 """
+
+# To pyright a function in Triton never returns, for Python must not call it.
+# pyright: reportGeneralTypeIssues=false
 
 import triton
 import triton.language as tl
@@ -253,9 +256,7 @@ def rescore(
 
 
 @triton.jit
-def _distances(
-    z, entries, rows, columns, size, dim, ROWS: tl.constexpr, COLUMNS: tl.constexpr
-):
+def _distances(z, entries, rows, columns, size, dim, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Squared distances in float64, summed one by one as on the CPU. (ROWS, COLUMNS)"""
     sums = tl.zeros((ROWS, COLUMNS), tl.float64)
     k = tl.minimum(columns, size - 1).to(tl.int64)

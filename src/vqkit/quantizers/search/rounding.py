@@ -16,7 +16,7 @@ def terms_in_order(dim: int) -> int:
     return dim + 10
 
 
-def terms_on_tensor_cores(dim: int) -> int:
+def terms_on_tensor_cores(dim: int, depth: int) -> int:
     """The same on tensor cores, in the fused search.
 
     Each number is a sum of two of 11 digits, to nearest: what is left, and the product of the two
@@ -24,13 +24,17 @@ def terms_on_tensor_cores(dim: int) -> int:
     multiply exactly and add b products to a sum at once: they shift all to the largest of them,
     cut off what is then below its last digit, and cut off again what the result cannot hold (Fasi
     et al., https://doi.org/10.7717/peerj-cs.330; Khattak and Mikaitis,
-    https://arxiv.org/abs/2512.07004). With no further digits, b + 2 cuts of at most 2 u times the
-    sum of absolute values s: over D / b steps at most 4 D u s for any b from 2 up, 4 being the
-    least b known, and s <= |z||e|. The two sums of small parts lose 2^-10 of that. Chunks add at
-    most D / 16 u s, centring and |e|^2 / 2 what ``terms_in_order`` counts: together less than
-    5 D + 40, for differences of scores as for ``uncertainty``.
+    https://arxiv.org/abs/2512.07004). Without further digits that is b + 2 cuts of at most 2 u
+    times the sum of absolute values s: in d / b steps at most 4 d u s for any b from 2 up, 4 being
+    the least known. The sums of small parts lose 2^-10 of that. Each chunk of the coordinates
+    starts from 0, so d is at most its depth, and s sums up to no more than |z||e|. Chunks are then
+    added, D / d roundings; |e|^2 / 2 takes D / d and d more, centring and the rest fewer than 20.
+
+    Args:
+        dim: Length D of the vectors.
+        depth: Coordinates in a chunk.
     """
-    return 5 * dim + 40
+    return 5 * min(dim, depth) + 2 * -(-dim // depth) + 40
 
 
 def uncertainty(lengths: Tensor, longest: Tensor, terms: int) -> Tensor:
