@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vqkit.quantizers.search import compiled, products
+from vqkit.quantizers.search import compiled, flat, products
 from vqkit.quantizers.search.products import full_precision
 
 __all__ = ["full_precision", "nearest"]
@@ -16,7 +16,7 @@ def nearest(z: Tensor, entries: Tensor) -> Tensor:
     entry has the largest score z.e - |e|^2 / 2. Scores are found in float32, or in float64 when
     the vectors or the entries are; on the CPU, where rounding could have swapped the two best,
     the distances themselves decide, in float64. So the choice does not depend on how the scores
-    were found, and whether the compiled search is there changes no index.
+    were found, and whether the compiled search or Faiss is there changes no index.
 
     Args:
         z: Vectors. (..., D)
@@ -42,8 +42,13 @@ def _search(z: Tensor, entries: Tensor) -> Tensor:
     """What ``nearest`` does, for vectors and entries whose lengths agree."""
     dtype = torch.promote_types(torch.promote_types(z.dtype, entries.dtype), torch.float32)
     vectors, table = z.reshape(-1, z.shape[-1]).to(dtype), entries.to(dtype)
-    here = compiled if compiled.is_possible(table) else products
-    return here.search(vectors, table).view(z.shape[:-1])
+    if compiled.is_possible(table):
+        found = compiled.search(vectors, table)
+    elif flat.is_possible(vectors, table):
+        found = flat.search(vectors, table)
+    else:
+        found = products.search(vectors, table)
+    return found.view(z.shape[:-1])
 
 
 # An operator of torch: what traces, compiles or transforms a program sees the search as one step,
