@@ -12,7 +12,7 @@ from measuring import Task, cpu_ms, extra_mb, heading, in_own_process
 from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
 
-from vqkit.quantizers.search import compiled, nearest, products
+from vqkit.quantizers.search import compiled, flat, nearest, products
 
 SIZES = (
     (8_192, 512, 64),
@@ -21,15 +21,18 @@ SIZES = (
     (16_384, 16_384, 8),
     (4_096, 65_536, 64),
     (65_536, 256, 256),
+    (16_384, 8_192, 64),
+    (4_096, 8_192, 128),
 )
 # times the product alone
 TARGETS = dict.fromkeys([*SIZES[:3], *SIZES[4:]], 2.3)
-COMPILED_TARGETS = dict.fromkeys([*SIZES[:3], SIZES[4]], 1.2) | {SIZES[5]: 1.4}
-MEMORY_SIZE = SIZES[1]  # at most 30 MB
+COMPILED_TARGETS = dict.fromkeys([*SIZES[:3], *SIZES[6:], SIZES[4]], 1.2) | {SIZES[5]: 1.4}
+MEMORY_SIZES = (SIZES[1], SIZES[6])  # at most 30 MB
 ROUNDS = 7
 CHUNK = 2**20
 BRUTE_FORCED = 512
 LARGEST = 2**30  # bytes of scores that a peer may hold at once here
+MODEST = ("vqkit", "vqkit, torch", "vqkit, faiss", "faiss")
 
 
 def expanded(z: Tensor, entries: Tensor) -> Tensor:
@@ -65,6 +68,7 @@ def tasks(z: Tensor, entries: Tensor) -> dict[str, Task]:
     return {
         "vqkit": lambda: nearest(z, entries),
         "vqkit, torch": lambda: products.search(z, entries),
+        "vqkit, faiss": lambda: flat.search(z, entries),
         "expanded": lambda: expanded(z, entries),
         "cdist": lambda: torch.cdist(z, entries).argmin(1),
         "faiss": lambda: index.search(z.numpy(), 1),
@@ -93,7 +97,7 @@ def compare(num: int, size: int, dim: int) -> None:
     measured["product, whole"] = product_whole(z, entries)
     everything = tasks(z, entries)
     if num * size * 4 > LARGEST:
-        everything = {name: everything[name] for name in ("vqkit", "vqkit, torch", "faiss")}
+        everything = {name: everything[name] for name in MODEST}
     times = cpu_ms(measured | everything, ROUNDS, warm_up=1)
     ms = {name: statistics.median(values) for name, values in times.items()}
     alone = min(ms["product, chunks"], ms["product, whole"])
@@ -108,12 +112,15 @@ def compare(num: int, size: int, dim: int) -> None:
             reached = "yes" if ms[name] <= target * alone else "NO"
             beside += f"; at most {target} x: {reached}"
         print(f"  {name}: {beside}")
+    used = "used" if flat.is_possible(z, entries) else "not used"
+    gain = ms["vqkit, torch"] / ms["vqkit, faiss"]
+    print(f"  vqkit, faiss: {gain:.2f} times as fast as vqkit, torch; {used} where that would be")
     print(f"  choices that differ from float64: {wrong(z, entries)}")
 
 
 @torch.no_grad()
-def memory(name: str) -> None:
-    z, entries = inputs(*MEMORY_SIZE)
+def memory(name: str, *size: int) -> None:
+    z, entries = inputs(*size)
     small = tasks(z[:64], entries)
     small[name]()  # what is loaded on first use is not counted
     print(f"{extra_mb(tasks(z, entries)[name]):.0f}")
@@ -123,20 +130,23 @@ def main() -> None:
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     if len(sys.argv) > 1:
-        memory(sys.argv[1])
+        memory(sys.argv[1], *map(int, sys.argv[2:]))
         return
     if compiled.library() is None:
         sys.exit("the compiled search was not built; install vqkit where a compiler is")
     print(heading("Exact nearest entry: time beside the matrix product alone, and memory"))
     print(f"Process CPU time, median of {ROUNDS} in turns. 'product': z @ entries.T into memory")
-    print("that is there; 'vqkit, torch': without the compiled search; 'expanded': |z|^2 + |e|^2 -")
-    print("2 ze; 'peer': vector-quantize-pytorch in eval.")
+    print(
+        "that is there; 'vqkit, torch': without the compiled search; 'vqkit, faiss': the same with"
+    )
+    print("Faiss, checked; 'faiss': its answer unchecked; 'expanded': |z|^2 + |e|^2 - 2 ze;")
+    print("'peer': vector-quantize-pytorch in eval.")
     for size in SIZES:
         compare(*size)
-    num, size, dim = MEMORY_SIZE
-    print(f"\nGrowth of the peak memory in one call, MB, N {num:,}, K {size:,}, D {dim}")
-    for name in ("vqkit", "vqkit, torch", "faiss", "cdist", "expanded", "peer"):
-        print(f"  {name:<12} {in_own_process(name):>6}")
+    for num, size, dim in MEMORY_SIZES:
+        print(f"\nGrowth of the peak memory in one call, MB, N {num:,}, K {size:,}, D {dim}")
+        for name in ("vqkit", "vqkit, torch", "vqkit, faiss", "faiss", "cdist", "expanded", "peer"):
+            print(f"  {name:<12} {in_own_process(name, num, size, dim):>6}")
 
 
 if __name__ == "__main__":

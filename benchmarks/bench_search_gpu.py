@@ -278,7 +278,8 @@ def main() -> None:
         "'peer': vector-quantize-pytorch in eval; peers and products in chunks of 1 GB of scores."
     )
     what = options.what or ["check", "time"]
-    if not fused.is_possible(torch.zeros(1, 1, device="cuda")):
+    small = torch.zeros(1, 1, device="cuda")
+    if not fused.is_possible(small, small):
         print("the fused search needs Triton, a C compiler and tensor cores; one is missing here")
         return
     if "check" in what:

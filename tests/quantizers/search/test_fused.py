@@ -156,7 +156,7 @@ def test_any_shape_is_searched_through_the_front_door(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
 ):
     monkeypatch.setattr(compiled, "library", lambda: None)
-    monkeypatch.setattr(fused, "is_possible", lambda _: True)
+    monkeypatch.setattr(fused, "is_possible", lambda *_: True)
     monkeypatch.setattr(products, "search", None)
     z, entries = torch.randn(shape), torch.randn(100, 4)
     indices = nearest(z.to(DEVICE), entries.to(DEVICE)).cpu()
@@ -204,7 +204,7 @@ def test_the_work_in_doubt_is_shared_by_as_many_programs_whatever_there_is(
 
 def test_a_compiled_program_searches_so_too(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compiled, "library", lambda: None)
-    monkeypatch.setattr(fused, "is_possible", lambda _: True)
+    monkeypatch.setattr(fused, "is_possible", lambda *_: True)
     monkeypatch.setattr(products, "search", None)
     z, entries = torch.randn(20, 4), torch.randn(70, 4)
     expected = by_brute_force(z, entries)
@@ -213,8 +213,9 @@ def test_a_compiled_program_searches_so_too(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_fused_search_is_for_float32_on_a_gpu():
-    assert not fused.is_possible(torch.randn(5, 4))
-    assert not fused.is_possible(torch.randn(5, 4, dtype=torch.float64, device=DEVICE))
+    here, double = torch.randn(5, 4), torch.randn(5, 4, dtype=torch.float64, device=DEVICE)
+    assert not fused.is_possible(here, here)
+    assert not fused.is_possible(double, double)
 
 
 @pytest.mark.parametrize("missing", ["triton", "compiler"])

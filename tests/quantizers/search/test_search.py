@@ -2,11 +2,13 @@
 
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -16,21 +18,39 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqkit.quantizers import search as module
-from vqkit.quantizers.search import compiled, nearest, products
+from vqkit.quantizers.search import compiled, flat, nearest, products
 
 needs_library = pytest.mark.skipif(compiled.library() is None, reason="no compiler was there")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Faiss is used on Linux alone")
 Search = Callable[[Tensor, Tensor], Tensor]
 
 
 @pytest.fixture(
-    params=["products", *(pytest.param(width, marks=needs_library) for width in (4, 8, 16))]
+    params=[
+        "products",
+        pytest.param("flat, one by one", marks=needs_linux),
+        pytest.param("flat, products", marks=needs_linux),
+        *(pytest.param(width, marks=needs_library) for width in (4, 8, 16)),
+    ]
 )
 def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Search:
-    if request.param == "products":
+    if not isinstance(request.param, int):
         monkeypatch.setattr(compiled, "library", lambda: None)
+    if request.param == "products":
+        monkeypatch.setattr(flat, "library", lambda: None)
+    elif not isinstance(request.param, int):
+        monkeypatch.setattr(flat, "is_possible", lambda _, table: table.dtype == torch.float32)
+        cvar, name = with_faiss().cvar, "distance_compute_blas_threshold"
+        monkeypatch.setattr(cvar, name, 0 if "products" in request.param else 2**30)
     else:
         monkeypatch.setattr(compiled, "WIDEST", request.param)
     return nearest
+
+
+def with_faiss() -> ModuleType:
+    faiss = flat.library()
+    assert faiss is not None, "install faiss-cpu, which the extra dev names"
+    return faiss
 
 
 def by_brute_force(z: Tensor, entries: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vqkit.quantizers.search import compiled, fused, products
+from vqkit.quantizers.search import compiled, flat, fused, products
 from vqkit.quantizers.search.products import full_precision
 
 __all__ = ["full_precision", "nearest"]
@@ -16,8 +16,8 @@ def nearest(z: Tensor, entries: Tensor) -> Tensor:
     entry has the largest score z.e - |e|^2 / 2. Scores are found in float32, or in float64 when
     the vectors or the entries are; where rounding could have swapped the two best, the distances
     themselves decide, in float64. So the choice does not depend on how the scores were found:
-    neither the compiled search nor a GPU changes an index. Only on a GPU without Triton, and there
-    for float64, do the scores alone decide.
+    neither the compiled search nor Faiss nor a GPU changes an index. Only on a GPU without Triton,
+    and there for float64, do the scores alone decide.
 
     Args:
         z: Vectors. (..., D)
@@ -43,7 +43,8 @@ def _search(z: Tensor, entries: Tensor) -> Tensor:
     """What ``nearest`` does, for vectors and entries whose lengths agree."""
     dtype = torch.promote_types(torch.promote_types(z.dtype, entries.dtype), torch.float32)
     vectors, table = z.reshape(-1, z.shape[-1]).to(dtype), entries.to(dtype)
-    here = next((way for way in (compiled, fused) if way.is_possible(table)), products)
+    ways = (compiled, fused, flat)
+    here = next((way for way in ways if way.is_possible(vectors, table)), products)
     return here.search(vectors, table).view(z.shape[:-1])
 
 

@@ -83,7 +83,7 @@ def kernels() -> ModuleType | None:
     return importlib.import_module("vqkit.quantizers.search.fused_kernels")
 
 
-def is_possible(entries: Tensor) -> bool:
+def is_possible(z: Tensor, entries: Tensor) -> bool:
     """Whether entries can be searched so: float32, on a GPU that multiplies it on tensor cores."""
     if not (entries.is_cuda and entries.dtype == torch.float32 and torch.version.hip is None):
         return False

@@ -14,7 +14,7 @@ from vqkit.quantizers.search.rounding import decide, length, terms_in_order, unc
 
 SCORES_PER_CHUNK = 2**19  # 2 MB: what the matmul writes is still in cache when argmax reads it
 MORE_ON_GPU = 16  # fewer, larger kernels
-ENTRIES_PER_CHUNK = 2**13  # with more, chunks of so few vectors that the matmul slows down
+ENTRIES_PER_CHUNK = 2**11  # with more, chunks of so few vectors that the matmul slows down
 GROUP = 64
 
 
