@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vqkit.means import Mean
 from vqkit.quantizers.checks import check_finite, mask_out
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
+from vqkit.quantizers.passes import is_repeated
 
 if TYPE_CHECKING:
     from vqkit.quantizers.codebook import Codebook
@@ -96,6 +97,11 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of entries of each of the Q codebooks."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether a pass may change state: in training, when it is not one that is repeated."""
+        return self.training and not is_repeated()
 
     @abstractmethod
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:

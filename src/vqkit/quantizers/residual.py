@@ -24,6 +24,7 @@ from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.learned import LearnedQuantizer
+from vqkit.quantizers.passes import of_pass
 from vqkit.quantizers.stages import StagedQuantizer, summed
 from vqkit.schema import STRICT
 
@@ -192,7 +193,12 @@ class Residual(StagedQuantizer):
             return None
         items = z_e.shape[0] if z_e.dim() > 1 else 1
         everyone = torch.ones(items, dtype=torch.bool, device=z_e.device)
-        words = self.seed, self.step, numbers(self.pending_items, everyone)
+        return of_pass(lambda: self._drawn_stages(everyone))
+
+    def _drawn_stages(self, items: Tensor) -> Tensor:
+        """Numbers of stages at random. (B,) bool -> (B,) int64"""
+        words = self.seed, self.step, numbers(self.pending_items, items)
+        num_stages = len(self.parts)
         shorter = 1 + (random.uniform(*words, 1) * (num_stages - 1)).long()
         return torch.where(random.uniform(*words, 0) < self.dropout, shorter, num_stages)
 
