@@ -13,6 +13,7 @@ from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real, squared_errors, unit
 from vqkit.quantizers.learned import at_least_zero
+from vqkit.quantizers.passes import of_pass
 from vqkit.schema import STRICT, AtLeastZero, Positive
 
 LONGEST = 62  # bits of an index
@@ -145,7 +146,7 @@ class BinaryQuantizer(Quantizer):
         commitment = Mean.over(squared_errors(z_e, z_q), mask)
         with torch.autocast(z_e.device.type, enabled=False):
             certainty, diversity = self._entropies(z_e, mask)
-        if self.training and self.commit_in_forward:
+        if self.learns and self.commit_in_forward:
             self.commit()
         total = self.commitment * commitment.total + self.certainty * certainty.total
         return Quantized(
@@ -196,7 +197,9 @@ class BinaryQuantizer(Quantizer):
         certainty = Mean.over(own.sum(-1) / self.dim, mask)
         real = torch.ones_like(own[..., 0]) if mask is None else mask.to(own.dtype)
         cross, probabilities = torch.zeros_like(real), []
-        wanted = -self.average_probabilities.clamp(min=1e-20).log()
+        average = self.average_probabilities
+        average = of_pass(lambda: average) if self.training else average
+        wanted = -average.clamp(min=1e-20).log()
         sizes = [2**bits for bits in self.groups]
         parts = zip(logits.split(self.groups, -1), wanted.split(sizes), strict=True)
         for bits, prices in parts:
@@ -205,7 +208,7 @@ class BinaryQuantizer(Quantizer):
             probabilities.append(
                 (joint.detach() * real.unsqueeze(-1)).reshape(-1, joint.shape[-1]).sum(0)
             )
-        if self.training:
+        if self.learns:
             self.pending += torch.cat(probabilities).to(self.pending.dtype)
             self.pending_count += real.sum()
         return certainty, Mean.over(cross / self.dim, mask)
