@@ -50,6 +50,7 @@ class Codebook(CodebookState):
         step: Number of commits. () int64
         revived: Number of times that an entry was replaced. () int64
         is_given: Whether the entries were given, and not made by ``initialize``; not saved.
+        has_common_seed: Whether all ranks have agreed on the seed; not saved.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class Codebook(CodebookState):
         self.average_sums.copy_(self.average_counts.unsqueeze(-1) * self.entries)
         self.unused_for.zero_()
         self.initialized.fill_(True)
-        self.is_given = False
+        self.is_given, self.has_common_seed = False, True
         self._read_state()
 
     @torch.no_grad()

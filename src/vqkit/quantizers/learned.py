@@ -156,6 +156,8 @@ class LearnedQuantizer(Quantizer):
         z_e = self.codebook.project(self.checked(z_e, mask))
         if self.learns and not self.codebook.is_initialized:
             self.codebook.initialize_from_batch(z_e, mask, decay=self.decay)
+        if self.learns:
+            self.codebook.agree_on_seed()
         return z_e
 
     def chosen(self, z_e: Tensor, mask: Tensor | None) -> Tensor:

@@ -24,6 +24,7 @@ from vqkit.quantizers.composite import WrappedQuantizer, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.hiding import Hiding, hidden
 from vqkit.quantizers.passes import all_of_pass
+from vqkit.quantizers.seeds import agree_on_seed
 from vqkit.schema import STRICT
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class Selective(WrappedQuantizer):
         self.register_buffer("unit", torch.zeros(()))
         self.register_buffer("pending_scores", torch.zeros(2), persistent=False)
         self.register_buffer("pending_gains", torch.zeros(2), persistent=False)
+        self.has_common_seed = False
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         for name in ("step", "pending_kept", "pending_seen", "pending_items"):
             count = torch.zeros((), dtype=torch.int64)
@@ -203,6 +205,7 @@ class Selective(WrappedQuantizer):
     @torch.no_grad()
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         self.seed.fill_(random.hash_int(seed))
+        self.has_common_seed = True
         z_e = real_rows(z_e, mask)
         self.quantizer.initialize(z_e, seed=random.hash_int(seed, 0))
         # Equal vectors may still give other bits on another device: the first rank's count.
@@ -223,6 +226,7 @@ class Selective(WrappedQuantizer):
 
         What moves the threshold is collected.
         """
+        agree_on_seed(self)
         kept = self._kept(scores, mask)
         real = scores if mask is None else scores.masked_fill(~mask, 0)
         self.pending_scores += torch.stack([real.sum(), real.square().sum()])
