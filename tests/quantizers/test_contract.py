@@ -468,19 +468,6 @@ def test_a_model_of_double_precision_is_double_throughout(quantizer: Quantizer):
     assert all(book.entries.dtype == torch.float32 for book in quantizer.codebooks())
 
 
-@pytest.mark.slow
-@only(CASES.keys() - BY_COMPANY)
-def test_one_forward_pass_is_one_graph_when_compiled(quantizer: Quantizer, name: str):
-    torch._dynamo.reset()
-    compiled = torch.compile(copy.deepcopy(quantizer), backend="aot_eager", fullgraph=True)
-    for batch in torch.randn(2, 50, DIM):
-        out, gradient = train_step(quantizer, batch)
-        same, same_gradient = train_step(compiled, batch)
-        assert torch.equal(out.indices, same.indices)
-        assert torch.equal(out.z_q, same.z_q)
-        assert_close(gradient, same_gradient)
-
-
 def test_a_state_of_other_sizes_is_refused_in_one_line_and_nothing_is_loaded(
     quantizer: Quantizer, config: QuantizerConfig
 ):

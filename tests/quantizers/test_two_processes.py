@@ -12,7 +12,9 @@ from torch.testing import assert_close
 from vqkit import distributed
 from vqkit.quantizers import (
     Balanced,
+    Codebook,
     EMAVectorQuantizer,
+    FiniteScalarQuantizer,
     GumbelQuantizer,
     Hiding,
     IndexBackpropQuantizer,
@@ -34,9 +36,18 @@ from vqkit.quantizers import (
 DIM, SIZE, RATE = 4, 16, 0.05
 
 
-def selective(**options: object) -> Selective:
+def selective(inner: Quantizer | None = None, **options: object) -> Selective:
+    state = torch.get_rng_state()
     torch.manual_seed(0)  # scores of the same weights on both ranks
-    return Selective(ema(), **options)  # pyright: ignore
+    found = Selective(inner or ema(), **options)  # pyright: ignore
+    torch.set_rng_state(state)
+    found.seed.fill_(torch.randint(2**62, ()))  # pyright: ignore
+    return found
+
+
+def given() -> Codebook:
+    entries = torch.linspace(-9, 9, SIZE * DIM).sin().view(SIZE, DIM)
+    return Codebook.from_entries(entries)
 
 
 def ema(dim: int = DIM, **options: object) -> EMAVectorQuantizer:
@@ -71,9 +82,13 @@ KINDS: dict[str, Callable[[], Quantizer]] = {
     "regularized residual": lambda: Regularized(
         Residual([ema(), ema()]), diversity=0.5, certainty=0.5
     ),
+    # What starts from no data, so that nobody gives its random numbers a seed.
+    "given sampled ema": lambda: ema(codebook=given(), assignment=Sampled(temperature=0.5)),
+    "residual fsq": lambda: Residual([FiniteScalarQuantizer([5] * DIM)] * 2, dropout=0.5),
+    "selective fsq": lambda: selective(FiniteScalarQuantizer([5] * DIM)),
     "lfq": lambda: LookupFreeQuantizer(DIM),
 }
-NOTHING_DIES = {"lfq", "balanced vq"}  # no entries, or all in use
+NOTHING_DIES = {"lfq", "balanced vq", "residual fsq", "selective fsq"}  # no entries, or all in use
 STARTS = ("first batch", "engine")
 CASES = [(kind, start) for kind in KINDS for start in STARTS]
 Batch = tuple[Tensor, Tensor]

@@ -23,6 +23,7 @@ from vqkit.quantizers.gumbel import (
     SQConfig,
     StochasticQuantizer,
 )
+from vqkit.quantizers.hiding import Hiding
 from vqkit.quantizers.ibq import IBQConfig, IndexBackpropQuantizer
 from vqkit.quantizers.latent import LatentConfig, LatentQuantizer
 from vqkit.quantizers.multiscale import MultiScaleConfig, MultiScaleResidual
@@ -33,7 +34,7 @@ from vqkit.quantizers.random_projection import RandomProjectionConfig, RandomPro
 from vqkit.quantizers.regularized import Regularized, RegularizedConfig
 from vqkit.quantizers.residual import Residual, ResidualConfig
 from vqkit.quantizers.scalar import FiniteScalarQuantizer, FSQConfig
-from vqkit.quantizers.selective import Hiding, Selective, SelectiveConfig
+from vqkit.quantizers.selective import Selective, SelectiveConfig
 from vqkit.quantizers.simvq import LinearCodebook, SimVQConfig, SimVQuantizer
 from vqkit.quantizers.vector import VectorQuantizer, VQConfig
 

@@ -20,6 +20,7 @@ from vqkit.quantizers.checks import (
     whole,
 )
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
+from vqkit.quantizers.passes import is_repeated
 from vqkit.quantizers.state import check_shapes, forget_pending, unrounded
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ Structure = Literal["flat", "residual", "product", "selective"]
 
 
 CHANGING = ("training", "commit_in_forward", "refuse_not_finite", "passes_gradient", "squashes")
+CHANGING += ("has_common_seed",)
 EPSILON = 1e-5  # added to a mean square: bounds the gradient of a vector near 0
 
 
@@ -104,6 +106,11 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of entries of each of the Q codebooks."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether a pass may change state: in training, when it is not one that is repeated."""
+        return self.training and not is_repeated()
 
     @abstractmethod
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vqkit.quantizers.checks import mask_out, whole
 from vqkit.quantizers.revival import Candidates
+from vqkit.quantizers.seeds import agree_on_seed
 from vqkit.quantizers.state import unrounded
 
 MAX_PASSES = 1024  # a commit was forgotten
@@ -40,7 +41,7 @@ class CodebookState(nn.Module):
         self.register_buffer("seed", torch.tensor(self.random_seed))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("revived", torch.zeros((), dtype=torch.int64))
-        self.is_initialized = self.is_given = False
+        self.is_initialized = self.is_given = self.has_common_seed = False
         # Not saved: a checkpoint is written between steps, when nothing is pending.
         counts = torch.zeros(size, dtype=torch.int64)
         self.register_buffer("pending_counts", counts, persistent=False)
@@ -131,6 +132,11 @@ class CodebookState(nn.Module):
         self.pending_counts = torch.zeros_like(unused_for)
         self.pending_sums = torch.zeros_like(entries)
         self.forget_pending()
+
+    def agree_on_seed(self) -> None:
+        """Gives all ranks the first one's seed, where nothing else did; all have to call it."""
+        if agree_on_seed(self):
+            self._read_state()
 
     def forget_pending(self) -> None:
         """Drops what was collected since the last commit."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from vqkit import distributed
@@ -63,20 +64,21 @@ class CompositeQuantizer(Quantizer):
 
     def finish(self) -> None:
         """Ends a forward pass: commits in training, unless told not to."""
-        if self.training and self.commit_in_forward:
+        if self.learns and self.commit_in_forward:
             self.commit()
 
     def start(self, z_e: Tensor, mask: Tensor | None) -> None:
         """In training, starts codebooks that have not started from the vectors of all ranks."""
         books = self.codebooks()
-        if not self.training or all(book.is_initialized for book in books):
+        if not self.learns or all(book.is_initialized for book in books):
             return
         joined, real = (
             joined_items(z_e, mask) if self.reads_grid else (joined_rows(z_e, mask), None)
         )
         if len(joined) if real is None else real.any():
             seed = distributed.all_gather(books[0].seed)[0]
-            self.initialize(joined, real, seed=int(seed))
+            with torch.no_grad():
+                self.initialize(joined, real, seed=int(seed))
 
 
 def dims(quantizers: Sequence[Quantizer]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+import torch.nn.functional as F
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -122,7 +123,8 @@ class EMAVectorQuantizer(LearnedQuantizer):
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.prepared(z_e, mask)
         indices = self.chosen(z_e, mask)
-        z_q = self.codebook.lookup(indices).detach()  # averages move the entries, no gradient
+        # Averages move the entries, no gradient.
+        z_q = F.embedding(indices, self.table_of_pass()).detach()
         errors = squared_errors(z_e, z_q)
         commitment = Mean.over(errors, mask)
         self.follow(z_e, indices, errors, mask)

@@ -13,6 +13,7 @@ from vqkit.quantizers.assignment import Assignment, AssignmentConfig, Nearest
 from vqkit.quantizers.base import Quantizer, mask_out, real_positions, real_rows
 from vqkit.quantizers.codebook import USAGE_DECAY, Codebook, Metric, Mover
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
+from vqkit.quantizers.passes import of_pass
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.start import Start
 from vqkit.schema import STRICT, AtLeastZero
@@ -153,8 +154,10 @@ class LearnedQuantizer(Quantizer):
     def prepared(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """What is quantized, with a codebook that has started from it at the latest."""
         z_e = self.codebook.project(self.checked(z_e, mask))
-        if self.training and not self.codebook.is_initialized:
+        if self.learns and not self.codebook.is_initialized:
             self.codebook.initialize_from_batch(z_e, mask, decay=self.decay)
+        if self.learns:
+            self.codebook.agree_on_seed()
         return z_e
 
     def chosen(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
@@ -163,15 +166,24 @@ class LearnedQuantizer(Quantizer):
         Returns:
             Indices, 0 at padding. (...) int64
         """
-        rule = self.assignment if self.training else Nearest()
-        if isinstance(rule, Nearest):
-            indices = self.codebook.nearest(z_e)
+        if self.training:
+            indices = of_pass(lambda: self._assigned(z_e, mask))
         else:
-            rows = z_e.detach().reshape(-1, self.dim)
-            real = real_positions(z_e, mask)
-            with torch.no_grad():
-                indices = rule(self.codebook, rows, real).view(z_e.shape[:-1])
+            indices = self.codebook.nearest(z_e)
         return indices if mask is None else indices.masked_fill(~mask, 0)
+
+    @torch.no_grad()
+    def _assigned(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
+        """The entry of each prepared vector by the rule of training. (...) int64"""
+        if isinstance(self.assignment, Nearest):
+            return self.codebook.nearest(z_e)
+        rows = z_e.detach().reshape(-1, self.dim)
+        indices = self.assignment(self.codebook, rows, real_positions(z_e, mask))
+        return indices.view(z_e.shape[:-1])
+
+    def table_of_pass(self) -> Tensor:
+        """What a pass looks its entries up in. (K, D)"""
+        return self.codebook.table_of_pass() if self.training else self.codebook.table
 
     def follow(self, z_e: Tensor, indices: Tensor, errors: Tensor, mask: Tensor | None) -> None:
         """In training, collects who chose what, and commits unless told not to.
@@ -182,7 +194,7 @@ class LearnedQuantizer(Quantizer):
             errors: Mean squared error of each. (...)
             mask: True where a position is real. (...) bool
         """
-        if not self.training:
+        if not self.learns:
             return
         self.codebook.collect(z_e.detach(), indices, mask)
         if self.revive:

@@ -13,7 +13,6 @@ from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer
 from vqkit.quantizers.learned import at_least_zero
 from vqkit.quantizers.regularizers import AverageChances, chances, squared_cosines
-from vqkit.quantizers.snapshot import snapshot
 from vqkit.quantizers.vector import VQConfig
 from vqkit.schema import STRICT, AtLeastZero, Positive
 
@@ -169,9 +168,12 @@ class Regularized(WrappedQuantizer):
     def _orthogonality(self, count: Tensor) -> Mean:
         """The mean of the codebooks' own, as if each of so many vectors had it."""
         books = dict.fromkeys(self.codebooks())
-        # Copies, because a commit writes to the entries before a backward pass has read them.
-        found = [squared_cosines(snapshot(book.table)) for book in books]
+        found = [squared_cosines(self._table(book)) for book in books]
         return Mean(sum(found[1:], found[0]) / len(found) * count, count)
+
+    def _table(self, book: Codebook) -> Tensor:
+        """A copy: a commit writes to the entries before a backward pass has read them. (K, D)"""
+        return (book.table_of_pass() if self.training else book.table).clone()
 
     def _regularize(
         self, part: Quantizer, args: tuple[Any, ...], kwargs: dict[str, Any], out: Quantized
@@ -194,7 +196,7 @@ class Regularized(WrappedQuantizer):
         found: dict[str, Mean] = {}
         real = None if mask is None else mask.flatten()
         for book, rows in seen:
-            table = snapshot(book.table)  # as for the orthogonality
+            table = self._table(book)
             average = self.averages[books.index(book)] if self.diversity > 0 else None
             prices = table.new_zeros(book.size)
             if isinstance(average, AverageChances):
@@ -202,7 +204,7 @@ class Regularized(WrappedQuantizer):
             made = chances(rows, table, self.temperature, prices, real)
             if isinstance(average, AverageChances):
                 add(found, "diversity", Mean.over(made.price, real))
-                if self.training:
+                if self.learns:
                     average.collect(made.taken)
             if self.certainty > 0:
                 add(found, "certainty", Mean.over(made.entropy, real))

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vqkit import distributed
-from vqkit.quantizers.assignment import SCORES_PER_CHUNK
 from vqkit.quantizers.binary import DECAY
-from vqkit.quantizers.snapshot import snapshot
+from vqkit.quantizers.passes import of_pass
+from vqkit.quantizers.scores import SCORES_PER_CHUNK
 
 SHORTEST = 1e-3  # of the entries' root mean square length: bounds the gradient of those near 0
 
@@ -78,7 +78,10 @@ def chances(
         rows = slice(first, first + num)
         arguments = (z[rows], table.to(dtype), temperature, prices, real[rows])
         if torch.is_grad_enabled():
-            parts.append(checkpoint(_chances, *arguments, use_reentrant=False))
+            # No random number is torch's, so their state need not be put back.
+            parts.append(
+                checkpoint(_chances, *arguments, use_reentrant=False, preserve_rng_state=False)
+            )
         else:
             parts.append(_chances(*arguments))
     entropies, costs, taken = zip(*parts, strict=True)
@@ -124,7 +127,8 @@ class AverageChances(nn.Module):
         """Minus the logarithm of each entry's chance. (K,)"""
         if len(self.average) != size:
             return self.average.new_full((size,), math.log(size))
-        return -snapshot(self.average).clamp(min=1e-20).log()
+        average = of_pass(self.average.clone) if self.training else self.average
+        return -average.clamp(min=1e-20).log()
 
     def collect(self, taken: Tensor) -> None:
         """Adds what vectors of this rank take of each entry, until the next commit. (K,)"""

@@ -25,6 +25,8 @@ from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.learned import LearnedQuantizer
+from vqkit.quantizers.passes import of_pass
+from vqkit.quantizers.seeds import agree_on_seed
 from vqkit.quantizers.stages import StagedQuantizer, summed
 from vqkit.schema import STRICT
 
@@ -101,6 +103,7 @@ class Residual(StagedQuantizer):
             raise ValueError(f"beams is {beams}; give 1, or more with stages that are codebooks")
         self.dropout = dropout
         self.beams = beams
+        self.has_common_seed = False
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("pending_items", torch.zeros((), dtype=torch.int64), persistent=False)
@@ -169,6 +172,7 @@ class Residual(StagedQuantizer):
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         self.seed.fill_(random.hash_int(seed))
+        self.has_common_seed = True
         left, seen = self.squashed(real_rows(z_e, mask)), []
         for number, part in enumerate(self.parts):
             left = left / part.residual_scale**number
@@ -194,7 +198,14 @@ class Residual(StagedQuantizer):
             return None
         items = z_e.shape[0] if z_e.dim() > 1 else 1
         everyone = torch.ones(items, dtype=torch.bool, device=z_e.device)
-        words = self.seed, self.step, numbers(self.pending_items, everyone)
+        if self.learns:
+            agree_on_seed(self)
+        return of_pass(lambda: self._drawn_stages(everyone))
+
+    def _drawn_stages(self, items: Tensor) -> Tensor:
+        """Numbers of stages at random. (B,) bool -> (B,) int64"""
+        words = self.seed, self.step, numbers(self.pending_items, items)
+        num_stages = len(self.parts)
         shorter = 1 + (random.uniform(*words, 1) * (num_stages - 1)).long()
         return torch.where(random.uniform(*words, 0) < self.dropout, shorter, num_stages)
 

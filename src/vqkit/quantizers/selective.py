@@ -22,7 +22,10 @@ from vqkit.quantizers.base import (
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
+from vqkit.quantizers.hiding import Hiding, hidden
 from vqkit.quantizers.kmeans import check_vectors
+from vqkit.quantizers.passes import all_of_pass
+from vqkit.quantizers.seeds import agree_on_seed
 from vqkit.schema import STRICT
 
 if TYPE_CHECKING:
@@ -31,21 +34,6 @@ if TYPE_CHECKING:
 CORRECTION = 0.1  # of the threshold in a commit, in spreads of scores, if all are kept for none
 WEIGHT = 0.1  # of a step in the running averages
 TRIED = 0.1  # share of the positions that training keeps or leaves out by chance
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Hiding:
-    """Positions that get no code in training, at random, so that the others tell nothing of them.
-
-    Masked Autoencoders Are Scalable Vision Learners, https://arxiv.org/abs/2111.06377, hides
-    single positions; BEiT, https://arxiv.org/abs/2106.08254, blocks of them.
-    """
-
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """Share of all positions that are hidden in a training batch, on average."""
-    block: Annotated[int, Field(ge=1)] = 1
-    """Length of the blocks that are hidden whole, along every axis of the grid; where they begin
-    differs from item to item."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -136,6 +124,7 @@ class Selective(WrappedQuantizer):
         self.register_buffer("unit", torch.zeros(()))
         self.register_buffer("pending_scores", torch.zeros(2), persistent=False)
         self.register_buffer("pending_gains", torch.zeros(2), persistent=False)
+        self.has_common_seed = False
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         for name in ("step", "pending_kept", "pending_seen", "pending_items"):
             count = torch.zeros((), dtype=torch.int64)
@@ -164,16 +153,17 @@ class Selective(WrappedQuantizer):
         z_e = self.checked(z_e, mask)
         self.start(z_e, mask)
         scores = self._scores(z_e)
-        kept = self._kept(scores, mask)
+        unit = self.unit
         if self.training:
-            self._collect(scores.detach(), kept, mask)
-            kept = self._tried(z_e, kept, mask)
+            kept, unit = all_of_pass(lambda: self._kept_in_training(scores.detach(), z_e, mask))
+        else:
+            kept = self._kept(scores, mask)
         out = self.quantizer(z_e, kept)
         z_q = torch.where(kept.unsqueeze(-1), out.z_q, self.fill.to(out.z_q.dtype))
         if self.training and self.keep < 1:
             left_out = ~kept if mask is None else mask & ~kept
             gains = (z_e - self.fill).detach().to(z_q.dtype) * left_out.unsqueeze(-1)
-            z_q = _Foretold.apply(z_q, scores, gains, self.unit.sqrt(), self.pending_gains)
+            z_q = _Foretold.apply(z_q, scores, gains, unit.sqrt(), self.pending_gains)
         self.finish()
         return Quantized(
             z_q=detached_at_padding(z_q, mask),
@@ -218,6 +208,7 @@ class Selective(WrappedQuantizer):
         z_e = real_rows(z_e, mask)
         check_vectors(z_e)
         self.seed.fill_(random.hash_int(seed))
+        self.has_common_seed = True
         self.quantizer.initialize(z_e, seed=random.hash_int(seed, 0))
         # Equal vectors may still give other bits on another device: the first rank's count.
         scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]
@@ -232,11 +223,17 @@ class Selective(WrappedQuantizer):
         dtype = self.fill.dtype
         return self.score(z_e.detach().to(dtype)).squeeze(-1).to(self.offset.dtype)
 
-    def _collect(self, scores: Tensor, kept: Tensor, mask: Tensor | None) -> None:
-        """Adds scores, and what would be kept without noise, to what moves the threshold."""
+    def _kept_in_training(self, scores: Tensor, z_e: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """The positions that training keeps, and the unit of their scores. (...) bool, ()
+
+        What moves the threshold is collected.
+        """
+        agree_on_seed(self)
+        kept = self._kept(scores, mask)
         real = scores if mask is None else scores.masked_fill(~mask, 0)
         self.pending_scores += torch.stack([real.sum(), real.square().sum()])
         self.pending_kept += kept.sum()
+        return [self._tried(z_e, kept, mask), self.unit.clone()]
 
     def _kept(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """The real positions that are worth a code. (...) bool"""
@@ -246,33 +243,16 @@ class Selective(WrappedQuantizer):
     def _tried(self, z_e: Tensor, kept: Tensor, mask: Tensor | None) -> Tensor:
         """What training keeps: some positions by chance, and none that is hidden. (...) bool"""
         places = numbers(self.pending_seen, real_positions(z_e, mask)).view(kept.shape)
-        words = self.seed, self.step, places
+        words = self.seed, self.step
         if self.keep < 1:
-            by_chance = random.uniform(*words, 0) < self.keep
-            kept = torch.where(random.uniform(*words, 1) < TRIED, by_chance, kept)
+            by_chance = random.uniform(*words, places, 0) < self.keep
+            kept = torch.where(random.uniform(*words, places, 1) < TRIED, by_chance, kept)
         if self.hiding is not None:
-            kept = kept & (self._hidden_draws(kept.shape, places) >= self.hiding.share)
+            items = None
+            if self.hiding.block > 1 and kept.dim() > 1:
+                items = numbers(self.pending_items, kept.new_ones(len(kept)))
+            kept = kept & ~hidden(self.hiding, words, places, items)
         return kept if mask is None else kept & mask
-
-    def _hidden_draws(self, shape: torch.Size, places: Tensor) -> Tensor:
-        """Uniform numbers that all positions of a block have in common.
-
-        Args:
-            shape: That of the positions (B, *grid), or (N,).
-            places: The number of each position among all of the step. (B, *grid) int64
-        """
-        assert self.hiding is not None
-        if self.hiding.block == 1 or len(shape) < 2:
-            return random.uniform(self.seed, self.step, places, 2)
-        all_items = torch.ones(shape[0], dtype=torch.bool, device=places.device)
-        items = numbers(self.pending_items, all_items).view(-1, *[1] * (len(shape) - 1))
-        words: list[Tensor] = []
-        for axis, length in enumerate(shape[1:], start=1):
-            begin = random.uniform(self.seed, self.step, items, 3, axis) * self.hiding.block
-            along = torch.arange(length, device=places.device)
-            along = along.view(-1, *[1] * (len(shape) - 1 - axis))
-            words.append((along + begin.long()) // self.hiding.block)
-        return random.uniform(self.seed, self.step, items, 4, *words)
 
 
 def follow(average: Tensor, value: Tensor, weight: Tensor) -> None:

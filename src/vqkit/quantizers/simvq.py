@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from vqkit.quantizers.codebook import Codebook, Metric, Mover
 from vqkit.quantizers.learned import NearestOptions
-from vqkit.quantizers.snapshot import snapshot
 from vqkit.quantizers.start import Start
 from vqkit.quantizers.vector import VectorQuantizer
 from vqkit.schema import STRICT
@@ -47,11 +46,10 @@ class LinearCodebook(Codebook):
         super().__init__(size, dim, metric=metric, start=start)
         self.weight = nn.Parameter(torch.eye(dim))
 
-    @property
-    def table(self) -> Tensor:
+    def table_of(self, entries: Tensor) -> Tensor:
         with torch.autocast(self.weight.device.type, enabled=False):
             # A copy, because ``revive`` writes to them before a backward pass has read them.
-            return self.placed(snapshot(self.entries) @ self.weight)
+            return self.placed(entries.clone() @ self.weight)
 
     def claim(self, mover: Mover) -> None:
         super().claim(mover)

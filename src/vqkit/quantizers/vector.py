@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -97,7 +98,7 @@ class VectorQuantizer(LearnedQuantizer):
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.prepared(z_e, mask)
         indices = self.chosen(z_e, mask)
-        z_q = self.codebook.lookup(indices)
+        z_q = F.embedding(indices, self.table_of_pass())
         errors = squared_errors(z_q, z_e.detach())
         codebook = Mean.over(errors, mask)
         commitment = Mean.over(squared_errors(z_e, z_q.detach()), mask)
