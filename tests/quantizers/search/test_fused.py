@@ -1,8 +1,10 @@
 """What must hold for the search on a GPU; without one, Triton's interpreter runs its kernels."""
 
 import importlib.util
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +75,15 @@ def test_entries_closer_together_than_scores_can_tell_are_told_apart(tiles: Tile
     assert torch.equal(found(z, entries, tiles), by_brute_force(z, entries))
 
 
+@pytest.mark.parametrize("tiles", SMALL)
+def test_close_entries_at_one_place_of_two_tiles_are_told_apart(tiles: Tiles):
+    entries = torch.randn(tiles.columns, 4)
+    z = entries.repeat(5, 1)  # so many that the entries stay in one part
+    z += 1e-6 * torch.randn_like(z)
+    entries = torch.cat([entries, entries + 1e-6 * torch.randn_like(entries)])
+    assert torch.equal(found(z, entries, tiles), by_brute_force(z, entries))
+
+
 def test_without_the_distances_close_calls_go_wrong(monkeypatch: pytest.MonkeyPatch):
     z, entries = close_calls(10, 8)
     expected = by_brute_force(z, entries)
@@ -104,7 +115,7 @@ def test_into_how_many_parts_the_entries_go_does_not_matter(
     monkeypatch: pytest.MonkeyPatch, processors: int
 ):
     z, entries = close_calls(30, 4)
-    z = torch.cat([z[:30], torch.randn(20, 4)])
+    z, entries = torch.cat([z[:30], torch.randn(20, 4)]), torch.cat([entries, entries])
     expected = by_brute_force(z, entries)
     monkeypatch.setattr(Device, "of", lambda _: Device(processors, 2**17))
     for tiles in SMALL:
@@ -232,6 +243,16 @@ def test_without_triton_or_its_compiler_there_are_no_kernels(
         assert fused.kernels() is None
     finally:
         fused.kernels.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capability", "dim"), [(80, 8), (86, 200), (90, 32), (90, 256)])
+def test_the_kernels_compile_for_devices_that_are_not_here(capability: int, dim: int, tmp_path):
+    words = [sys.executable, Path(__file__).with_name("compiling.py"), str(capability), str(dim)]
+    surroundings = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(words, env=surroundings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "score" in done.stdout
 
 
 def test_triton_is_imported_only_where_it_is_used():
