@@ -107,7 +107,7 @@ class BinaryQuantizer(Quantizer):
     ) -> None:
         super().__init__(dim)
         temperature = self.usual_temperature if temperature is None else temperature
-        if not 1 <= dim <= LONGEST:
+        if dim > LONGEST:
             raise ValueError(
                 f"dim is {dim}; an index has room for 1 to {LONGEST} bits: project the vectors "
                 "(Projected), or cut them into parts (Product)"

@@ -30,8 +30,8 @@ MASKS = (
         "quantizers/gathering.py",
         (
             (
-                "gather_rows(real_rows(z_e, mask).detach())",
-                "gather_rows(real_rows(z_e, None).detach())",
+                "gather_rows(real_rows(z_e.detach(), mask))",
+                "gather_rows(real_rows(z_e.detach(), None))",
             ),
         ),
         "quantizers/test_initialization.py::test_padding_has_no_part_in_a_start",
@@ -74,8 +74,8 @@ PROCESSES = (
         "quantizers/gathering.py",
         (
             (
-                "distributed.gather_rows(real_rows(z_e, mask).detach())",
-                "real_rows(z_e, mask).detach()",
+                "distributed.gather_rows(real_rows(z_e.detach(), mask))",
+                "real_rows(z_e.detach(), mask)",
             ),
         ),
         "quantizers/test_two_processes.py::test_two_processes_equal_one_on_the_joined_batch"

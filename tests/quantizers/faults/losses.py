@@ -59,8 +59,8 @@ TERMS = (
         "quantizers/learned.py",
         (
             (
-                "z_e = self.codebook.project(self.checked(z_e, mask))\n        if self.training",
-                "z_e = self.checked(z_e, mask)\n        if self.training",
+                "z_e = self.codebook.project(self.checked(z_e, mask))\n        if self.learns",
+                "z_e = self.checked(z_e, mask)\n        if self.learns",
             ),
         ),
         "quantizers/test_care.py::test_with_the_cosine_lookup_loss_and_value_are_on_the_sphere",

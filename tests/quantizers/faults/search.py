@@ -17,7 +17,12 @@ EVALUATION = (
     Fault(
         "a rule that draws entries is used in evaluation",
         "quantizers/learned.py",
-        (("rule = self.assignment if self.training else Nearest()", "rule = self.assignment"),),
+        (
+            (
+                "if self.training:\n            indices = of_pass",
+                "if True:\n            indices = of_pass",
+            ),
+        ),
         "quantizers/test_contract.py::test_encode_equals_forward_in_evaluation[sampled vq]",
     ),
     Fault(
@@ -166,7 +171,7 @@ PRECISION = (
     ),
     Fault(
         "entries are drawn, and beams followed, by the usual expansion far from the origin",
-        "quantizers/assignment.py",
+        "quantizers/scores.py",
         (("center = entries.mean(0)", "center = torch.zeros_like(entries[0])"),),
         "quantizers/test_precision.py::test_far_from_the_origin_a_step_is_that_of_float64"
         "[sampled vq]",
@@ -210,7 +215,7 @@ PRECISION = (
     ),
     Fault(
         "the precision that the user chose for products holds in draws",
-        "quantizers/assignment.py",
+        "quantizers/scores.py",
         (("with full_precision(z.device.type):", "if True:"),),
         "quantizers/test_precision.py::test_the_precision_that_the_user_chose_for_products_holds_in_"
         "no_choice",
