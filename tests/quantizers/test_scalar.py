@@ -131,7 +131,7 @@ def test_more_codes_than_an_index_can_tell_are_refused():
 
 @pytest.mark.parametrize("levels", [(), (1, 5), (5, 0), (-3, 5)])
 def test_levels_without_a_choice_are_refused(levels: tuple[int, ...]):
-    with pytest.raises(ValueError, match="at least 2|levels are empty"):
+    with pytest.raises(ValueError, match=r"at least 2|levels are empty"):
         FiniteScalarQuantizer(levels)
 
 
