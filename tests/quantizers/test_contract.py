@@ -91,7 +91,10 @@ COMPOSED = {
     "residual vq": ResidualConfig(quantizer=VQ, stages=3),
     "residual ema": ResidualConfig(quantizer=EMA, stages=3),
     "residual simvq": ResidualConfig(quantizer=SimVQConfig(codebook_size=SIZE), stages=2),
-    "residual cosine": ResidualConfig(quantizer=LEARNED["cosine ema"], stages=2),
+    "residual lfq": ResidualConfig(quantizer=LFQConfig(), stages=3),
+    "residual product of fsq": ResidualConfig(
+        quantizer=ProductConfig(quantizer=FSQConfig(levels=(5, 4)), parts=2), stages=2
+    ),
     "residual rotated": ResidualConfig(quantizer=LEARNED["rotated ema"], stages=2),
     "residual directional": ResidualConfig(quantizer=LEARNED["directional vq"], stages=2),
     "residual shared": ResidualConfig(quantizer=EMA, stages=3, shared=True),
@@ -326,6 +329,43 @@ def test_a_batch_without_real_vectors_costs_and_changes_nothing(
     assert_close(quantizer.state_dict(), before, rtol=0, atol=0)
 
 
+@only(MOVING)
+def test_an_empty_batch_revives_nothing(quantizer: Quantizer, name: str):
+    for book in quantizer.codebooks():
+        book.unused_for.fill_(1000 * book.size)
+    before = copy.deepcopy(quantizer.state_dict())
+    quantizer(torch.zeros(0, 5, DIM))
+    assert_close(dict(quantizer.state_dict()), dict(before), rtol=0, atol=0)
+
+
+def test_a_start_from_vectors_of_another_length_is_refused(fresh: Quantizer):
+    before = copy.deepcopy(fresh.state_dict())
+    for length in (1, DIM + 1):
+        with pytest.raises(ValueError, match=f"the {DIM} coordinates"):
+            fresh.initialize(torch.randn(100, length), seed=3)
+    assert_close(dict(fresh.state_dict()), dict(before), rtol=0, atol=0)
+
+
+def test_a_state_of_other_sizes_in_a_network_of_ones_own_is_not_half_loaded(fresh: Quantizer):
+    if not fresh.codebooks():
+        return
+    other = copy.deepcopy(fresh)
+    other(torch.randn(100, DIM))
+    for book in other.codebooks():
+        book.extend(torch.randn(3, book.entries.shape[1]))
+    network, before = torch.nn.Sequential(fresh), copy.deepcopy(fresh.codebooks()[0].state_dict())
+    with pytest.raises(RuntimeError, match="make the layer with the saved sizes"):
+        network.load_state_dict(torch.nn.Sequential(other).state_dict())
+    assert_close(dict(fresh.codebooks()[0].state_dict()), dict(before), rtol=0, atol=0)
+    assert not any(book.is_initialized for book in fresh.codebooks())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.bool, torch.float32])
+def test_indices_that_are_no_int64_are_refused(quantizer: Quantizer, dtype: torch.dtype):
+    with pytest.raises(TypeError, match="give integers, int64"):
+        quantizer.decode(torch.zeros(5, len(quantizer.codebook_sizes)).to(dtype))
+
+
 def test_a_commit_with_nothing_pending_changes_nothing(quantizer: Quantizer):
     quantizer(torch.randn(100, DIM))
     before = copy.deepcopy(quantizer.state_dict())
@@ -373,11 +413,11 @@ def test_nothing_moves_before_the_commit_and_then_once(quantizer: Quantizer, nam
 def test_a_reloaded_quantizer_continues_bit_for_bit(config: QuantizerConfig, fresh: Quantizer):
     """The start, the averages, the usage, the seed and the step are all in the state."""
     for batch in drifting_batches(4):
-        fresh(batch)
+        train_step(fresh, batch)
     reloaded = config.build(DIM)
     reloaded.load_state_dict(copy.deepcopy(fresh.state_dict()))
     for batch in drifting_batches(8):  # which revives entries
-        assert torch.equal(fresh(batch).z_q, reloaded(batch).z_q)
+        assert torch.equal(train_step(fresh, batch)[0].z_q, train_step(reloaded, batch)[0].z_q)
         assert_close(fresh.state_dict(), reloaded.state_dict(), rtol=0, atol=0)
 
 

@@ -412,3 +412,13 @@ def test_a_compiled_pass_that_moves_entries_has_the_gradients_of_those_before(na
             found.append([parameter.grad for parameter in one.parameters()])
         assert_close(*found, rtol=1e-5, atol=1e-6)
     assert layer.codebooks()[0].revived > 0
+
+
+def test_a_pruned_quantizer_is_saved_with_averages_of_its_size():
+    quantizer = Regularized(VectorQuantizer(4, 8), diversity=0.1)
+    quantizer(torch.randn(100, 4))
+    quantizer.quantizer.codebooks()[0].prune(torch.arange(8) < 6)
+    reloaded = Regularized(VectorQuantizer(4, 6), diversity=0.1)
+    reloaded.load_state_dict(quantizer.state_dict())
+    z_e = torch.randn(50, 4)
+    assert torch.equal(reloaded(z_e).loss, quantizer(z_e).loss)

@@ -159,3 +159,13 @@ def test_without_squashing_the_gradient_is_that_of_a_cut_at_the_outermost_values
     layer(z_e).z_q.backward(upstream)
     inside = (z_e > -1) & (z_e < torch.tensor([0.75, 1, 1]))
     assert_close(z_e.grad, torch.where(inside, upstream, 0))
+
+
+def test_more_values_than_float32_tells_apart_are_refused():
+    with pytest.raises(ValueError, match=r"a level is 33554432; give at most 1048576"):
+        FiniteScalarQuantizer((2**25,))
+    most = FiniteScalarQuantizer((2**20,))
+    z_e = torch.tensor([[-30.0], [0.3], [30.0]])
+    indices = most.encode(z_e)
+    assert indices[[0, 2], 0].tolist() == [0, 2**20 - 1]
+    assert torch.equal(most.decode(indices), most.eval()(z_e).z_q)

@@ -192,3 +192,11 @@ def test_a_start_from_numbers_that_are_none_is_refused_without_a_codebook_inside
     with pytest.raises(ValueError, match="not finite"):
         layer.initialize(z_e, seed=0)
     assert_close(layer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_what_is_selective_already_or_no_hiding_is_refused():
+    inner = EMAVectorQuantizer(4, 8)
+    with pytest.raises(ValueError, match="quantizer is selective already"):
+        Selective(Selective(inner))
+    with pytest.raises(TypeError, match=r"hiding is 0\.25; give Hiding"):
+        Selective(inner, hiding=0.25)  # pyright: ignore

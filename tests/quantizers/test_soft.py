@@ -142,3 +142,8 @@ def test_the_variance_of_stochastic_quantization_falls_to_that_of_the_clusters()
     out = layer.eval()(z)
     assert (out.z_q - z).square().mean() < 0.02
     assert out.terms["entropy"].value < 0.05
+
+
+def test_an_annealing_that_is_none_is_refused():
+    with pytest.raises(TypeError, match=r"annealing is 1\.0; give Annealing"):
+        GumbelQuantizer(4, 8, annealing=1.0)  # pyright: ignore

@@ -155,6 +155,7 @@ class Quantizer(nn.Module, ABC):
             mask: True where a position is real; None when all are. (...) bool
             seed: What every random choice depends on, now and in training.
         """
+        self.checked(z_e, mask)
 
     def code_mask(self, mask: Tensor | None) -> Tensor | None:
         """Which codes are real, from which vectors are; None when all are. (B, *grid) bool"""
@@ -205,7 +206,7 @@ class Quantizer(nn.Module, ABC):
         return GRADIENTS[self.gradient](z_e, detached_at_padding(z_q, mask))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # What codes depend on is not rounded by model.half(); networks inside are, as any other.
+        # What codes depend on is not rounded by model.half(), the networks inside included.
         return super()._apply(unrounded(fn), recurse)
 
     def load_state_dict(
@@ -244,8 +245,8 @@ class Quantizer(nn.Module, ABC):
         if indices.dim() == 0 or indices.shape[-1] != len(sizes):
             shape = tuple(indices.shape)
             raise ValueError(f"indices have shape {shape}; make the last axis {len(sizes)} long")
-        if indices.is_floating_point() or indices.dtype == torch.bool:
-            raise TypeError(f"indices are {indices.dtype}; give integers")
+        if indices.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"indices are {indices.dtype}; give integers, int64")
         if torch.compiler.is_compiling():
             return
         if indices.numel():

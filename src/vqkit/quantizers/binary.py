@@ -217,8 +217,11 @@ class BinaryQuantizer(Quantizer):
 class LookupFreeQuantizer(BinaryQuantizer):
     """Codes each vector by the signs of its coordinates: entries of -1 and 1, never written down.
 
-    Language Model Beats Diffusion, section 3.1, https://arxiv.org/abs/2310.05737
+    Language Model Beats Diffusion, section 3.1, https://arxiv.org/abs/2310.05737. Each stage of a
+    residual quantizer codes with signs of half the size.
     """
+
+    residual_scale = 0.5
 
     @property
     def size(self) -> float:

@@ -67,6 +67,7 @@ def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None:
         return x
+    check_tensor(mask, "mask", "without the last axis of z_e")
     if mask.dtype != torch.bool:
         raise ValueError(f"mask is {mask.dtype}; give booleans, True where a position is real")
     if mask.shape != x.shape[:-1]:

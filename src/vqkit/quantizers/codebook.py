@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vqkit import distributed
 from vqkit.quantizers.base import unit
+from vqkit.quantizers.checks import NotFinite
 from vqkit.quantizers.codebook_state import CodebookState
 from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.passes import is_repeated, of_pass
@@ -158,6 +159,8 @@ class Codebook(CodebookState):
         """
         first_seed = distributed.all_gather(self.seed.new_tensor(int(seed)))[0]
         start = started(self.start, z.to(self.entries.dtype), self.size, seed=int(first_seed))
+        if not start.entries.isfinite().all():
+            raise NotFinite("vectors are too large to start a codebook; look at the encoder")
         self.seed.copy_(first_seed)
         # Equal vectors may still give other bits on another device: the first rank's count.
         self.set_table(self.placed(distributed.all_gather(start.entries)[0]))

@@ -159,6 +159,11 @@ class CodebookState(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        saved = state_dict.get(f"{prefix}entries", self.entries)
+        if isinstance(saved, Tensor) and saved.shape != self.entries.shape:
+            sizes = f"{tuple(saved.shape)}, and here it is {tuple(self.entries.shape)}"
+            error_msgs.append(f"{prefix}entries is {sizes}; make the layer with the saved sizes")
+            return  # or what is no table would be loaded without it
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

@@ -120,6 +120,7 @@ class WrappedQuantizer(CompositeQuantizer):
     """
 
     def __init__(self, dim: int, quantizer: Quantizer) -> None:
+        dims([quantizer])  # refuses what is none
         super().__init__(dim, [quantizer])
         self.structure = quantizer.structure
 
@@ -127,6 +128,14 @@ class WrappedQuantizer(CompositeQuantizer):
     def reads_grid(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether what it holds reads the grid."""
         return self.quantizer.reads_grid
+
+    @property
+    def residual_scale(self) -> float | Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of what it holds."""
+        return self.quantizer.residual_scale
+
+    def squash(self, z_e: Tensor) -> Tensor:
+        return self.quantizer.squash(z_e)
 
     def code_mask(self, mask: Tensor | None) -> Tensor | None:
         return self.quantizer.code_mask(mask)

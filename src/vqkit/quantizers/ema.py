@@ -72,6 +72,8 @@ class EMAVectorQuantizer(LearnedQuantizer):
         codebook: Entries shared with another quantizer; its own when None.
     """
 
+    error_terms = ("commitment",)
+
     def __init__(
         self,
         dim: int,

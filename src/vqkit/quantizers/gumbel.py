@@ -88,6 +88,8 @@ class DrawingQuantizer(SoftQuantizer):
             commit_in_forward=commit_in_forward,
         )
         self.weight = at_least_zero(self.usual_weight if weight is None else weight, "weight")
+        if annealing is not None and not isinstance(annealing, Annealing):
+            raise TypeError(f"annealing is {annealing!r}; give Annealing(start=..., end=...)")
         self.annealing = annealing or Annealing()
 
     @abstractmethod

@@ -50,6 +50,8 @@ class IndexBackpropQuantizer(SoftQuantizer):
         codebook: Entries shared with another quantizer; its own when None.
     """
 
+    error_terms = ("codebook", "commitment")
+
     def __init__(
         self,
         dim: int,
@@ -71,6 +73,10 @@ class IndexBackpropQuantizer(SoftQuantizer):
             commit_in_forward=commit_in_forward,
         )
         self.commitment = at_least_zero(commitment)
+
+    @property
+    def error_weight(self) -> float:
+        return 1 + self.commitment
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.prepared(z_e, mask)

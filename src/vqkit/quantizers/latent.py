@@ -107,7 +107,7 @@ class LatentQuantizer(Quantizer):
         Raises:
             ValueError: If there are no vectors, or one is not finite.
         """
-        z_e = real_rows(z_e, mask)
+        z_e = real_rows(self.checked(z_e, mask), mask)
         check_vectors(z_e)
         columns = thinned(z_e, seed).to(self.values.dtype).unbind(-1)
         for values, x in zip(self.values.split(self.levels), columns, strict=True):

@@ -90,9 +90,13 @@ class LearnedQuantizer(Quantizer):
         dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
             so many.
         commit_in_forward: Whether each training forward ends with ``commit``.
+
+    Attributes:
+        error_terms: Names of the losses, where all are squared errors of the entry that was taken.
     """
 
     assignment: Assignment = Nearest()
+    error_terms: tuple[str, ...] = ()
     decay: float = USAGE_DECAY
 
     def __init__(
@@ -142,7 +146,7 @@ class LearnedQuantizer(Quantizer):
             self.codebook.revive(decay, self.dead_after)
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        rows = self.codebook.project(real_rows(z_e, mask))
+        rows = self.codebook.project(real_rows(self.checked(z_e, mask), mask))
         self.codebook.initialize(rows, seed=seed, decay=self.decay)
 
     def codebooks(self) -> tuple[Codebook, ...]:
@@ -196,9 +200,9 @@ class LearnedQuantizer(Quantizer):
         """
         if not self.learns:
             return
-        self.codebook.collect(z_e.detach(), indices, mask)
         if self.revive:
             self.codebook.nominate(z_e, errors, mask)
+        self.codebook.collect(z_e.detach(), indices, mask)
         if self.commit_in_forward:
             self.commit()
 
@@ -240,7 +244,7 @@ def above_zero(dead_after: float) -> float:
 
 def checked_assignment(assignment: Assignment | None) -> Assignment:
     """``assignment`` itself, ``Nearest()`` for none; raises TypeError where it is no rule."""
-    if assignment is not None and not callable(assignment):
+    if assignment is not None and (isinstance(assignment, type) or not callable(assignment)):
         raise TypeError(f"assignment is {assignment!r}; give Nearest(), Sampled() or Balanced()")
     return assignment or Nearest()
 

@@ -67,6 +67,19 @@ class Product(CompositeQuantizer):
         """Whether one quantizer serves several parts."""
         return len(self.quantizers) < len(self.parts)
 
+    @property
+    def residual_scale(self) -> float | Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Those of the parts, coordinate by coordinate where they differ from 1. (D,)"""
+        scales = [part.residual_scale for part in self.parts]
+        if all(isinstance(scale, float) and scale == 1 for scale in scales):
+            return 1.0
+        pairs = zip(self.parts, scales, strict=True)
+        return torch.cat([torch.as_tensor(scale).expand(part.dim) for part, scale in pairs])
+
+    def squash(self, z_e: Tensor) -> Tensor:
+        cut = zip(self.parts, self._cut(z_e), strict=True)
+        return torch.cat([part.squash(vectors) for part, vectors in cut], -1)
+
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.checked(z_e, mask)
         if self.is_shared:
@@ -100,6 +113,7 @@ class Product(CompositeQuantizer):
         return torch.cat([part.decode(some) for part, some in cut], -1)
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        z_e = self.checked(z_e, mask)
         if self.is_shared:
             self.parts[0].initialize(self._heads(z_e), self._for_heads(mask), seed=seed)
             return

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import WrappedQuantizer
+from vqkit.quantizers.composite import WrappedQuantizer, dims
 from vqkit.quantizers.learned import at_least_zero
 from vqkit.quantizers.regularizers import AverageChances, chances, squared_cosines
 from vqkit.quantizers.vector import VQConfig
@@ -101,7 +101,7 @@ class Regularized(WrappedQuantizer):
         certainty: float = 0.0,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__(quantizer.dim, quantizer)
+        super().__init__(dims([quantizer])[0], quantizer)
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature is {temperature}; give a number greater than 0")
         self.orthogonality = at_least_zero(orthogonality, "orthogonality")
@@ -112,14 +112,10 @@ class Regularized(WrappedQuantizer):
         check_codebooks(quantizer, self._weights())
         books = dict.fromkeys(quantizer.codebooks()) if diversity > 0 else ()
         self.averages = nn.ModuleList(AverageChances(book.size) for book in books)
+        self.register_state_dict_pre_hook(follow_sizes)
         if diversity > 0 or certainty > 0:
             for part in without_parts(quantizer):
                 part.register_forward_hook(self._regularize, with_kwargs=True)
-
-    @property
-    def residual_scale(self) -> float | Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """That of what it holds."""
-        return self.quantizer.residual_scale
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         out = self.quantizer(z_e, mask)
@@ -136,9 +132,6 @@ class Regularized(WrappedQuantizer):
 
     def decode(self, indices: Tensor) -> Tensor:
         return self.quantizer.decode(indices)
-
-    def squash(self, z_e: Tensor) -> Tensor:
-        return self.quantizer.squash(z_e)
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
         self.quantizer.initialize(z_e, mask, seed=seed)
@@ -209,6 +202,13 @@ class Regularized(WrappedQuantizer):
             if self.certainty > 0:
                 add(found, "certainty", Mean.over(made.entropy, real))
         return found
+
+
+def follow_sizes(layer: nn.Module, *_: object) -> None:
+    """Starts the averages anew of codebooks that have got another size, before they are saved."""
+    assert isinstance(layer, Regularized)
+    for average, book in zip(layer.averages, dict.fromkeys(layer.codebooks()), strict=False):
+        average.follow(book.size)  # pyright: ignore
 
 
 def given(z_e: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

@@ -132,8 +132,7 @@ class AverageChances(nn.Module):
 
     def collect(self, taken: Tensor) -> None:
         """Adds what vectors of this rank take of each entry, until the next commit. (K,)"""
-        if len(self.average) != len(taken):
-            self._restart(len(taken))
+        self.follow(len(taken))
         self.pending += taken.to(self.pending.dtype)
 
     def commit(self) -> None:
@@ -146,10 +145,11 @@ class AverageChances(nn.Module):
         self.average.lerp_(new.nan_to_num(), weight.to(new.dtype))
         self.pending.zero_()
 
-    def _restart(self, size: int) -> None:
-        """Makes all of another number of entries alike."""
-        self.average = self.average.new_full((size,), 1 / size)
-        self.pending = self.pending.new_zeros(size)
+    def follow(self, size: int) -> None:
+        """Makes all entries alike if there is another number of them."""
+        if len(self.average) != size:
+            self.average = self.average.new_full((size,), 1 / size)
+            self.pending = self.pending.new_zeros(size)
 
     def _load_from_state_dict(
         self,
@@ -162,8 +162,8 @@ class AverageChances(nn.Module):
         error_msgs: list[str],
     ) -> None:
         saved = state_dict.get(f"{prefix}average")
-        if isinstance(saved, Tensor) and saved.dim() == 1 and len(saved) != len(self.average):
-            self._restart(len(saved))  # some codebooks are pruned or extended
+        if isinstance(saved, Tensor) and saved.dim() == 1:
+            self.follow(len(saved))  # some codebooks are pruned or extended
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

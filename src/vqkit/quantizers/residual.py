@@ -20,7 +20,7 @@ from vqkit.quantizers.base import (
     squared_errors,
 )
 from vqkit.quantizers.beam import beam_search
-from vqkit.quantizers.checks import check_tensor
+from vqkit.quantizers.checks import check_tensor, whole
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import summed_terms
 from vqkit.quantizers.ema import EMAConfig
@@ -97,12 +97,14 @@ class Residual(StagedQuantizer):
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout is {dropout}; give a share between 0 and 1")
         super().__init__(quantizers)
-        if beams < 1 or (
-            beams > 1 and not all(isinstance(q, LearnedQuantizer) for q in quantizers)
-        ):
-            raise ValueError(f"beams is {beams}; give 1, or more with stages that are codebooks")
         self.dropout = dropout
-        self.beams = beams
+        self.beams = whole(beams, "beams", 1)
+        able = (isinstance(q, LearnedQuantizer) and q.error_terms for q in quantizers)
+        if beams > 1 and not all(able):
+            raise ValueError(
+                f"beams is {beams}; give 1, or more with codebooks as stages, whose losses "
+                "are squared errors (vq, ema, ibq, simvq)"
+            )
         self.has_common_seed = False
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -171,9 +173,9 @@ class Residual(StagedQuantizer):
         self.pending_items.zero_()
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        left, seen = self.squashed(real_rows(self.checked(z_e, mask), mask)), []
         self.seed.fill_(random.hash_int(seed))
         self.has_common_seed = True
-        left, seen = self.squashed(real_rows(z_e, mask)), []
         for number, part in enumerate(self.parts):
             left = left / part.residual_scale**number
             seen.append(left)
@@ -228,7 +230,12 @@ class Residual(StagedQuantizer):
             z_q=self.passed(z_e, self.decode(indices), mask),
             indices=indices,
             objective=Mean(total / len(errors), num_real(z_e, mask)),
-            terms={"commitment": sum(errors[1:], errors[0])},
+            terms={
+                name: sum(errors[1:], errors[0])
+                for part in self.parts
+                if isinstance(part, LearnedQuantizer)
+                for name in part.error_terms
+            },
         )
 
 

@@ -20,7 +20,7 @@ from vqkit.quantizers.base import (
     real_rows,
 )
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import WrappedQuantizer, refuse_grid_readers
+from vqkit.quantizers.composite import WrappedQuantizer, dims, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.hiding import Hiding, hidden
 from vqkit.quantizers.kmeans import check_vectors
@@ -90,6 +90,8 @@ class Selective(WrappedQuantizer):
         fill: What positions without a code become. (D,)
         average: Running averages of the scores and of their squares. (2,)
         unit: Running mean of the squares of what scores foretell. ()
+        gains: Sum and number of these squares in backward passes since the last commit; saved,
+            because a layer that commits in its forward commits them in the next step. (2,)
         offset: By how many of their spreads the threshold is above the average score. ()
     """
 
@@ -100,7 +102,7 @@ class Selective(WrappedQuantizer):
     seed: Tensor
     step: Tensor
     pending_scores: Tensor
-    pending_gains: Tensor
+    gains: Tensor
     pending_kept: Tensor
     pending_seen: Tensor
     pending_items: Tensor
@@ -110,7 +112,11 @@ class Selective(WrappedQuantizer):
     ) -> None:
         if not 0 < keep <= 1:
             raise ValueError(f"keep is {keep}; give a share greater than 0, and not above 1")
-        dim = quantizer.dim
+        (dim,) = dims([quantizer])
+        if any(isinstance(module, Selective) for module in quantizer.modules()):
+            raise ValueError("quantizer is selective already; give one share, keep, to one of them")
+        if hiding is not None and not isinstance(hiding, Hiding):
+            raise TypeError(f"hiding is {hiding!r}; give Hiding(share=...), or None")
         refuse_grid_readers([quantizer])
         super().__init__(dim, quantizer)
         self.structure = "selective"
@@ -123,7 +129,7 @@ class Selective(WrappedQuantizer):
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("unit", torch.zeros(()))
         self.register_buffer("pending_scores", torch.zeros(2), persistent=False)
-        self.register_buffer("pending_gains", torch.zeros(2), persistent=False)
+        self.register_buffer("gains", torch.zeros(2))
         self.has_common_seed = False
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         for name in ("step", "pending_kept", "pending_seen", "pending_items"):
@@ -162,8 +168,8 @@ class Selective(WrappedQuantizer):
         z_q = torch.where(kept.unsqueeze(-1), out.z_q, self.fill.to(out.z_q.dtype))
         if self.training and self.keep < 1:
             left_out = ~kept if mask is None else mask & ~kept
-            gains = (z_e - self.fill).detach().to(z_q.dtype) * left_out.unsqueeze(-1)
-            z_q = _Foretold.apply(z_q, scores, gains, unit.sqrt(), self.pending_gains)
+            missing = (z_e - self.fill).detach().to(z_q.dtype) * left_out.unsqueeze(-1)
+            z_q = _Foretold.apply(z_q, scores, missing, unit.sqrt(), self.gains)
         self.finish()
         return Quantized(
             z_q=detached_at_padding(z_q, mask),
@@ -194,18 +200,18 @@ class Selective(WrappedQuantizer):
         self.offset.add_(CORRECTION * (share - self.keep) * something)
         averages = distributed.all_reduce(self.pending_scores) / seen.clamp(min=1)
         follow(self.average, averages, WEIGHT * something)
-        squares, num = distributed.all_reduce(self.pending_gains).unbind()
+        squares, num = distributed.all_reduce(self.gains).unbind()
         weight = torch.where(self.unit > 0, WEIGHT, 1.0) * (num > 0)
         follow(self.unit, squares / num.clamp(min=1), weight)
         self.step.add_(something)
-        for pending in (self.pending_scores, self.pending_gains, self.pending_kept):
+        for pending in (self.pending_scores, self.gains, self.pending_kept):
             pending.zero_()
         for pending in (self.pending_seen, self.pending_items):
             pending.zero_()
 
     @torch.no_grad()
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        z_e = real_rows(z_e, mask)
+        z_e = real_rows(self.checked(z_e, mask), mask)
         check_vectors(z_e)
         self.seed.fill_(random.hash_int(seed))
         self.has_common_seed = True

@@ -44,7 +44,7 @@ class LinearCodebook(Codebook):
         self, size: int, dim: int, *, metric: Metric = "euclidean", start: Start = "kmeans"
     ) -> None:
         super().__init__(size, dim, metric=metric, start=start)
-        self.weight = nn.Parameter(torch.eye(dim))
+        self.weight = nn.Parameter(torch.eye(dim, dtype=torch.float32))
 
     def table_of(self, entries: Tensor) -> Tensor:
         with torch.autocast(self.weight.device.type, enabled=False):

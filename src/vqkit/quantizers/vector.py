@@ -63,6 +63,7 @@ class VectorQuantizer(LearnedQuantizer):
     """
 
     codebook_type: type[Codebook] = Codebook
+    error_terms = ("codebook", "commitment")
 
     def __init__(
         self,
