@@ -159,3 +159,12 @@ def test_without_squashing_the_gradient_is_that_of_a_cut_at_the_outermost_values
     layer(z_e).z_q.backward(upstream)
     inside = (z_e > -1) & (z_e < torch.tensor([0.75, 1, 1]))
     assert_close(z_e.grad, torch.where(inside, upstream, 0))
+
+
+@pytest.mark.parametrize("levels", [(256, 256, 256), (256, 256, 257), (2**24 + 1, 2)])
+def test_indices_are_exact_where_float32_can_just_or_no_longer_hold_them(levels: tuple[int, ...]):
+    quantizer = FiniteScalarQuantizer(levels)
+    z = 2 * torch.randn(3000, len(levels))
+    out = quantizer(z)
+    assert out.indices.amax() > 0.9 * math.prod(levels)
+    assert torch.equal(quantizer.decode(out.indices), out.z_q)
