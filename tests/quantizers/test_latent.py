@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from vqkit.quantizers import LatentConfig, LatentQuantizer
+from vqkit.quantizers.latent import nearest_value
 
 LEVELS = (5, 4, 3, 2)
 
@@ -121,3 +122,15 @@ def test_a_start_from_numbers_that_are_none_is_refused_and_changes_nothing(bad: 
     with pytest.raises(ValueError, match="not finite"):
         layer.initialize(z_e, seed=0)
     assert torch.equal(layer.values, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num", [2, 5, 40])
+def test_the_nearest_value_is_that_of_brute_force_ties_and_copies_included(
+    num: int, dtype: torch.dtype
+):
+    values = torch.randint(-6, 7, (num,)).to(dtype)  # in no order, some of them twice
+    x = torch.cat([torch.arange(-16, 17) / 2, 9 * torch.randn(500)]).to(dtype)
+    found = nearest_value(x, values)
+    assert torch.equal(found, (x.unsqueeze(-1) - values).abs().argmin(-1))
+    assert torch.equal(nearest_value(x[:32].view(4, 8), values), found[:32].view(4, 8))

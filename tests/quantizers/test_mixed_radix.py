@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from vqkit.quantizers.mixed_radix import LARGEST, check_levels, join, split
+from vqkit.quantizers.mixed_radix import LARGEST, check_levels, join, join_columns, split
 
 
 @pytest.mark.parametrize("levels", [(2,), (3, 2), (2, 5, 3), (4, 4, 4)])
@@ -60,3 +60,10 @@ def test_digits_without_a_choice_are_refused(levels: tuple[int, ...]):
 def test_levels_that_are_no_integers_are_refused():
     with pytest.raises(TypeError, match=r"a level is 3\.5; give an integer"):
         check_levels((8, 3.5))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("levels", [(7,), (8, 5, 5, 5), (2,) * 62])
+def test_digits_that_lie_apart_are_joined_alike(levels: tuple[int, ...]):
+    digits = torch.stack([torch.randint(level, (3, 50)) for level in levels], -1)
+    apart = join_columns(digits.unbind(-1), levels)
+    assert torch.equal(apart, join(digits, levels))

@@ -169,3 +169,12 @@ def test_more_values_than_float32_tells_apart_are_refused():
     indices = most.encode(z_e)
     assert indices[[0, 2], 0].tolist() == [0, 2**20 - 1]
     assert torch.equal(most.decode(indices), most.eval()(z_e).z_q)
+
+
+@pytest.mark.parametrize("levels", [(256, 256, 256), (256, 256, 257), (2**20, 2**5)])
+def test_indices_are_exact_where_float32_can_just_or_no_longer_hold_them(levels: tuple[int, ...]):
+    quantizer = FiniteScalarQuantizer(levels)
+    z = 2 * torch.randn(3000, len(levels))
+    out = quantizer(z)
+    assert out.indices.amax() > 0.9 * math.prod(levels)
+    assert torch.equal(quantizer.decode(out.indices), out.z_q)

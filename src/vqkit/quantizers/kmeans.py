@@ -13,6 +13,7 @@ MAX_START_VECTORS = 2**16  # 16 for each of so many entries
 ROUNDS = 8
 TRIALS = 8
 NOISE = 1e-2
+ROWS = 4096  # vectors that are compared at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,10 @@ def _kmeans(vectors: Tensor, size: int, seed: int, iterations: int) -> Started:
         for iteration in range(iterations):
             entries = lloyd_step(points, entries, random.hash_int(seed, iteration))
     counts = _counts(nearest(points, entries), size)
-    scale = NOISE * points.std(0, correction=0)
-    unused = (counts == 0).unsqueeze(-1)
-    entries = torch.where(unused, entries + scale * noise(entries, seed), entries)
-    return Started(entries + center, counts)
+    if (unused := counts == 0).any():
+        scale = NOISE * points.std(0, correction=0)
+        entries[unused] += scale * noise(entries, seed)[unused]
+    return Started(entries.add_(center), counts)
 
 
 def check_vectors(vectors: Tensor) -> None:
@@ -122,7 +123,7 @@ def start_in_rounds(points: Tensor, size: int, seed: int) -> Tensor:
         keys = -random.uniform(seed, done, rows).log() / errors
         new = points[keys.topk(num, largest=False).indices]
         entries = torch.cat([entries, new])
-        distances = (points - new[nearest(points, new)]).square().sum(-1)
+        distances = squared_gaps(points, new, nearest(points, new))
         errors = distances if done == 0 else torch.minimum(errors, distances)
     return entries
 
@@ -142,14 +143,24 @@ def lloyd_step(points: Tensor, entries: Tensor, seed: int) -> Tensor:
     indices = nearest(points, entries)
     counts = _counts(indices, size)
     sums = torch.zeros_like(entries).index_add_(0, indices, points)
-    means = sums / counts.clamp(min=1).unsqueeze(-1)
-    errors = (points - entries[indices]).square().sum(-1)
+    means = sums.div_(counts.clamp(min=1).unsqueeze(-1))
+    errors = squared_gaps(points, entries, indices)
     rows = torch.arange(len(points), device=points.device)
     keys = -random.uniform(seed, rows).log() / errors
     drawn = keys.topk(size, largest=False).indices
     empty = counts == 0
-    rank = empty.cumsum(0) - 1  # the first empty cluster takes the first draw
-    return torch.where(empty.unsqueeze(-1), points[drawn[rank.clamp(min=0)]], means)
+    means[empty] = points[drawn[: int(empty.sum())]]  # the first takes the first draw
+    return means
+
+
+def squared_gaps(points: Tensor, entries: Tensor, indices: Tensor) -> Tensor:
+    """The squared distance of each vector (N, D) from its entry, of (K, D). (N,)"""
+    errors = torch.empty_like(points[:, 0])
+    for first in range(0, len(points), ROWS):
+        block = slice(first, first + ROWS)
+        gaps = entries[indices[block]].sub_(points[block])
+        torch.sum(gaps.square_(), -1, out=errors[block])
+    return errors
 
 
 def draw(weights: Tensor, uniforms: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Latent quantization: each coordinate has a few learned values."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from vqkit.means import Mean
 from vqkit.quantizers import mixed_radix
-from vqkit.quantizers.base import Quantized, Quantizer, mask_out, real_rows, squared_errors
+from vqkit.quantizers.base import Quantized, Quantizer, real_rows, squared_errors
 from vqkit.quantizers.kmeans import check_vectors, thinned
 from vqkit.quantizers.learned import at_least_zero
 from vqkit.schema import STRICT, AtLeastZero
@@ -65,40 +66,37 @@ class LatentQuantizer(Quantizer):
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.checked(z_e, mask)
-        indices = self._indices(z_e, mask)
-        z_q = self._entries(indices)
+        digits = self._digits(z_e, mask)
+        z_q = self._entries(digits)
         values = Mean.over(squared_errors(z_q, z_e.detach().to(z_q.dtype)), mask)
         commitment = Mean.over(squared_errors(z_e.to(z_q.dtype), z_q.detach()), mask)
         return Quantized(
             z_q=self.passed(z_e, z_q, mask),
-            indices=indices,
+            indices=mixed_radix.join_columns(digits, self.levels).unsqueeze(-1),
             objective=Mean(values.total + self.commitment * commitment.total, values.count),
             terms={"values": values, "commitment": commitment},
         )
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self._indices(self.checked(z_e, mask), mask)
-
-    def _indices(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
-        """Which code each checked vector is. (..., 1) int64"""
-        digits = [
-            (x.unsqueeze(-1).to(values.dtype) - values).abs().argmin(-1)
-            for x, values in zip(
-                z_e.detach().unbind(-1), self.values.split(self.levels), strict=True
-            )
-        ]
-        joined = mixed_radix.join(torch.stack(digits, -1), self.levels)
-        return mask_out(joined.unsqueeze(-1), mask)
+        digits = self._digits(self.checked(z_e, mask), mask)
+        return mixed_radix.join_columns(digits, self.levels).unsqueeze(-1)
 
     def decode(self, indices: Tensor) -> Tensor:
         self.check_indices(indices)
-        return self._entries(indices)
+        return self._entries(mixed_radix.split(indices.squeeze(-1), self.levels).unbind(-1))
 
-    def _entries(self, indices: Tensor) -> Tensor:
-        """What indices stand for, unchecked: a check waits for the device. (..., 1) -> (..., D)"""
-        digits = mixed_radix.split(indices.squeeze(-1), self.levels).unbind(-1)
-        pairs = zip(self.values.split(self.levels), digits, strict=True)
-        return torch.stack([values[digit] for values, digit in pairs], -1)
+    def _digits(self, z_e: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Which value each coordinate of checked vectors takes; 0 at padding. Each (...) int64"""
+        columns = zip(z_e.detach().unbind(-1), self.values.detach().split(self.levels), strict=True)
+        digits = [nearest_value(x, values) for x, values in columns]
+        return digits if mask is None else [digit.masked_fill(~mask, 0) for digit in digits]
+
+    def _entries(self, digits: Sequence[Tensor]) -> Tensor:
+        """The vectors of these values. D times (...) int64 -> (..., D)"""
+        firsts = itertools.accumulate(self.levels[:-1], initial=0)
+        pairs = zip(digits, firsts, strict=True)
+        places = torch.stack([digit + first for digit, first in pairs], -1)
+        return self.values.index_select(0, places.flatten()).view(places.shape)
 
     @torch.no_grad()
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
@@ -113,3 +111,22 @@ class LatentQuantizer(Quantizer):
         for values, x in zip(self.values.split(self.levels), columns, strict=True):
             shares = (torch.arange(len(values), device=x.device) + 0.5) / len(values)
             values.copy_(x.quantile(shares.to(x.dtype)))
+
+
+def nearest_value(x: Tensor, values: Tensor) -> Tensor:
+    """The index of the nearest value, the lowest one on ties, without all differences.
+
+    Args:
+        x: Numbers. (...)
+        values: What each may become, in any order. (n,)
+
+    Returns:
+        Indices. (...) int64
+    """
+    ordered, order = values.double().sort(stable=True)
+    order = order[torch.searchsorted(ordered, ordered)]  # of equal values the first
+    middles = (ordered[1:] + ordered[:-1]) / 2
+    # A number in the middle becomes the lower value, unless the upper one has the lower index.
+    below = torch.nextafter(middles, torch.full_like(middles, -torch.inf))
+    middles = torch.where(order[1:] < order[:-1], below, middles)
+    return order[torch.bucketize(x.double().contiguous(), middles)]

@@ -37,15 +37,32 @@ def join(digits: Tensor, levels: Sequence[int]) -> Tensor:
     Returns:
         (...) int64
     """
-    return (digits * _basis(levels, digits.device)).sum(-1)
+    return (digits * basis(levels, digits.device)).sum(-1)
+
+
+def join_columns(digits: Sequence[Tensor], levels: Sequence[int]) -> Tensor:
+    """``join`` for digits that lie apart: the first ones of all integers, then the second.
+
+    Args:
+        digits: From 0 to below their level. D times (...) int64
+        levels: Number of values of each. D integers
+
+    Returns:
+        (...) int64
+    """
+    joined, count = digits[0], 1
+    for digit, level in zip(digits[1:], levels[:-1], strict=True):
+        count *= level
+        joined = joined + digit * count
+    return joined
 
 
 def split(indices: Tensor, levels: Sequence[int]) -> Tensor:
     """The digits of integers; the inverse of ``join``. (...) -> (..., D) int64"""
     sizes = torch.tensor(levels, device=indices.device)
-    return indices.unsqueeze(-1) // _basis(levels, indices.device) % sizes
+    return indices.unsqueeze(-1) // basis(levels, indices.device) % sizes
 
 
-def _basis(levels: Sequence[int], device: torch.device) -> Tensor:
+def basis(levels: Sequence[int], device: torch.device) -> Tensor:
     """What each digit counts. (D,) int64"""
     return torch.tensor([1, *levels[:-1]], device=device).cumprod(0)

@@ -119,8 +119,8 @@ class Residual(StagedQuantizer):
         left, sums, outputs = z_e, [], []
         for number, part in enumerate(self.parts):
             real = mask if counts is None else reaching(counts > number, z_e, mask)
-            out = part(left / part.residual_scale**number, real)
-            added = out.z_q * part.residual_scale**number
+            out = part(shrunk(left, part, number), real)
+            added = grown(out.z_q, part, number)
             if counts is not None:
                 added = added * reaching(counts > number, z_e).unsqueeze(-1)
             left = left - added.detach()
@@ -141,8 +141,8 @@ class Residual(StagedQuantizer):
             return self._searched(z_e, mask)
         left, indices = z_e, []
         for number, part in enumerate(self.parts):
-            indices.append(part.encode(left / part.residual_scale**number, mask))
-            left = left - part.decode(indices[-1]) * part.residual_scale**number
+            indices.append(part.encode(shrunk(left, part, number), mask))
+            left = left - grown(part.decode(indices[-1]), part, number)
         return torch.cat(indices, -1)
 
     def decode(self, indices: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class Residual(StagedQuantizer):
             )
         num = edges.index(length)
         cut = enumerate(zip(self.parts[:num], indices.split(per_part[:num], -1), strict=True))
-        return summed([p.decode(some) * p.residual_scale**number for number, (p, some) in cut])
+        return summed([grown(p.decode(some), p, number) for number, (p, some) in cut])
 
     def commit(self) -> None:
         super().commit()
@@ -177,21 +177,21 @@ class Residual(StagedQuantizer):
         self.seed.fill_(random.hash_int(seed))
         self.has_common_seed = True
         for number, part in enumerate(self.parts):
-            left = left / part.residual_scale**number
+            left = shrunk(left, part, number)
             seen.append(left)
             if not self.is_shared or number == 0:
                 part.initialize(left, seed=random.hash_int(seed, number))
-            left = (left - part.decode(part.encode(left))) * part.residual_scale**number
+            left = grown(left - part.decode(part.encode(left)), part, number)
         if self.is_shared:  # all stages have to live with one codebook
             self.parts[0].initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
 
     def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         left = self.squashed(self.checked(z_e, mask))
         for number, part in enumerate(self.parts):
-            scaled = left / part.residual_scale**number
+            scaled = shrunk(left, part, number)
             yield from part.seen(scaled, mask)
             z_q = part.decode(part.encode(scaled, mask))
-            left = (scaled - z_q) * part.residual_scale**number
+            left = grown(scaled - z_q, part, number)
 
     def _stages_of_items(self, z_e: Tensor) -> Tensor | None:
         """By how many stages each item is coded; None when all are by all. (B,) int64"""
@@ -237,6 +237,19 @@ class Residual(StagedQuantizer):
                 for name in part.error_terms
             },
         )
+
+
+def shrunk(vectors: Tensor, part: Quantizer, number: int) -> Tensor:
+    """What a stage is given of what is left, in the range that it codes. (..., D)"""
+    scale = part.residual_scale
+    # A division by 1 costs a pass over the vectors, and another backward.
+    return vectors if isinstance(scale, float) and scale == 1 else vectors / scale**number
+
+
+def grown(vectors: Tensor, part: Quantizer, number: int) -> Tensor:
+    """What a stage coded, in the range of what was left. (..., D)"""
+    scale = part.residual_scale
+    return vectors if isinstance(scale, float) and scale == 1 else vectors * scale**number
 
 
 def reaching(items: Tensor, z_e: Tensor, mask: Tensor | None = None) -> Tensor:

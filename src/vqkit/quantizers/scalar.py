@@ -1,5 +1,6 @@
 """Finite scalar quantization: each coordinate is rounded, nothing is learned."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -18,6 +19,7 @@ from vqkit.schema import STRICT
 MOST_LEVELS = 2**20
 SLACK = 1e-3  # the outermost values are reached by finite numbers
 VECTORS_IN_A_ROW = 64
+EXACT = 2**24  # whole numbers up to it are exact in float32, and so are their sums
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -80,19 +82,23 @@ class FiniteScalarQuantizer(Quantizer):
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.checked(z_e, mask)
-        steps = self._steps(z_e)
-        digits = self._digits(steps, z_e, mask)
-        widths = self._long(self.widths, steps)
+        z = _in_long_rows(z_e)
+        table = self._table(z)
+        steps = self._steps(z, table)
+        digits = self._digits(steps, table, z_e, mask)
         # As decode does it, where whole numbers become float32 in a model of float64 too.
-        z_q = ((digits - widths).float() / widths).view(z_e.shape).to(steps.dtype)
+        values = (digits - table.widths).float() / table.widths.float()
+        z_q = values.view(z_e.shape).to(steps.dtype)
         objective = Mean(z_q.new_zeros(()), num_real(z_q, mask))
         if self.passes_gradient:
-            z_q = exactly(z_q, (steps / widths).view(z_e.shape))
-        return Quantized(z_q, self._indices(digits, z_e), objective, {})
+            z_q = exactly(z_q, (steps / table.widths).view(z_e.shape))
+        return Quantized(z_q, self._indices(digits, table, z_e), objective, {})
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
         z_e = self.checked(z_e, mask)
-        return self._indices(self._digits(self._steps(z_e), z_e, mask), z_e)
+        z = _in_long_rows(z_e)
+        table = self._table(z)
+        return self._indices(self._digits(self._steps(z, table), table, z_e, mask), table, z_e)
 
     def decode(self, indices: Tensor) -> Tensor:
         self.check_indices(indices)
@@ -100,39 +106,63 @@ class FiniteScalarQuantizer(Quantizer):
         return (digits - self.widths) / self.widths
 
     def squash(self, z_e: Tensor) -> Tensor:
-        steps = self._bound(_in_long_rows(z_e))
-        return (steps / self._long(self.widths, steps)).view(z_e.shape)
-
-    def _steps(self, z_e: Tensor) -> Tensor:
-        """Vectors (..., D) in units of the step between two values, within their range. (M, L)"""
         z = _in_long_rows(z_e)
-        if self.squashes:
-            return self._bound(z)
-        sizes, widths = self._long(self.sizes, z), self._long(self.widths, z)
-        return (z * widths).clamp(min=-widths, max=sizes - 1 - widths)
+        table = self._table(z)
+        return (_bounded(z, table) / table.widths).view(z_e.shape)
 
-    def _bound(self, z: Tensor) -> Tensor:
-        """The paper's function f: a smooth squashing into the range of the values. (M, L)"""
-        half = (self.sizes - 1).to(z.dtype) * ((1 + SLACK) / 2)
+    def _table(self, z: Tensor) -> "_Table":
+        """What the coordinates are rounded by, in rows as long as those of z. (M, L)"""
+        highest = (self.sizes - 1).to(z.dtype)
+        half = highest * ((1 + SLACK) / 2)
         offset = 0.5 * (1 - self.sizes % 2).to(z.dtype)
-        shift = self._long(torch.atanh(offset / half), z)
-        return torch.tanh(z + shift) * self._long(half, z) - self._long(offset, z)
+        counts = mixed_radix.basis(self.levels, z.device).to(z.dtype)
+        rows = half, offset, torch.atanh(offset / half), self.widths.to(z.dtype), highest, counts
+        return _Table(*torch.stack(rows).repeat(1, z.shape[-1] // self.dim).unbind())
 
-    def _digits(self, steps: Tensor, z_e: Tensor, mask: Tensor | None) -> Tensor:
+    def _steps(self, z: Tensor, table: "_Table") -> Tensor:
+        """Vectors in units of the step between two values, within their range. (M, L)"""
+        if self.squashes:
+            return _bounded(z, table)
+        return (z * table.widths).clamp(min=-table.widths, max=table.highest - table.widths)
+
+    def _digits(self, steps: Tensor, table: "_Table", z_e: Tensor, mask: Tensor | None) -> Tensor:
         """Which value each coordinate takes, in steps; 0 at padding. Whole numbers. (M, L)"""
-        highest = self._long(self.sizes - 1, steps).to(steps.dtype)
-        digits = steps.detach().nan_to_num().round() + self._long(self.widths, steps)
+        digits = steps.detach().nan_to_num().round() + table.widths
         # With a thousand levels the slack is more than half a step.
-        digits = digits.clamp(min=0).minimum(highest)
+        digits = digits.clamp(min=0).minimum(table.highest)
         return mask_out(digits.view(z_e.shape), mask).view(steps.shape)
 
-    def _indices(self, digits: Tensor, z_e: Tensor) -> Tensor:
+    def _indices(self, digits: Tensor, table: "_Table", z_e: Tensor) -> Tensor:
         """Which code each vector is. (..., 1) int64"""
+        if math.prod(self.levels) <= EXACT:
+            return (digits * table.counts).view(z_e.shape).sum(-1, keepdim=True).long()
         return mixed_radix.join(digits.long().view(z_e.shape), self.levels).unsqueeze(-1)
 
-    def _long(self, numbers: Tensor, x: Tensor) -> Tensor:
-        """Numbers for the D coordinates, again and again along the last axis of x. (L,)"""
-        return numbers.repeat(x.shape[-1] // self.dim)
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Table:
+    """Numbers for the D coordinates, again and again. Each (L,)
+
+    Attributes:
+        half: Half the range that coordinates are squashed to, in steps.
+        offset: How far below 0 its middle is.
+        shift: What makes 0 stay 0.
+        widths: Steps from the lowest value to 0.
+        highest: Steps from the lowest value to the highest.
+        counts: What a step counts in the index.
+    """
+
+    half: Tensor
+    offset: Tensor
+    shift: Tensor
+    widths: Tensor
+    highest: Tensor
+    counts: Tensor
+
+
+def _bounded(z: Tensor, table: _Table) -> Tensor:
+    """The paper's function f: a smooth squashing into the range of the values. (M, L)"""
+    return torch.tanh(z + table.shift) * table.half - table.offset
 
 
 def _in_long_rows(z_e: Tensor) -> Tensor:

@@ -111,8 +111,8 @@ STARTS = (
         "quantizers/kmeans.py",
         (
             (
-                "return torch.where(empty.unsqueeze(-1), points[drawn[rank.clamp(min=0)]], means)",
-                "return sums / (counts + 1e-5).unsqueeze(-1)",
+                "means[empty] = points[drawn[: int(empty.sum())]]",
+                "means[empty] = sums[empty] / 1e-5",
             ),
         ),
         "quantizers/test_kmeans.py::test_an_empty_cluster_is_reseeded_with_a_vector_far_from_its_"

@@ -115,8 +115,8 @@ SEARCH = (
         "quantizers/mixed_radix.py",
         (
             (
-                "return (digits * _basis(levels, digits.device)).sum(-1)",
-                "return (digits.float() * _basis(levels, digits.device)).sum(-1).long()",
+                "return (digits * basis(levels, digits.device)).sum(-1)",
+                "return (digits.float() * basis(levels, digits.device)).sum(-1).long()",
             ),
         ),
         "quantizers/test_mixed_radix.py::test_large_integers_lose_nothing",

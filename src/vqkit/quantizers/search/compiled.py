@@ -54,7 +54,7 @@ def search(z: Tensor, entries: Tensor) -> Tensor:
     size, dim = (ctypes.c_int64(number) for number in entries.shape)
     room = torch.empty(functions.vqkit_table_bytes(size, dim), dtype=torch.uint8)
     table = (pointer(entries), size, dim, pointer(room))
-    functions.vqkit_prepare(*table)
+    functions.vqkit_prepare(*table, ctypes.c_int64(len(z)))
     indices = torch.empty(len(z), dtype=torch.int64)
 
     def part(first: int, last: int) -> int:

@@ -11,6 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from vqkit.quantizers.search.copies import are_copies, are_worth_finding
 from vqkit.quantizers.search.products import Best, Table, full_precision, settle
 from vqkit.quantizers.search.rounding import length
 
@@ -62,6 +63,8 @@ def search(z: Tensor, entries: Tensor) -> Tensor:
     halves = torch.sum(columns[:, :-1].square(), 1)
     longest = length(halves.amax(), entries.shape[1])
     columns[:, -1] = halves.mul_(-0.5)
+    if are_worth_finding(z, entries):
+        columns[:, -1].masked_fill_(are_copies(entries), -torch.inf)
     found = Best.empty(len(z), entries)
     squares = torch.empty_like(found.first)
     num_chunks = max(1, len(z) * columns.shape[1] // NUMBERS_PER_CHUNK)

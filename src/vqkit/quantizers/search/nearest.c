@@ -28,7 +28,7 @@ enum {
 typedef struct {
     const float *entries; /* as they are: (K, D) */
     const float *panels;  /* entries - center: (K / PANEL, D, PANEL) */
-    const float *bias;    /* -|e - center|^2 / 2, and -inf where there is no entry: (K,) */
+    const float *bias;    /* -|e - center|^2 / 2, and -inf where there is no entry, or a copy: (K,) */
     const float *center;  /* (D,) */
     int64_t size, dim, num_panels;
     float longest; /* the largest |e - center| */
@@ -53,28 +53,29 @@ static void merge(Found *found, float best, int64_t panel, int lane, float secon
     }
 }
 
-/* The nearest by distance in float64 of the entries whose score is not less than some number. */
-static int64_t by_distance(const Table *t, const float *z, const float *centred, float least) {
-    double nearest = INFINITY;
-    int64_t index = 0;
-    for (int64_t p = 0; p < t->num_panels; p++) {
-        const float *panel = t->panels + p * t->dim * PANEL;
-        float scores[PANEL];
-        memcpy(scores, t->bias + p * PANEL, sizeof scores);
-        for (int64_t d = 0; d < t->dim; d++)
-            for (int j = 0; j < PANEL; j++) scores[j] += centred[d] * panel[d * PANEL + j];
-        for (int j = 0; j < PANEL && p * PANEL + j < t->size; j++) {
-            if (scores[j] < least) continue; /* false for what is no number */
-            const float *entry = t->entries + (p * PANEL + j) * t->dim;
-            double distance = 0;
-            for (int64_t d = 0; d < t->dim; d++) {
-                double gap = (double)z[d] - (double)entry[d];
-                distance += gap * gap;
-            }
-            if (distance < nearest) nearest = distance, index = p * PANEL + j;
+static double square(double x) { return x * x; }
+
+/* The nearest by distance in float64 of some entries, in ascending order, and of what was found
+ * before. Each distance is summed one by one, four side by side. */
+static void nearer(const Table *t, const float *z, const int64_t *entries, int count,
+                   double *nearest, int64_t *index) {
+    for (int first = 0; first < count; first += 4) {
+        const float *rows[4];
+        for (int i = 0; i < 4; i++) /* the first one fills */
+            rows[i] = t->entries + entries[first + i < count ? first + i : first] * t->dim;
+        const float *a = rows[0], *b = rows[1], *c = rows[2], *e = rows[3];
+        double of_a = 0, of_b = 0, of_c = 0, of_e = 0;
+        for (int64_t d = 0; d < t->dim; d++) {
+            double x = z[d];
+            of_a += square(x - a[d]);
+            of_b += square(x - b[d]);
+            of_c += square(x - c[d]);
+            of_e += square(x - e[d]);
         }
+        const double distances[4] = {of_a, of_b, of_c, of_e};
+        for (int i = 0; i < 4 && first + i < count; i++)
+            if (distances[i] < *nearest) *nearest = distances[i], *index = entries[first + i];
     }
-    return index;
 }
 
 #if defined(__x86_64__)
@@ -97,6 +98,7 @@ static int64_t by_distance(const Table *t, const float *z, const float *centred,
 #define LARGER __mmask16
 #define IS_LARGER(a, b) _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ)
 #define PICK(where, a, b) _mm512_mask_mov_epi32(b, where, a)
+#define LEAVE() _mm256_zeroupper() /* or what is narrower waits for the upper halves */
 #include "nearest_kernel.h"
 
 #define NAME avx2
@@ -116,6 +118,7 @@ static int64_t by_distance(const Table *t, const float *z, const float *centred,
 #define LARGER __m256i
 #define IS_LARGER(a, b) _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ))
 #define PICK(where, a, b) _mm256_blendv_epi8(b, a, where)
+#define LEAVE() _mm256_zeroupper()
 #include "nearest_kernel.h"
 #endif
 
@@ -139,6 +142,7 @@ static int64_t by_distance(const Table *t, const float *z, const float *centred,
 #define LARGER uint32x4_t
 #define IS_LARGER(a, b) vcgtq_f32(a, b)
 #define PICK(where, a, b) vbslq_s32(where, a, b)
+#define LEAVE()
 #include "nearest_kernel.h"
 #endif
 
@@ -169,6 +173,7 @@ static inline Four load_four(const float *p) {
 #define LARGER FourInts
 #define IS_LARGER(a, b) ((a) > (b))
 #define PICK(where, a, b) (((where) & (a)) | (~(where) & (b)))
+#define LEAVE()
 #include "nearest_kernel.h"
 
 typedef int (*Search)(const Table *, const float *, int64_t, int64_t *);
@@ -201,8 +206,40 @@ static Table table_at(const float *entries, int64_t size, int64_t dim, float *ro
                    terms * ROUNDING * longest,      2 * terms * LOST};
 }
 
-/* Centres the entries and lays them side by side in ``room``, once for all vectors. */
-void vqkit_prepare(const float *entries, int64_t size, int64_t dim, float *room) {
+/* Takes equal entries but the first out of the search: they could never be chosen, and float32
+ * would leave each of their vectors to the distances. Without memory they stay. */
+static void drop_copies(const float *entries, int64_t size, int64_t dim, float *bias) {
+    int bits = 1;
+    while (((int64_t)1 << bits) < 2 * size) bits++;
+    const int64_t num_slots = (int64_t)1 << bits;
+    int64_t *slots = malloc((size_t)(num_slots + dim) * sizeof(int64_t)); /* by their hash */
+    if (!slots) return;
+    uint64_t *factors = (uint64_t *)(slots + num_slots);
+    for (int64_t i = 0; i < num_slots; i++) slots[i] = -1;
+    for (int64_t d = 0; d < dim; d++) /* powers, or sums of few different words would coincide */
+        factors[d] = 0x9E3779B97F4A7C15u * (d ? factors[d - 1] : 1);
+    for (int64_t k = 0; k < size; k++) {
+        const float *entry = entries + k * dim;
+        uint64_t hash = 0;
+        for (int64_t d = 0; d < dim; d++) {
+            uint32_t word;
+            memcpy(&word, entry + d, sizeof word);
+            hash += word * factors[d];
+        }
+        int64_t slot = (int64_t)(hash >> (64 - bits));
+        size_t bytes = (size_t)dim * sizeof(float);
+        while (slots[slot] >= 0 && memcmp(entries + slots[slot] * dim, entry, bytes) != 0)
+            slot = (slot + 1) % num_slots;
+        if (slots[slot] < 0)
+            slots[slot] = k;
+        else
+            bias[k] = -INFINITY;
+    }
+    free(slots);
+}
+
+/* Centres the entries and lays them side by side in ``room``, once for so many vectors. */
+void vqkit_prepare(const float *entries, int64_t size, int64_t dim, float *room, int64_t num) {
     Table t = table_at(entries, size, dim, room);
     float *panels = room, *bias = (float *)t.bias, *center = (float *)t.center;
     for (int64_t d = 0; d < dim; d++) center[d] = 0;
@@ -222,6 +259,7 @@ void vqkit_prepare(const float *entries, int64_t size, int64_t dim, float *room)
             if (square > longest) longest = square;
         }
     }
+    if (num >= size / 4) drop_copies(entries, size, dim, bias); /* for fewer it costs more */
     center[dim] = (float)(sqrt(longest + dim * LOST) * (1 + 1e-6));
 }
 

@@ -49,6 +49,32 @@ TARGET static void JOIN(tile_, NAME)(const Table *t, const float *centred, int64
     }
 }
 
+/* The nearest by distance of the entries whose score is not less than some number. */
+TARGET static int64_t JOIN(by_distance_, NAME)(const Table *t, const float *z,
+                                               const float *centred, float least) {
+    double nearest = INFINITY;
+    int64_t index = 0;
+    for (int64_t p = 0; p < t->num_panels; p++) {
+        const float *panel = t->panels + p * t->dim * PANEL;
+        FLOATS sums[VECTORS];
+        float scores[PANEL];
+        int64_t close[PANEL];
+        int count = 0;
+        for (int v = 0; v < VECTORS; v++) sums[v] = LOAD(t->bias + p * PANEL + v * WIDTH);
+        for (int64_t d = 0; d < t->dim; d++) {
+            FLOATS x = SPREAD(centred[d]);
+            for (int v = 0; v < VECTORS; v++)
+                sums[v] = FMA(x, LOAD(panel + d * PANEL + v * WIDTH), sums[v]);
+        }
+        for (int v = 0; v < VECTORS; v++) STORE(scores + v * WIDTH, sums[v]);
+        for (int j = 0; j < PANEL && p * PANEL + j < t->size; j++)
+            if (!(scores[j] < least)) close[count++] = p * PANEL + j; /* so is what is no number */
+        LEAVE();
+        nearer(t, z, close, count, &nearest, &index);
+    }
+    return index;
+}
+
 /* The indices of ROWS vectors from what was found of each, or their distances where float32 cannot
  * tell: each score is a sum of D + 1 products of numbers that were rounded when they were centred. */
 TARGET static void JOIN(decide_, NAME)(const Table *t, const float *z, const float *centred,
@@ -79,9 +105,9 @@ TARGET static void JOIN(decide_, NAME)(const Table *t, const float *z, const flo
                 second = score;
         }
         float apart = t->slack * (sqrtf(squares[r] + dim * LOST) + t->longest) + t->least;
-        int certain = best - second > apart;
-        indices[r] = certain ? index + winner * WIDTH
-                             : by_distance(t, z + r * dim, centred + r * dim, best - apart);
+        indices[r] = index + winner * WIDTH;
+        if (!(best - second > apart))
+            indices[r] = JOIN(by_distance_, NAME)(t, z + r * dim, centred + r * dim, best - apart);
     }
 }
 
@@ -133,3 +159,4 @@ TARGET static int JOIN(search_, NAME)(const Table *t, const float *z, int64_t nu
 #undef LARGER
 #undef IS_LARGER
 #undef PICK
+#undef LEAVE

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.backends import cuda, mkldnn
 
+from vqkit.quantizers.search.copies import are_copies, are_worth_finding
 from vqkit.quantizers.search.rounding import decide, length, terms_in_order, uncertainty
 
 SCORES_PER_CHUNK = 2**19  # 2 MB: what the matmul writes is still in cache when argmax reads it
@@ -25,7 +26,7 @@ class Table:
     Attributes:
         center: The mean of the entries. (D,)
         blocks: The columns in parts, each a whole number of groups wide; none wins that fills the
-            last. Each (D + 1, K)
+            last, or copies another. Each (D + 1, K)
         longest: Length of the longest centred entry. ()
     """
 
@@ -34,12 +35,14 @@ class Table:
     longest: Tensor
 
     @classmethod
-    def of(cls, entries: Tensor) -> "Table":
-        """The table of entries (K, D)."""
+    def of(cls, entries: Tensor, *, without_copies: bool = False) -> "Table":
+        """The table of entries (K, D); without copies, none wins that is equal to one before it."""
         center = entries.mean(0)  # far from the origin the products lose the digits that matter
         columns = (entries - center).T
         squares = columns.square().sum(0, keepdim=True)
         table = torch.cat([columns, squares * -0.5])
+        if without_copies:
+            table[-1].masked_fill_(are_copies(entries), -torch.inf)
         if num_missing := -len(entries) % GROUP:
             table = F.pad(table, (0, num_missing))
             table[-1, -num_missing:] = -torch.inf
@@ -104,7 +107,7 @@ def search(z: Tensor, entries: Tensor) -> Tensor:
     Returns:
         Indices. (N,) int64
     """
-    table = Table.of(entries)
+    table = Table.of(entries, without_copies=are_worth_finding(z, entries))
     num_scores = SCORES_PER_CHUNK * (MORE_ON_GPU if z.is_cuda else 1)
     num_rows = max(1, min(len(z), num_scores // table.width))
     rows = entries.new_ones(num_rows, entries.shape[1] + 1)
