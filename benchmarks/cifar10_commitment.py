@@ -3,7 +3,7 @@
 CIFAR-10, the network of the preset cifar10, K = 1,024.
 
 Run: python benchmarks/cifar10_commitment.py FOLDER_OF_PARQUET_FILES [--steps 3000] [--rows ROW ...]
-Rows that are done are kept in a file and not run again.
+Rows that are done are kept in results/cifar10-runs.jsonl and not run again.
 """
 
 from cifar10_runs import Run, parser, results

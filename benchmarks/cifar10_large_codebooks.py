@@ -4,7 +4,7 @@ Use is counted over all codes of the training split, 3.2 million, and over those
 
 Run: python benchmarks/cifar10_large_codebooks.py FOLDER_OF_PARQUET_FILES [--steps 3000]
      [--rows ROW ...]
-Rows that are done are kept in a file and not run again.
+Rows that are done are kept in results/cifar10-runs.jsonl and not run again.
 """
 
 from cifar10_runs import Run, parser, results

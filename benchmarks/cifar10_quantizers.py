@@ -4,7 +4,7 @@ CIFAR-10, the preset cifar10 with another quantizer in each row, of 10 bits for 
 it has one code there. Step times are measured apart, in turns with the network without a quantizer.
 
 Run: python benchmarks/cifar10_quantizers.py FOLDER_OF_PARQUET_FILES [--steps 3000] [--rows ROW ...]
-Rows that are done are kept in a file and not run again.
+Rows that are done are kept in results/cifar10-runs.jsonl and not run again.
 """
 
 import statistics

@@ -28,6 +28,7 @@ from vqkit.training import fit
 
 BATCH = 250
 FOLDER = Path(tempfile.gettempdir()) / "vqkit-cifar10-runs"
+ROWS = Path(__file__).parent / "results" / "cifar10-runs.jsonl"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def parser(description: str | None, rows: Sequence[str], steps: int = 3000):
     made.add_argument("--steps", type=int, default=steps)
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--rows", nargs="+", default=list(rows), choices=rows, metavar="ROW")
-    made.add_argument("--cache", type=Path, default=FOLDER / "rows.jsonl")
+    made.add_argument("--cache", type=Path, default=ROWS, help="where what was measured is kept")
     made.add_argument("--one", choices=rows, help=argparse.SUPPRESS)
     return made
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import torch
+import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from matplotlib.colors import LogNorm
 from torch import Tensor
@@ -15,11 +16,13 @@ from torch import Tensor
 from vqkit import random
 from vqkit.autoencoder import VQVAE, VQVAEConfig
 from vqkit.codes import Codes
-from vqkit.modalities.image.data import ImageDataConfig, open_images
+from vqkit.data import TensorExamples
+from vqkit.modalities.image.data import ImageDataConfig, ImageExamples, open_images
 from vqkit.modalities.image.network import ConvConfig
 from vqkit.priors import Conditioning, HistogramPrior, Prior, UniformPrior
-from vqkit.quantizers import EMAVectorQuantizer, VQConfig
+from vqkit.quantizers import EMAConfig, EMAVectorQuantizer, SelectiveConfig, VQConfig
 from vqkit.tokens import TokenSet
+from vqkit.training import TrainConfig, fit
 
 PICTURES = Path(__file__).parent / "pictures"
 INK, ACCENT, PALE = "#22303c", "#d1495b", "#9fb3c2"
@@ -172,6 +175,40 @@ def codes_of_digits(tokenizer: VQVAE) -> None:
     save("codes")
 
 
+def positions_worth_a_code() -> None:
+    """Digits somewhere on a black sheet: where Selective puts codes, and what they decode to."""
+    digits = open_images(ImageDataConfig(path="digits", channels=1, size=16))
+    sheets, shown = placed(digits.train, 0), placed(digits.evaluation, 1)[:10]
+    network = ConvConfig(hidden=32, residual_hidden=16, dim=16)
+    quantizer = SelectiveConfig(quantizer=EMAConfig(codebook_size=128), keep=0.3)
+    torch.manual_seed(0)
+    model = VQVAEConfig(channels=1, network=network, quantizer=quantizer).build()
+    budget = TrainConfig(steps=800, batch_size=32, learning_rate=2e-3, progress="none")
+    fit(model, TensorExamples(sheets), budget)
+    codes = model.eval().encode(shown)
+    kept = codes.levels[0].indices[..., 0]
+    cells = F.interpolate(kept.unsqueeze(1).float(), shown.shape[-2:]).squeeze(1)
+    visible = torch.where(cells > 0, shown.squeeze(1) / 255, 0.75)
+    rows = [shown.squeeze(1), visible, model.decode(codes).squeeze(1)]
+    figure, axes = plt.subplots(3, 10, figsize=(8, 2.5))
+    for line, row, name in zip(axes, rows, ("image", "has a code", "decoded"), strict=True):
+        line[0].text(-0.25, 0.5, name, ha="right", va="center", transform=line[0].transAxes)
+        for axis, image in zip(line, row, strict=True):
+            axis.imshow(image, cmap="gray")
+            axis.set_axis_off()
+    figure.subplots_adjust(wspace=0.06, hspace=0.06)
+    save("selective")
+
+
+def placed(digits: ImageExamples, seed: int) -> Tensor:
+    """Each digit somewhere on a sheet of four times its size. (N, 1, 32, 32) uint8"""
+    sheets = torch.zeros(len(digits), 1, 32, 32, dtype=torch.uint8)
+    places = (random.uniform(seed, torch.arange(2 * len(digits))) * 17).long().view(-1, 2)
+    for number, (top, left) in enumerate(places.tolist()):
+        sheets[number, :, top : top + 16, left : left + 16] = digits.example(number).x
+    return sheets
+
+
 def samples_of_priors(tokenizer: VQVAE, learned: Prior, histogram: Prior, uniform: Prior) -> None:
     """Digits drawn from priors that know more and more."""
     priors = {"uniform": uniform, "histogram": histogram, "learned": learned}
@@ -199,6 +236,7 @@ def main() -> None:
     quantization()
     straight_through()
     loss_terms()
+    positions_worth_a_code()
     tokenizer = VQVAE.from_pretrained(demo / "tokenizer")
     codes_of_digits(tokenizer)
     tokens = TokenSet.open(demo / "tokens")

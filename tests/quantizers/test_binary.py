@@ -27,6 +27,12 @@ def probabilities(layer: BinaryQuantizer, z_e: Tensor) -> Tensor:
     return (-squares / (2 * layer.temperature)).softmax(-1)
 
 
+def joint(logits: Tensor) -> Tensor:
+    """The probability of every combination of bits, from its two factors. (..., B) -> (..., 2^B)"""
+    low, high = joint_probabilities(logits)
+    return (high.unsqueeze(-1) * low.unsqueeze(-2)).flatten(-2)
+
+
 def entropy(p: Tensor) -> Tensor:
     """In nats. (..., K) -> (...)"""
     return -torch.xlogy(p, p).sum(-1)
@@ -59,19 +65,19 @@ def test_a_bits_probability_is_the_marginal_of_the_softmax_over_all_codes(kind: 
     marginals = probabilities(layer, z_e) @ bits
     logits = 2 * layer.projected(z_e).double() * layer.size / layer.temperature
     assert_close(logits.sigmoid(), marginals)
-    assert_close(joint_probabilities(logits), probabilities(layer, z_e))
+    assert_close(joint(logits), probabilities(layer, z_e))
 
 
 @pytest.mark.parametrize("num", [1, 2, 5])
 def test_joint_probabilities_are_products_over_bits(num: int):
     logits = 3 * torch.randn(2, 7, num, dtype=torch.float64)
-    joint = joint_probabilities(logits)
-    assert joint.shape == (2, 7, 2**num)
+    found = joint(logits)
+    assert found.shape == (2, 7, 2**num)
     for k in range(2**num):
         expected = torch.ones(2, 7, dtype=torch.float64)
         for d, one in enumerate(logits.sigmoid().unbind(-1)):
             expected = expected * (one if k >> d & 1 else 1 - one)
-        assert_close(joint[..., k], expected)
+        assert_close(found[..., k], expected)
 
 
 @BOTH
@@ -92,6 +98,40 @@ def test_entropy_goes_from_nothing_to_one_bit_with_the_temperature(kind: Kind):
     for temperature, expected in ((1e-4, 0.0), (1e4, math.log(2))):
         found = kind(6, temperature=temperature)(z_e).terms["entropy"].value.item()
         assert found == pytest.approx(expected, abs=1e-5)
+
+
+@BOTH
+@pytest.mark.parametrize("dim", [1, 2, 5, 8])
+def test_diversity_and_what_is_collected_for_it_are_those_over_all_codes(kind: Kind, dim: int):
+    """With an average that is no product over bits, and padding."""
+    layer = kind(dim, temperature=0.5, commit_in_forward=False).double()
+    z_e = torch.randn(5, 6, dim, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(5, 6) > 0.4
+    layer.average_probabilities.copy_(torch.rand(2**dim).softmax(0))
+    each = probabilities(layer, z_e[mask])
+    expected = -(each @ layer.average_probabilities.log()).mean() / dim
+    found = layer(z_e, mask).terms["diversity"].value
+    assert_close(found, expected)
+    assert_close(layer.pending, each.sum(0))
+    (gradient,) = torch.autograd.grad(found, z_e)
+    (same,) = torch.autograd.grad(expected, z_e)
+    assert_close(gradient, same, rtol=1e-5, atol=1e-9)
+
+
+@BOTH
+def test_what_the_backward_pass_keeps_grows_with_the_vectors_alone(kind: Kind):
+    """Not with their number times the 256 combinations of 8 bits."""
+    kept: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // 4
+        return x
+
+    layer, z_e = kind(16), torch.randn(2000, 16, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        out = layer(z_e)
+    assert sum(kept.values()) < 20 * z_e.numel()
+    out.loss.backward()
 
 
 @BOTH
@@ -177,9 +217,10 @@ def test_2_to_the_62_codes_take_no_memory_and_none_is_lost(kind: Kind):
 
 @BOTH
 def test_63_bits_are_refused_with_a_way_out(kind: Kind):
-    for dim in (0, 63):
-        with pytest.raises(ValueError, match=f"dim is {dim}; .* 1 to 62 bits: project"):
-            kind(dim)
+    with pytest.raises(ValueError, match=r"dim is 63; .* 1 to 62 bits: project"):
+        kind(63)
+    with pytest.raises(ValueError, match="dim is 0; give at least 1"):
+        kind(0)
     for temperature in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="temperature"):
             kind(4, temperature=temperature)

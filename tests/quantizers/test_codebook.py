@@ -98,13 +98,19 @@ def test_a_forgotten_commit_is_an_error_and_not_a_leak():
 
 @pytest.mark.parametrize(("size", "dim"), [(1, 4), (0, 4), (4, 0)])
 def test_sizes_that_make_no_codebook_are_refused(size: int, dim: int):
-    with pytest.raises(ValueError, match=f"codebook is {size} x {dim}"):
+    with pytest.raises(ValueError, match=r"codebook_size is .; give at least 2|dim is 0; give"):
         Codebook(size, dim)
+
+
+@pytest.mark.parametrize("size", [2.5, "8", None])
+def test_sizes_that_are_no_integers_are_refused(size: object):
+    with pytest.raises(TypeError, match=r"codebook_size is .*; give an integer"):
+        Codebook(size, 4)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("dead", [False, True])
 def test_a_training_step_needs_memory_for_vectors_and_entries_not_their_product(dead: bool):
-    """The largest tensor, and the sum of all: N = 20,000, K = 2,000, N K = 40 M."""
+    """The largest tensor: N = 20,000, K = 2,000, N K = 40 M."""
 
     class Largest(TorchDispatchMode):
         numel = 0

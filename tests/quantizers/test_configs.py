@@ -39,6 +39,7 @@ VALUES = {
     "keep": 0.3,
     "levels": (3, 4, 5, 6),
     "metric": "cosine",
+    "orthogonality": 2.0,
     "parts": 4,
     "quantizer": {"type": "latent", "levels": (2, 2, 2, 2)},
     "revive": False,

@@ -136,6 +136,11 @@ def test_a_decay_without_meaning_is_refused(decay: float):
         EMAVectorQuantizer(4, 8, decay=decay)
 
 
+def test_a_gradient_that_would_move_averaged_entries_is_refused():
+    with pytest.raises(ValueError, match="averages move the entries, and a gradient for them has"):
+        EMAVectorQuantizer(4, 8, gradient="directional")
+
+
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf])
 def test_one_vector_that_is_not_finite_costs_one_update_of_one_entry(poison: float):
     """As an overflow in mixed precision, in a step that the optimizer then skips."""

@@ -24,6 +24,7 @@ from vqkit.quantizers import (
     Quantized,
     Quantizer,
     QuantizerConfig,
+    RegularizedConfig,
     ResidualConfig,
     SimVQConfig,
     VQConfig,
@@ -72,6 +73,14 @@ GRID_CASES = {
     ),
     "normalized scales": Case(NormalizedConfig(quantizer=APART)),
     "projected scales": Case(ProjectedConfig(quantizer=APART, dim=DIM)),
+    "regularized scales": Case(
+        RegularizedConfig(
+            quantizer=MultiScaleConfig(quantizer=VQ, scales=SCALES, shared=False),
+            orthogonality=5,
+            diversity=0.5,
+            certainty=0.5,
+        )
+    ),
 }
 # Where parts of a batch meet the codebook in another order than the whole, revival draws others.
 SHARED = {name for name in GRID_CASES if name.startswith("scales") and "apart" not in name}

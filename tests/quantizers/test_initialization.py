@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vqkit.quantizers import Codebook, EMAVectorQuantizer, VectorQuantizer
+from vqkit.quantizers import Codebook, EMAVectorQuantizer, NotFinite, VectorQuantizer
 from vqkit.quantizers.search import nearest
 
 DECAY = 0.9
@@ -91,12 +91,13 @@ def test_a_layer_used_alone_is_reproducible_by_torchs_seed():
 
 
 def test_padding_has_no_part_in_a_start():
-    z_e = torch.randn(400, 4)
+    """Neither with what it holds nor with the zeros that it is replaced by."""
+    z_e = torch.randn(400, 4) + 50
     mask = torch.arange(400) < 200
     z_e[200:] = 1e6
     layer = VectorQuantizer(4, 16)
     layer(z_e, mask)
-    assert layer.codebook.entries.abs().amax() < 10
+    assert ((layer.codebook.entries - 50).abs() < 10).all()
 
 
 def test_a_first_batch_without_real_vectors_leaves_the_start_to_the_next():
@@ -116,3 +117,10 @@ def test_after_a_start_from_few_vectors_revival_brings_every_entry_into_use(num:
     for _ in range(60):
         layer(torch.randn(256, 4))
     assert len(layer.encode(torch.randn(2000, 4)).unique()) == 32
+
+
+def test_vectors_too_large_for_a_mean_start_no_codebook():
+    layer = EMAVectorQuantizer(4, 8)
+    with pytest.raises(NotFinite, match="too large to start a codebook"):
+        layer(torch.full((50, 4), 3e38) * torch.tensor([1.0, -1.0, 1.0, 1.0]))
+    assert not layer.codebook.is_initialized

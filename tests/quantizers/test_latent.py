@@ -115,6 +115,15 @@ def test_what_makes_no_sense_is_refused():
         LatentQuantizer((2,) * 63)
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_start_from_numbers_that_are_none_is_refused_and_changes_nothing(bad: float):
+    layer, z_e = LatentQuantizer(LEVELS), torch.randn(50, 4)
+    before, z_e[3, 1] = layer.values.detach().clone(), bad
+    with pytest.raises(ValueError, match="not finite"):
+        layer.initialize(z_e, seed=0)
+    assert torch.equal(layer.values, before)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("num", [2, 5, 40])
 def test_the_nearest_value_is_that_of_brute_force_ties_and_copies_included(

@@ -53,8 +53,13 @@ def test_more_than_an_int64_holds_is_refused(levels: tuple[int, ...]):
 
 @pytest.mark.parametrize("levels", [(), (1,), (4, 1), (4, 0), (-2, -2)])
 def test_digits_without_a_choice_are_refused(levels: tuple[int, ...]):
-    with pytest.raises(ValueError, match="give at least 2"):
+    with pytest.raises(ValueError, match=r"give at least 2|levels are empty"):
         check_levels(levels)
+
+
+def test_levels_that_are_no_integers_are_refused():
+    with pytest.raises(TypeError, match=r"a level is 3\.5; give an integer"):
+        check_levels((8, 3.5))  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("levels", [(7,), (8, 5, 5, 5), (2,) * 62])

@@ -301,3 +301,12 @@ def test_scales_that_do_not_fit_on_one_axis_are_refused():
         MultiScaleResidual([part, other], [(1, 1), (2, 2)])
     with pytest.raises(ValueError, match="share all or none"):
         MultiScaleResidual([part, part, EMAVectorQuantizer(DIM, 16)], [(1,), (2,), (3,)])
+
+
+def test_scales_of_unequal_sizes_decode_what_they_code():
+    quantizer = MultiScaleResidual([EMAVectorQuantizer(4, 8) for _ in range(2)], [(1, 1), (4, 4)])
+    quantizer(torch.randn(20, 4, 4, 4))
+    quantizer.codebooks()[0].prune(torch.arange(8) < 4)
+    assert quantizer.codebook_sizes == (8,)
+    out = quantizer.eval()(torch.randn(9, 4, 4, 4))
+    assert torch.equal(quantizer.decode(out.indices), out.z_q)

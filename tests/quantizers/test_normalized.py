@@ -1,5 +1,7 @@
 """What must hold for quantizers of normalised vectors in particular."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -41,6 +43,19 @@ def test_lookup_losses_and_value_are_those_of_the_normalized_vectors(how: str):
     assert_close(out.loss, expected.loss)
     by_hand = (outer.normalize(z_e) - out.z_q).square().mean()
     assert_close(out.terms["commitment"].value, by_hand)
+
+
+@pytest.mark.parametrize("how", ["layernorm", "l2"])
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_a_layer_alone_starts_from_the_vectors_that_it_quantizes(how: str, scale: float):
+    """Near 0, where vectors stay shorter than 1, a second normalisation would change them."""
+    z_e = scale * torch.randn(300, DIM)
+    outer = Normalized(VectorQuantizer(DIM, 16), how)  # pyright: ignore[reportArgumentType]
+    alone = copy.deepcopy(outer.quantizer)
+    alone.commit_in_forward = True
+    outer(z_e)
+    alone(outer.normalize(z_e))
+    assert_close(outer.quantizer.state_dict(), alone.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("how", ["layernorm", "l2"])

@@ -137,3 +137,10 @@ def test_parts_that_do_not_fit_are_refused():
     one = part(2, VectorQuantizer)
     with pytest.raises(ValueError, match="share all or none"):
         Product([one, one, part(2, VectorQuantizer)])
+
+
+def test_nothing_and_what_is_no_quantizer_are_refused():
+    with pytest.raises(ValueError, match="there are no quantizers; give one at least"):
+        Product([])
+    with pytest.raises(TypeError, match="one of the quantizers is 3; give quantizers"):
+        Product([3])  # pyright: ignore

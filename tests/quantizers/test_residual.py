@@ -1,6 +1,7 @@
 """What must hold for residual quantization in particular."""
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,14 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from vqkit.quantizers import (
+    BinarySphericalQuantizer,
+    GumbelQuantizer,
+    IndexBackpropQuantizer,
+    LookupFreeQuantizer,
+    Normalized,
+    Product,
+)
 from vqkit.quantizers.base import Quantized
 from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.ema import EMAConfig, EMAVectorQuantizer
@@ -215,6 +224,14 @@ def test_a_state_saved_in_the_middle_continues_bit_for_bit_with_dropout():
     assert_close(dict(first.state_dict()), dict(second.state_dict()), rtol=0, atol=0)
 
 
+def test_items_before_a_state_was_loaded_do_not_count_for_dropout():
+    quantizer, twin = (layer(dropout=0.5, kind=VectorQuantizer) for _ in range(2))
+    twin.load_state_dict(quantizer.state_dict())
+    quantizer(torch.randn(10, DIM))
+    quantizer.load_state_dict(twin.state_dict())
+    assert torch.equal(quantizer(z_e := torch.randn(50, DIM)).z_q, twin(z_e).z_q)
+
+
 def test_a_shared_codebook_is_one_that_all_stages_move_once_per_commit():
     entries = torch.randn(SIZE, DIM)
     part = EMAVectorQuantizer(DIM, SIZE, codebook=Codebook.from_entries(entries), revive=False)
@@ -262,21 +279,55 @@ def test_beams_are_followed_in_evaluation_and_not_in_training():
     assert not torch.equal(out.indices, layer().encode(z_e))
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-@pytest.mark.parametrize("kind", [EMAVectorQuantizer, VectorQuantizer])
-def test_losses_along_beams_are_those_of_the_stages_where_both_choose_alike(
-    kind: type, metric: str
-):
-    beams, greedy = (
-        layer(2, kind=kind, beams=4, metric=metric).eval(),
-        layer(2, kind=kind, metric=metric).eval(),
-    )
+@pytest.mark.parametrize("kind", [EMAVectorQuantizer, VectorQuantizer, IndexBackpropQuantizer])
+def test_losses_along_beams_are_those_of_the_stages_where_both_choose_alike(kind: type):
+    beams, greedy = layer(2, kind=kind, beams=4).eval(), layer(2, kind=kind).eval()
     z_e = torch.randn(300, DIM)
     mask = (beams.encode(z_e) == greedy.encode(z_e)).all(-1)
     assert 10 < mask.sum() < 300
     one, other = beams(z_e, mask), greedy(z_e, mask)
     assert_close(one.loss, other.loss)
-    assert_close(one.terms["commitment"].value, other.terms["commitment"].value)
+    assert one.terms.keys() == other.terms.keys()
+    for name, mean in one.terms.items():
+        assert_close(mean.value, other.terms[name].value)
+
+
+@pytest.mark.parametrize("kind", [GumbelQuantizer, FiniteScalarQuantizer])
+def test_beams_of_stages_without_squared_errors_are_refused(kind: type):
+    made = [kind(DIM, 8) if kind is GumbelQuantizer else kind([5] * DIM) for _ in range(2)]
+    with pytest.raises(ValueError, match="whose losses are squared errors"):
+        Residual(made, beams=2)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        lambda: Normalized(EMAVectorQuantizer(DIM, 8)),
+        lambda: EMAVectorQuantizer(DIM, 8, metric="cosine"),
+        lambda: BinarySphericalQuantizer(DIM),
+        lambda: Product([Normalized(EMAVectorQuantizer(DIM, 8))]),
+    ],
+)
+def test_stages_that_make_all_vectors_alike_in_length_are_refused(stage: Callable):
+    with pytest.raises(ValueError, match="gets shorter and shorter; put it around all stages"):
+        Residual([stage() for _ in range(3)])
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        lambda: LookupFreeQuantizer(DIM),
+        lambda: Product([LookupFreeQuantizer(1), FiniteScalarQuantizer([5] * (DIM - 1))]),
+        lambda: Product([FiniteScalarQuantizer([4] * DIM)]),
+    ],
+)
+def test_the_error_of_stages_without_a_table_falls_with_every_stage(stage: Callable):
+    quantizer, z_e = Residual([stage() for _ in range(5)]).eval(), torch.rand(500, DIM) * 1.6 - 0.8
+    indices, z = quantizer.encode(z_e), quantizer.squashed(z_e)
+    per_stage = indices.shape[-1] // 5
+    prefixes = (quantizer.decode(indices[..., : n * per_stage]) for n in range(1, 6))
+    errors = [(z_q - z).square().mean() for z_q in prefixes]
+    assert all(later < 0.5 * earlier for earlier, later in pairwise(errors))
 
 
 @pytest.mark.parametrize("levels", [(5, 5, 5), (8, 8, 8), (3, 3, 3), (8, 5, 4)])
@@ -297,3 +348,10 @@ def test_stages_that_do_not_fit_together_are_refused():
         Residual([part, other])
     with pytest.raises(ValueError, match="share all or none"):
         Residual([part, part, other])
+
+
+def test_nothing_and_what_is_no_quantizer_are_refused():
+    with pytest.raises(ValueError, match="there are no quantizers; give one at least"):
+        Residual([])
+    with pytest.raises(TypeError, match="one of the quantizers is 3; give quantizers"):
+        Residual([3])  # pyright: ignore

@@ -131,7 +131,7 @@ def test_more_codes_than_an_index_can_tell_are_refused():
 
 @pytest.mark.parametrize("levels", [(), (1, 5), (5, 0), (-3, 5)])
 def test_levels_without_a_choice_are_refused(levels: tuple[int, ...]):
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(ValueError, match=r"at least 2|levels are empty"):
         FiniteScalarQuantizer(levels)
 
 
@@ -161,7 +161,17 @@ def test_without_squashing_the_gradient_is_that_of_a_cut_at_the_outermost_values
     assert_close(z_e.grad, torch.where(inside, upstream, 0))
 
 
-@pytest.mark.parametrize("levels", [(256, 256, 256), (256, 256, 257), (2**24 + 1, 2)])
+def test_more_values_than_float32_tells_apart_are_refused():
+    with pytest.raises(ValueError, match=r"a level is 33554432; give at most 1048576"):
+        FiniteScalarQuantizer((2**25,))
+    most = FiniteScalarQuantizer((2**20,))
+    z_e = torch.tensor([[-30.0], [0.3], [30.0]])
+    indices = most.encode(z_e)
+    assert indices[[0, 2], 0].tolist() == [0, 2**20 - 1]
+    assert torch.equal(most.decode(indices), most.eval()(z_e).z_q)
+
+
+@pytest.mark.parametrize("levels", [(256, 256, 256), (256, 256, 257), (2**20, 2**5)])
 def test_indices_are_exact_where_float32_can_just_or_no_longer_hold_them(levels: tuple[int, ...]):
     quantizer = FiniteScalarQuantizer(levels)
     z = 2 * torch.randn(3000, len(levels))

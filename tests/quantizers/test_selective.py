@@ -13,6 +13,7 @@ from vqkit.evaluation.likelihood import uniform_bits
 from vqkit.quantizers import (
     Codebook,
     EMAVectorQuantizer,
+    FiniteScalarQuantizer,
     Hiding,
     Residual,
     Selective,
@@ -183,3 +184,19 @@ def test_a_share_that_is_none_is_refused(keep: float):
         Selective(VectorQuantizer(DIM, SIZE), keep=keep)
     with pytest.raises(ValueError, match="keep"):
         SelectiveConfig(keep=keep)
+
+
+def test_a_start_from_numbers_that_are_none_is_refused_without_a_codebook_inside_too():
+    layer, z_e = Selective(FiniteScalarQuantizer((5, 5, 5, 5))), torch.randn(50, 4)
+    before, z_e[3, 1] = copy.deepcopy(layer.state_dict()), torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        layer.initialize(z_e, seed=0)
+    assert_close(layer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_what_is_selective_already_or_no_hiding_is_refused():
+    inner = EMAVectorQuantizer(4, 8)
+    with pytest.raises(ValueError, match="quantizer is selective already"):
+        Selective(Selective(inner))
+    with pytest.raises(TypeError, match=r"hiding is 0\.25; give Hiding"):
+        Selective(inner, hiding=0.25)  # pyright: ignore

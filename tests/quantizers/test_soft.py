@@ -1,5 +1,7 @@
 """What must hold for quantizers whose training weighs all entries."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -86,6 +88,46 @@ def test_the_gradient_of_an_index_is_that_of_its_softmax():
     )
 
 
+def test_the_losses_of_drawing_are_those_of_a_loop_over_real_vectors():
+    """Means over vectors, and over nothing else: however many there are, and beside padding."""
+    z, mask = torch.randn(3, 5, DIM, dtype=torch.float64), torch.rand(3, 5) > 0.4
+    for kind, weight in ((GumbelQuantizer, 0.3), (StochasticQuantizer, 0.7)):
+        layer = kind(DIM, SIZE, weight=weight, revive=False, codebook=book()).double()
+        layer.log_precision.data.fill_(0.8)
+        entries, precision = layer.codebook.entries.detach(), math.exp(0.8)
+        entropies, gaps = [], []
+        for vector in z[mask]:
+            squares = [float((vector - entry).square().mean()) for entry in entries]
+            scores = [math.exp(-precision * square) for square in squares]
+            shares = [score / sum(scores) for score in scores]
+            entropies.append(-sum(share * math.log(share) for share in shares))
+            gaps.append(sum(share * gap for share, gap in zip(shares, squares, strict=True)))
+        entropy, gap = (sum(parts) / len(parts) for parts in (entropies, gaps))
+        expected = weight / DIM * (precision * gap - entropy)
+        if kind is GumbelQuantizer:
+            expected = weight * (math.log(SIZE) - entropy)
+        out = layer(z, mask)
+        assert out.loss.item() == pytest.approx(expected)
+        terms = {name: mean.value.item() for name, mean in out.terms.items()}
+        by_hand = {"entropy": entropy, "distance": precision * gap}
+        by_hand["divergence"] = math.log(SIZE) - entropy
+        assert terms == pytest.approx({name: by_hand[name] for name in terms})
+
+
+def test_beta_of_index_backpropagation_weighs_the_encoders_term_alone():
+    """By autograd of the equations, written out."""
+    layer = IndexBackpropQuantizer(DIM, SIZE, commitment=0.1, revive=False, codebook=book())
+    layer = layer.double()
+    z = torch.randn(20, DIM, dtype=torch.float64, requires_grad=True)
+    out, entries = layer(z), layer.codebook.entries
+    chosen, shares = entries[out.indices.squeeze(-1)], probabilities(z, entries)
+    z_q = chosen + (shares - shares.detach()) @ entries.detach()
+    loss = (z_q - z.detach()).square().mean() + 0.1 * (z - chosen.detach()).square().mean()
+    assert_close(out.loss, loss)
+    inputs = [z, entries]
+    assert_close(torch.autograd.grad(out.loss, inputs), torch.autograd.grad(loss, inputs))
+
+
 def test_the_variance_of_stochastic_quantization_falls_to_that_of_the_clusters():
     centers = 3 * torch.randn(SIZE, DIM)
     layer = StochasticQuantizer(DIM, SIZE, annealing=Annealing(steps=50))
@@ -100,3 +142,8 @@ def test_the_variance_of_stochastic_quantization_falls_to_that_of_the_clusters()
     out = layer.eval()(z)
     assert (out.z_q - z).square().mean() < 0.02
     assert out.terms["entropy"].value < 0.05
+
+
+def test_an_annealing_that_is_none_is_refused():
+    with pytest.raises(TypeError, match=r"annealing is 1\.0; give Annealing"):
+        GumbelQuantizer(4, 8, annealing=1.0)  # pyright: ignore

@@ -23,6 +23,7 @@ from vqkit.quantizers.gumbel import (
     SQConfig,
     StochasticQuantizer,
 )
+from vqkit.quantizers.hiding import Hiding
 from vqkit.quantizers.ibq import IBQConfig, IndexBackpropQuantizer
 from vqkit.quantizers.latent import LatentConfig, LatentQuantizer
 from vqkit.quantizers.multiscale import MultiScaleConfig, MultiScaleResidual
@@ -30,9 +31,10 @@ from vqkit.quantizers.normalized import Normalized, NormalizedConfig
 from vqkit.quantizers.product import Product, ProductConfig
 from vqkit.quantizers.projected import Projected, ProjectedConfig
 from vqkit.quantizers.random_projection import RandomProjectionConfig, RandomProjectionQuantizer
+from vqkit.quantizers.regularized import Regularized, RegularizedConfig
 from vqkit.quantizers.residual import Residual, ResidualConfig
 from vqkit.quantizers.scalar import FiniteScalarQuantizer, FSQConfig
-from vqkit.quantizers.selective import Hiding, Selective, SelectiveConfig
+from vqkit.quantizers.selective import Selective, SelectiveConfig
 from vqkit.quantizers.simvq import LinearCodebook, SimVQConfig, SimVQuantizer
 from vqkit.quantizers.vector import VectorQuantizer, VQConfig
 
@@ -72,6 +74,8 @@ __all__ = [
     "QuantizerConfig",
     "RandomProjectionConfig",
     "RandomProjectionQuantizer",
+    "Regularized",
+    "RegularizedConfig",
     "Residual",
     "ResidualConfig",
     "SQConfig",
@@ -98,6 +102,7 @@ QuantizerConfig = Annotated[
     | ProductConfig
     | ProjectedConfig
     | RandomProjectionConfig
+    | RegularizedConfig
     | ResidualConfig
     | SQConfig
     | SelectiveConfig
@@ -112,6 +117,7 @@ for _config in (
     NormalizedConfig,
     ProductConfig,
     ProjectedConfig,
+    RegularizedConfig,
     ResidualConfig,
     SelectiveConfig,
 ):

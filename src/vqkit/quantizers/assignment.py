@@ -1,6 +1,5 @@
 """Which entry a vector gets in training, where it need not be the nearest."""
 
-from collections.abc import Iterator
 from typing import Annotated, Literal, Protocol
 
 import torch
@@ -10,10 +9,8 @@ from torch import Tensor
 
 from vqkit import distributed, random
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.search import full_precision
+from vqkit.quantizers.scores import best_priced, drawn, taken
 from vqkit.schema import STRICT, Positive
-
-SCORES_PER_CHUNK = 2**20
 
 
 class Assignment(Protocol):
@@ -60,12 +57,7 @@ class Sampled:
         """See ``Assignment``."""
         words = codebook.random_seed, codebook.step
         draws = random.uniform(*words, numbers(codebook.pending_seen, real))
-        indices = torch.empty(len(z), dtype=torch.int64, device=z.device)
-        for rows, scores in scores_in_chunks(z, codebook.table):
-            chances = scores.mul_(1 / self.temperature).double().softmax(-1).cumsum_(-1)
-            wanted = draws[rows].unsqueeze(1) * chances[:, -1:]
-            indices[rows] = torch.searchsorted(chances, wanted, right=True).squeeze(1)
-        return indices.clamp_(max=codebook.size - 1)
+        return drawn(z, codebook.table, draws, self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -92,17 +84,10 @@ class Balanced:
         scale = (1 / (self.softness * spread).clamp(min=1e-30)).to(table.dtype)
         prices = table.new_zeros(len(table))
         for _ in range(self.iterations):
-            taken = prices.new_zeros(len(table), dtype=torch.float64)
-            for rows, scores in scores_in_chunks(z, table):
-                shares = scores.mul_(scale).add_(prices).softmax(-1)
-                taken += shares.mul_(real[rows].unsqueeze(1)).sum(0)
-            taken = distributed.all_reduce(taken)
+            total = distributed.all_reduce(taken(z, table, real, scale, prices))
             wanted = num / len(table)
-            prices += (wanted / taken.clamp(min=1e-30)).clamp(min=1e-30).log().to(prices.dtype)
-        indices = torch.empty(len(z), dtype=torch.int64, device=z.device)
-        for rows, scores in scores_in_chunks(z, table):
-            indices[rows] = scores.mul_(scale).add_(prices).argmax(-1)
-        return indices
+            prices += (wanted / total.clamp(min=1e-30)).clamp(min=1e-30).log().to(prices.dtype)
+        return best_priced(z, table, scale, prices)
 
 
 def numbers(pending: Tensor, real: Tensor) -> Tensor:
@@ -122,28 +107,6 @@ def numbers(pending: Tensor, real: Tensor) -> Tensor:
     first = pending + counts[: distributed.rank()].sum()
     pending.add_(counts.sum())
     return first + real.cumsum(0) - 1
-
-
-def scores_in_chunks(z: Tensor, entries: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Minus the squared distances, up to a term that is one vector's own, a few rows at a time.
-
-    Args:
-        z: Vectors. (N, D)
-        entries: Codebook entries. (K, D)
-
-    Yields:
-        Which rows, and their scores. (n, K)
-    """
-    center = entries.mean(0)
-    centred = entries - center
-    squares = centred.square().sum(-1)
-    num = max(1, SCORES_PER_CHUNK // len(entries))
-    for first in range(0, len(z), num):
-        rows = slice(first, first + num)
-        scores = squares.neg().repeat(len(z[rows]), 1)
-        with full_precision(z.device.type):  # in place, so that autocast leaves it alone
-            scores.addmm_((z[rows] - center).to(scores.dtype), centred.T, alpha=2)
-        yield rows, scores
 
 
 AssignmentConfig = Annotated[Balanced | Nearest | Sampled, Field(discriminator="type")]

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqkit.means import Mean
-from vqkit.quantizers.checks import check_finite, mask_out
+from vqkit.quantizers.checks import (
+    check_finite,
+    check_tensor,
+    check_vectors,
+    mask_out,
+    whole,
+)
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
+from vqkit.quantizers.passes import is_repeated
+from vqkit.quantizers.state import check_shapes, forget_pending, unrounded
 
 if TYPE_CHECKING:
     from vqkit.quantizers.codebook import Codebook
@@ -23,6 +31,7 @@ Structure = Literal["flat", "residual", "product", "selective"]
 
 
 CHANGING = ("training", "commit_in_forward", "refuse_not_finite", "passes_gradient", "squashes")
+CHANGING += ("has_common_seed",)
 EPSILON = 1e-5  # added to a mean square: bounds the gradient of a vector near 0
 
 
@@ -90,12 +99,18 @@ class Quantizer(nn.Module, ABC):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = whole(dim, "dim", 1)
+        self.register_load_state_dict_post_hook(forget_pending)
 
     @property
     @abstractmethod
     def codebook_sizes(self) -> tuple[int, ...]:
         """Number of entries of each of the Q codebooks."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether a pass may change state: in training, when it is not one that is repeated."""
+        return self.training and not is_repeated()
 
     @abstractmethod
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
@@ -140,6 +155,7 @@ class Quantizer(nn.Module, ABC):
             mask: True where a position is real; None when all are. (...) bool
             seed: What every random choice depends on, now and in training.
         """
+        self.checked(z_e, mask)
 
     def code_mask(self, mask: Tensor | None) -> Tensor | None:
         """Which codes are real, from which vectors are; None when all are. (B, *grid) bool"""
@@ -190,8 +206,15 @@ class Quantizer(nn.Module, ABC):
         return GRADIENTS[self.gradient](z_e, detached_at_padding(z_q, mask))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # What codes depend on is not rounded by model.half(); networks inside are, as any other.
+        # What codes depend on is not rounded by model.half(), the networks inside included.
         return super()._apply(unrounded(fn), recurse)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """See torch; a state of other sizes is refused before anything is loaded."""
+        check_shapes(self.state_dict(), state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
 
     def extra_repr(self) -> str:
         options = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str)}
@@ -203,15 +226,12 @@ class Quantizer(nn.Module, ABC):
         """``z_e`` with zeros at masked positions, if it can be quantized.
 
         Raises:
+            TypeError: If it holds no floating-point numbers.
             ValueError: If its last axis does not hold vectors of length D, if the mask does not
                 fit, or if a real vector is not finite. On a GPU the last is not seen in training,
                 where looking would make every step wait: the losses show it.
         """
-        if z_e.dim() == 0 or z_e.shape[-1] != self.dim:
-            raise ValueError(
-                f"z_e has shape {tuple(z_e.shape)}, and its last axis should be the {self.dim} "
-                "coordinates of a vector; move the channels there, or change dim"
-            )
+        check_vectors(z_e, self.dim)
         z_e = mask_out(z_e, mask)
         skipped = self.training and (z_e.is_cuda or not self.refuse_not_finite)
         if not skipped and not torch.compiler.is_compiling():
@@ -221,11 +241,12 @@ class Quantizer(nn.Module, ABC):
     def check_indices(self, indices: Tensor) -> None:
         """Raises ValueError unless there is one index of its range for each codebook."""
         sizes = self.codebook_sizes
+        check_tensor(indices, "indices", len(sizes))
         if indices.dim() == 0 or indices.shape[-1] != len(sizes):
             shape = tuple(indices.shape)
             raise ValueError(f"indices have shape {shape}; make the last axis {len(sizes)} long")
-        if indices.is_floating_point() or indices.dtype == torch.bool:
-            raise TypeError(f"indices are {indices.dtype}; give integers")
+        if indices.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"indices are {indices.dtype}; give integers, int64")
         if torch.compiler.is_compiling():
             return
         if indices.numel():
@@ -237,18 +258,6 @@ class Quantizer(nn.Module, ABC):
                     f"{wrong.sum().item()} of {rows.numel()} indices are out of range: they go "
                     f"from {low} to {high}, the codebook sizes are {sizes}"
                 )
-
-
-def unrounded(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A conversion that moves tensors as another does, but never to half precision."""
-
-    def convert(tensor: Tensor) -> Tensor:
-        converted = fn(tensor)
-        if tensor.is_floating_point() and converted.element_size() < 4:
-            return tensor.to(converted.device)
-        return converted
-
-    return convert
 
 
 def detached_at_padding(z_q: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vqkit.quantizers.assignment import scores_in_chunks
 from vqkit.quantizers.codebook import Codebook
+from vqkit.quantizers.scores import nearest_several
 
 ELEMENTS_PER_CHUNK = 2**22
 
@@ -44,11 +44,3 @@ def _search(z: Tensor, codebooks: Sequence[Codebook], beams: int) -> Tensor:
         before = indices.gather(1, (pick // some).expand(-1, -1, indices.shape[-1]))
         indices = torch.cat([before, near.flatten(1).gather(1, best).unsqueeze(-1)], -1)
     return indices[:, 0]
-
-
-def nearest_several(z: Tensor, entries: Tensor, num: int) -> Tensor:
-    """The indices of several nearest entries of each vector. (N, D), (K, D) -> (N, num) int64"""
-    found = torch.empty(len(z), num, dtype=torch.int64, device=z.device)
-    for rows, scores in scores_in_chunks(z, entries):
-        found[rows] = scores.topk(num, -1).indices
-    return found

@@ -13,6 +13,7 @@ from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real, squared_errors, unit
 from vqkit.quantizers.learned import at_least_zero
+from vqkit.quantizers.passes import of_pass
 from vqkit.schema import STRICT, AtLeastZero, Positive
 
 LONGEST = 62  # bits of an index
@@ -106,7 +107,7 @@ class BinaryQuantizer(Quantizer):
     ) -> None:
         super().__init__(dim)
         temperature = self.usual_temperature if temperature is None else temperature
-        if not 1 <= dim <= LONGEST:
+        if dim > LONGEST:
             raise ValueError(
                 f"dim is {dim}; an index has room for 1 to {LONGEST} bits: project the vectors "
                 "(Projected), or cut them into parts (Product)"
@@ -145,7 +146,7 @@ class BinaryQuantizer(Quantizer):
         commitment = Mean.over(squared_errors(z_e, z_q), mask)
         with torch.autocast(z_e.device.type, enabled=False):
             certainty, diversity = self._entropies(z_e, mask)
-        if self.training and self.commit_in_forward:
+        if self.learns and self.commit_in_forward:
             self.commit()
         total = self.commitment * commitment.total + self.certainty * certainty.total
         return Quantized(
@@ -196,16 +197,18 @@ class BinaryQuantizer(Quantizer):
         certainty = Mean.over(own.sum(-1) / self.dim, mask)
         real = torch.ones_like(own[..., 0]) if mask is None else mask.to(own.dtype)
         cross, probabilities = torch.zeros_like(real), []
-        wanted = -self.average_probabilities.clamp(min=1e-20).log()
+        average = self.average_probabilities
+        average = of_pass(lambda: average) if self.training else average
+        prices = -average.clamp(min=1e-20).log().to(own.dtype)
         sizes = [2**bits for bits in self.groups]
-        parts = zip(logits.split(self.groups, -1), wanted.split(sizes), strict=True)
-        for bits, prices in parts:
-            joint = joint_probabilities(bits)
-            cross = cross + joint @ prices.to(joint.dtype)
-            probabilities.append(
-                (joint.detach() * real.unsqueeze(-1)).reshape(-1, joint.shape[-1]).sum(0)
-            )
-        if self.training:
+        for bits, some in zip(logits.split(self.groups, -1), prices.split(sizes), strict=True):
+            low, high = joint_probabilities(bits)
+            table = some.view(high.shape[-1], low.shape[-1])
+            cross = cross + ((high @ table) * low).sum(-1)
+            weighed = (high.detach() * real.unsqueeze(-1)).reshape(-1, high.shape[-1])
+            rows = low.detach().reshape(-1, low.shape[-1])
+            probabilities.append((weighed.T @ rows).flatten())
+        if self.learns:
             self.pending += torch.cat(probabilities).to(self.pending.dtype)
             self.pending_count += real.sum()
         return certainty, Mean.over(cross / self.dim, mask)
@@ -214,8 +217,11 @@ class BinaryQuantizer(Quantizer):
 class LookupFreeQuantizer(BinaryQuantizer):
     """Codes each vector by the signs of its coordinates: entries of -1 and 1, never written down.
 
-    Language Model Beats Diffusion, section 3.1, https://arxiv.org/abs/2310.05737
+    Language Model Beats Diffusion, section 3.1, https://arxiv.org/abs/2310.05737. Each stage of a
+    residual quantizer codes with signs of half the size.
     """
+
+    residual_scale = 0.5
 
     @property
     def size(self) -> float:
@@ -239,16 +245,27 @@ class BinarySphericalQuantizer(BinaryQuantizer):
         return unit(z_e)
 
 
-def joint_probabilities(logits: Tensor) -> Tensor:
-    """The probability of every combination of bits, the first bit counting least.
+def joint_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The probability of every combination of bits, as two factors.
+
+    The bits are independent, so the probability of combination i + 2^L j is that of i in the lower
+    half of the bits times that of j in the upper: 2^L + 2^H numbers for each vector instead of
+    their product.
 
     Args:
-        logits: Of each bit being 1. (..., B)
+        logits: Of each bit being 1, the first bit counting least. (..., B)
 
     Returns:
-        (..., 2^B)
+        Those of the lower half, and of the upper. (..., 2^L), (..., 2^H)
     """
-    joint = torch.ones_like(logits[..., :1])
+    num = logits.shape[-1] // 2
+    low, high = logits.split([logits.shape[-1] - num, num], -1)
+    return combinations(low), combinations(high)
+
+
+def combinations(logits: Tensor) -> Tensor:
+    """The probability of every combination of a few bits. (..., B) -> (..., 2^B)"""
+    joint = logits.new_ones(*logits.shape[:-1], 1)
     for one in logits.sigmoid().unbind(-1):
         one = one.unsqueeze(-1)
         joint = torch.cat([joint * (1 - one), joint * one], -1)

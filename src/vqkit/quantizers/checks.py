@@ -1,4 +1,6 @@
-"""What vectors and masks have to be."""
+"""What vectors, masks and sizes have to be."""
+
+import operator
 
 import torch
 from torch import Tensor
@@ -6,6 +8,36 @@ from torch import Tensor
 
 class NotFinite(ValueError):
     """Encoder outputs hold NaN or infinity."""
+
+
+def check_tensor(x: object, name: str, length: int | str) -> None:
+    """Raises TypeError unless ``x`` is a tensor, whose last axis is to have that length."""
+    if not isinstance(x, Tensor):
+        kind = type(x).__name__
+        raise TypeError(f"{name}: give a tensor (..., {length}), not a {kind}")
+
+
+def check_vectors(z_e: Tensor, dim: int) -> None:
+    """Raises an error unless the last axis holds vectors of length ``dim``, of real numbers."""
+    check_tensor(z_e, "z_e", dim)
+    if not z_e.is_floating_point():
+        raise TypeError(f"z_e is {z_e.dtype}; give floating-point numbers")
+    if z_e.dim() == 0 or z_e.shape[-1] != dim:
+        raise ValueError(
+            f"z_e has shape {tuple(z_e.shape)}, and its last axis should be the {dim} "
+            "coordinates of a vector; move the channels there, or change dim"
+        )
+
+
+def whole(number: int, name: str, least: int) -> int:
+    """``number`` itself; raises an error unless it is an integer of at least ``least``."""
+    try:
+        number = operator.index(number)
+    except TypeError:
+        raise TypeError(f"{name} is {number!r}; give an integer") from None
+    if number < least:
+        raise ValueError(f"{name} is {number}; give at least {least}")
+    return number
 
 
 def check_finite(z_e: Tensor) -> None:
@@ -35,6 +67,7 @@ def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None:
         return x
+    check_tensor(mask, "mask", "without the last axis of z_e")
     if mask.dtype != torch.bool:
         raise ValueError(f"mask is {mask.dtype}; give booleans, True where a position is real")
     if mask.shape != x.shape[:-1]:

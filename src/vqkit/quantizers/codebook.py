@@ -8,12 +8,14 @@ from torch import Tensor
 
 from vqkit import distributed
 from vqkit.quantizers.base import unit
+from vqkit.quantizers.checks import NotFinite
 from vqkit.quantizers.codebook_state import CodebookState
 from vqkit.quantizers.gathering import joined_rows
+from vqkit.quantizers.passes import is_repeated, of_pass
 from vqkit.quantizers.revival import DEAD_AFTER, MAX_DRAWN, is_dead, replacements
 from vqkit.quantizers.search import nearest
 from vqkit.quantizers.start import STARTS, Start, started
-from vqkit.quantizers.usage import Usage, in_use, perplexity
+from vqkit.quantizers.usage import Usage, in_use, usage_of
 
 USAGE_DECAY = 0.99  # weight of the past in the usage of a codebook that gradients move
 
@@ -49,6 +51,7 @@ class Codebook(CodebookState):
         step: Number of commits. () int64
         revived: Number of times that an entry was replaced. () int64
         is_given: Whether the entries were given, and not made by ``initialize``; not saved.
+        has_common_seed: Whether all ranks have agreed on the seed; not saved.
     """
 
     def __init__(
@@ -104,8 +107,19 @@ class Codebook(CodebookState):
     @property
     def table(self) -> Tensor:
         """What indices stand for; on the sphere where the metric is the cosine. (K, D)"""
+        return self.table_of(self.entries)
+
+    def table_of(self, entries: Tensor) -> Tensor:
+        """The table that these entries make. (K, D)"""
         # A copy, because ``revive`` writes to the entries before a backward pass has read them.
-        return self.placed(self.entries.clone()) if self.metric == "cosine" else self.entries
+        return self.placed(entries.clone()) if self.metric == "cosine" else entries
+
+    def table_of_pass(self) -> Tensor:
+        """The table that a training pass reads: a repeated one that of its first run. (K, D)"""
+        entries = of_pass(lambda: self.entries)
+        if is_repeated():
+            entries = entries.detach().requires_grad_(self.entries.requires_grad)
+        return self.table_of(entries)
 
     def placed(self, entries: Tensor) -> Tensor:
         """Entries as the metric keeps them: on the sphere where it is the cosine. (K, D)"""
@@ -145,6 +159,8 @@ class Codebook(CodebookState):
         """
         first_seed = distributed.all_gather(self.seed.new_tensor(int(seed)))[0]
         start = started(self.start, z.to(self.entries.dtype), self.size, seed=int(first_seed))
+        if not start.entries.isfinite().all():
+            raise NotFinite("vectors are too large to start a codebook; look at the encoder")
         self.seed.copy_(first_seed)
         # Equal vectors may still give other bits on another device: the first rank's count.
         self.set_table(self.placed(distributed.all_gather(start.entries)[0]))
@@ -153,7 +169,7 @@ class Codebook(CodebookState):
         self.average_sums.copy_(self.average_counts.unsqueeze(-1) * self.entries)
         self.unused_for.zero_()
         self.initialized.fill_(True)
-        self.is_given = False
+        self.is_given, self.has_common_seed = False, True
         self._read_state()
 
     @torch.no_grad()
@@ -241,21 +257,7 @@ class Codebook(CodebookState):
         Args:
             dead_after: That of ``revive``.
         """
-        start = "given" if self.is_given else self.start
-        return Usage(
-            size=self.size,
-            dim=self.entries.shape[1],
-            metric=self.metric,
-            start=start if self.is_initialized else None,
-            moved_by=self.moved_by,
-            is_frozen=self.is_frozen,
-            step=int(self.step),
-            used=int(in_use(self.average_counts, self.unused_for, dead_after).sum()),
-            dead=int(is_dead(self.unused_for, dead_after).sum()),
-            longest_unused=int(self.unused_for.amax()),
-            perplexity=perplexity(self.average_counts),
-            revived=int(self.revived),
-        )
+        return usage_of(self, dead_after)
 
     @torch.no_grad()
     def extend(self, entries: Tensor) -> None:

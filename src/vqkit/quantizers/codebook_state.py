@@ -6,8 +6,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from vqkit.quantizers.base import mask_out, unrounded
+from vqkit.quantizers.checks import mask_out, whole
 from vqkit.quantizers.revival import Candidates
+from vqkit.quantizers.seeds import agree_on_seed
+from vqkit.quantizers.state import unrounded
 
 MAX_PASSES = 1024  # a commit was forgotten
 
@@ -28,8 +30,7 @@ class CodebookState(nn.Module):
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        if size < 2 or dim < 1:
-            raise ValueError(f"codebook is {size} x {dim}; give at least 2 entries of length 1")
+        size, dim = whole(size, "codebook_size", 2), whole(dim, "dim", 1)
         entries = torch.randn(size, dim, dtype=torch.float32)
         self.entries = nn.Parameter(entries)
         self.register_buffer("average_counts", entries.new_zeros(size))
@@ -40,7 +41,7 @@ class CodebookState(nn.Module):
         self.register_buffer("seed", torch.tensor(self.random_seed))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("revived", torch.zeros((), dtype=torch.int64))
-        self.is_initialized = self.is_given = False
+        self.is_initialized = self.is_given = self.has_common_seed = False
         # Not saved: a checkpoint is written between steps, when nothing is pending.
         counts = torch.zeros(size, dtype=torch.int64)
         self.register_buffer("pending_counts", counts, persistent=False)
@@ -132,6 +133,11 @@ class CodebookState(nn.Module):
         self.pending_sums = torch.zeros_like(entries)
         self.forget_pending()
 
+    def agree_on_seed(self) -> None:
+        """Gives all ranks the first one's seed, where nothing else did; all have to call it."""
+        if agree_on_seed(self):
+            self._read_state()
+
     def forget_pending(self) -> None:
         """Drops what was collected since the last commit."""
         self.pending_counts.zero_()
@@ -153,6 +159,11 @@ class CodebookState(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        saved = state_dict.get(f"{prefix}entries", self.entries)
+        if isinstance(saved, Tensor) and saved.shape != self.entries.shape:
+            sizes = f"{tuple(saved.shape)}, and here it is {tuple(self.entries.shape)}"
+            error_msgs.append(f"{prefix}entries is {sizes}; make the layer with the saved sizes")
+            return  # or what is no table would be loaded without it
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

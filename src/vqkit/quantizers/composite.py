@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from vqkit import distributed
@@ -63,20 +64,31 @@ class CompositeQuantizer(Quantizer):
 
     def finish(self) -> None:
         """Ends a forward pass: commits in training, unless told not to."""
-        if self.training and self.commit_in_forward:
+        if self.learns and self.commit_in_forward:
             self.commit()
 
     def start(self, z_e: Tensor, mask: Tensor | None) -> None:
         """In training, starts codebooks that have not started from the vectors of all ranks."""
         books = self.codebooks()
-        if not self.training or all(book.is_initialized for book in books):
+        if not self.learns or all(book.is_initialized for book in books):
             return
         joined, real = (
             joined_items(z_e, mask) if self.reads_grid else (joined_rows(z_e, mask), None)
         )
         if len(joined) if real is None else real.any():
             seed = distributed.all_gather(books[0].seed)[0]
-            self.initialize(joined, real, seed=int(seed))
+            with torch.no_grad():
+                self.initialize(joined, real, seed=int(seed))
+
+
+def dims(quantizers: Sequence[Quantizer]) -> list[int]:
+    """The length of the vectors of each; raises an error where there is no quantizer."""
+    if not quantizers:
+        raise ValueError("there are no quantizers; give one at least")
+    for quantizer in quantizers:
+        if not isinstance(quantizer, Quantizer):
+            raise TypeError(f"one of the quantizers is {quantizer!r}; give quantizers of vqkit")
+    return [quantizer.dim for quantizer in quantizers]
 
 
 def refuse_grid_readers(quantizers: Sequence[Quantizer]) -> None:
@@ -108,6 +120,7 @@ class WrappedQuantizer(CompositeQuantizer):
     """
 
     def __init__(self, dim: int, quantizer: Quantizer) -> None:
+        dims([quantizer])  # refuses what is none
         super().__init__(dim, [quantizer])
         self.structure = quantizer.structure
 
@@ -115,6 +128,14 @@ class WrappedQuantizer(CompositeQuantizer):
     def reads_grid(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether what it holds reads the grid."""
         return self.quantizer.reads_grid
+
+    @property
+    def residual_scale(self) -> float | Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of what it holds."""
+        return self.quantizer.residual_scale
+
+    def squash(self, z_e: Tensor) -> Tensor:
+        return self.quantizer.squash(z_e)
 
     def code_mask(self, mask: Tensor | None) -> Tensor | None:
         return self.quantizer.code_mask(mask)

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal
 
+import torch.nn.functional as F
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.means import Mean
-from vqkit.quantizers.assignment import Assignment, Nearest
+from vqkit.quantizers.assignment import Assignment
 from vqkit.quantizers.base import Quantized, squared_errors
 from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import Gradient
@@ -15,6 +16,7 @@ from vqkit.quantizers.learned import (
     LearnedQuantizer,
     NearestOptions,
     at_least_zero,
+    checked_assignment,
     checked_gradient,
     own_codebook,
 )
@@ -70,6 +72,8 @@ class EMAVectorQuantizer(LearnedQuantizer):
         codebook: Entries shared with another quantizer; its own when None.
     """
 
+    error_terms = ("commitment",)
+
     def __init__(
         self,
         dim: int,
@@ -105,7 +109,7 @@ class EMAVectorQuantizer(LearnedQuantizer):
         self.gradient = checked_gradient(
             gradient, without="averages move the entries, and a gradient for them has no effect"
         )
-        self.assignment = assignment or Nearest()
+        self.assignment = checked_assignment(assignment)
 
     @property
     def error_weight(self) -> float:
@@ -121,7 +125,8 @@ class EMAVectorQuantizer(LearnedQuantizer):
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.prepared(z_e, mask)
         indices = self.chosen(z_e, mask)
-        z_q = self.codebook.lookup(indices).detach()  # averages move the entries, no gradient
+        # Averages move the entries, no gradient.
+        z_q = F.embedding(indices, self.table_of_pass()).detach()
         errors = squared_errors(z_e, z_q)
         commitment = Mean.over(errors, mask)
         self.follow(z_e, indices, errors, mask)

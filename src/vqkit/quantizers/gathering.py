@@ -11,7 +11,7 @@ from vqkit.quantizers.base import real_rows
 
 def joined_rows(z_e: Tensor, mask: Tensor | None) -> Tensor:
     """The real vectors of all ranks, without a gradient. (..., D) -> (N of all, D)"""
-    return distributed.gather_rows(real_rows(z_e, mask).detach())
+    return distributed.gather_rows(real_rows(z_e.detach(), mask))
 
 
 def joined_items(z_e: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

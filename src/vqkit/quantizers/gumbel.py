@@ -5,6 +5,7 @@ from abc import abstractmethod
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -15,6 +16,7 @@ from vqkit.quantizers.base import Quantized, detached_at_padding, real_positions
 from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import exactly
 from vqkit.quantizers.learned import CodebookOptions, at_least_zero, own_codebook
+from vqkit.quantizers.passes import of_pass
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.soft import SoftQuantizer, Weighed, weigh
 from vqkit.quantizers.start import Start
@@ -86,6 +88,8 @@ class DrawingQuantizer(SoftQuantizer):
             commit_in_forward=commit_in_forward,
         )
         self.weight = at_least_zero(self.usual_weight if weight is None else weight, "weight")
+        if annealing is not None and not isinstance(annealing, Annealing):
+            raise TypeError(f"annealing is {annealing!r}; give Annealing(start=..., end=...)")
         self.annealing = annealing or Annealing()
 
     @abstractmethod
@@ -94,13 +98,14 @@ class DrawingQuantizer(SoftQuantizer):
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.prepared(z_e, mask)
-        weighed = self._weighed(z_e, mask)
+        table = self.table_of_pass()
+        weighed = self._weighed(z_e, table, mask)
         indices = weighed.indices if self.training else self.codebook.nearest(z_e)
         indices = indices if mask is None else indices.masked_fill(~mask, 0)
-        entries = self.codebook.lookup(indices).detach()
+        entries = F.embedding(indices, table).detach()
         z_q = exactly(entries, weighed.average)
         if self.training and self.annealing.soft_steps:
-            soft = self.codebook.step < self.annealing.soft_steps
+            soft = of_pass(lambda: self.codebook.step < self.annealing.soft_steps)
             z_q = torch.where(
                 soft if mask is None else soft & mask.unsqueeze(-1), weighed.average, z_q
             )
@@ -113,21 +118,17 @@ class DrawingQuantizer(SoftQuantizer):
             terms={name: Mean.over(part, mask) for name, part in parts.items()},
         )
 
-    def _weighed(self, z_e: Tensor, mask: Tensor | None) -> Weighed:
+    def _weighed(self, z_e: Tensor, table: Tensor, mask: Tensor | None) -> Weighed:
         """The weights of all entries, with noise in training. Each (...), or (..., D)"""
         rows = (z_e if self.passes_gradient else z_e.detach()).reshape(-1, self.dim)
         rows, words, temperature = rows.to(self.codebook.entries.dtype), None, 1.0
         if self.training:
-            step = self.codebook.step.clone()
-            words = (
-                self.codebook.random_seed,
-                step,
-                numbers(self.codebook.pending_seen, real_positions(z_e, mask)),
-            )
-            temperature = self.annealing.temperature(self.codebook.step).to(rows.dtype)
-        # Copies, because a commit moves step and entries before the backward pass reads them.
-        table = self.codebook.table.clone()
-        found = weigh(rows, table, self.log_precision.exp(), temperature, words)
+            # Copies, because a commit moves step and entries before the backward pass reads them.
+            step = of_pass(self.codebook.step.clone)
+            pending, real = self.codebook.pending_seen, real_positions(z_e, mask)
+            words = self.codebook.random_seed, step, of_pass(lambda: numbers(pending, real))
+            temperature = self.annealing.temperature(step).to(rows.dtype)
+        found = weigh(rows, table.clone(), self.log_precision.exp(), temperature, words)
         shape = z_e.shape[:-1]
         return Weighed(
             found.average.view(z_e.shape),

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -49,6 +50,8 @@ class IndexBackpropQuantizer(SoftQuantizer):
         codebook: Entries shared with another quantizer; its own when None.
     """
 
+    error_terms = ("codebook", "commitment")
+
     def __init__(
         self,
         dim: int,
@@ -71,11 +74,17 @@ class IndexBackpropQuantizer(SoftQuantizer):
         )
         self.commitment = at_least_zero(commitment)
 
+    @property
+    def error_weight(self) -> float:
+        return 1 + self.commitment
+
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.prepared(z_e, mask)
         indices = self.chosen(z_e, mask)
-        chosen = self.codebook.lookup(indices)
-        z_q = exactly(chosen, chosen + self._average(z_e))  # the index is one-hot - sg(p) + p
+        table = self.table_of_pass()
+        chosen = F.embedding(indices, table)
+        # The index is one-hot - sg(p) + p.
+        z_q = exactly(chosen, chosen + self._average(z_e, table))
         errors = squared_errors(z_q, z_e.detach())
         codebook = Mean.over(errors, mask)
         commitment = Mean.over(squared_errors(z_e, chosen.detach()), mask)
@@ -87,9 +96,9 @@ class IndexBackpropQuantizer(SoftQuantizer):
             terms={"codebook": codebook, "commitment": commitment},
         )
 
-    def _average(self, z_e: Tensor) -> Tensor:
+    def _average(self, z_e: Tensor, table: Tensor) -> Tensor:
         """The entries' average, with a gradient through the weights only. (..., D)"""
         rows = (z_e if self.passes_gradient else z_e.detach()).reshape(-1, self.dim)
-        table = self.codebook.table.clone()  # a commit moves it before the backward pass reads it
+        table = table.clone()  # a commit moves it before the backward pass reads it
         rows, precision = rows.to(table.dtype), self.log_precision.exp()
         return weigh(rows, table, precision, values=table.detach()).average.view(z_e.shape)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vqkit.means import Mean
 from vqkit.quantizers import mixed_radix
 from vqkit.quantizers.base import Quantized, Quantizer, real_rows, squared_errors
-from vqkit.quantizers.kmeans import thinned
+from vqkit.quantizers.kmeans import check_vectors, thinned
 from vqkit.quantizers.learned import at_least_zero
 from vqkit.schema import STRICT, AtLeastZero
 
@@ -103,11 +103,10 @@ class LatentQuantizer(Quantizer):
         """Puts the values of each coordinate at its quantiles, the middles of equal shares.
 
         Raises:
-            ValueError: If there are no vectors.
+            ValueError: If there are no vectors, or one is not finite.
         """
-        z_e = real_rows(z_e, mask)
-        if len(z_e) == 0:
-            raise ValueError("vectors are none; give at least one to start the values from")
+        z_e = real_rows(self.checked(z_e, mask), mask)
+        check_vectors(z_e)
         columns = thinned(z_e, seed).to(self.values.dtype).unbind(-1)
         for values, x in zip(self.values.split(self.levels), columns, strict=True):
             shares = (torch.arange(len(values), device=x.device) + 0.5) / len(values)

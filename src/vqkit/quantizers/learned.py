@@ -13,6 +13,7 @@ from vqkit.quantizers.assignment import Assignment, AssignmentConfig, Nearest
 from vqkit.quantizers.base import Quantizer, mask_out, real_positions, real_rows
 from vqkit.quantizers.codebook import USAGE_DECAY, Codebook, Metric, Mover
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
+from vqkit.quantizers.passes import of_pass
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.start import Start
 from vqkit.schema import STRICT, AtLeastZero
@@ -89,9 +90,13 @@ class LearnedQuantizer(Quantizer):
         dead_after: Nobody uses an entry when it had no hit while uniform use would have given it
             so many.
         commit_in_forward: Whether each training forward ends with ``commit``.
+
+    Attributes:
+        error_terms: Names of the losses, where all are squared errors of the entry that was taken.
     """
 
     assignment: Assignment = Nearest()
+    error_terms: tuple[str, ...] = ()
     decay: float = USAGE_DECAY
 
     def __init__(
@@ -141,7 +146,7 @@ class LearnedQuantizer(Quantizer):
             self.codebook.revive(decay, self.dead_after)
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        rows = self.codebook.project(real_rows(z_e, mask))
+        rows = self.codebook.project(real_rows(self.checked(z_e, mask), mask))
         self.codebook.initialize(rows, seed=seed, decay=self.decay)
 
     def codebooks(self) -> tuple[Codebook, ...]:
@@ -153,8 +158,10 @@ class LearnedQuantizer(Quantizer):
     def prepared(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """What is quantized, with a codebook that has started from it at the latest."""
         z_e = self.codebook.project(self.checked(z_e, mask))
-        if self.training and not self.codebook.is_initialized:
+        if self.learns and not self.codebook.is_initialized:
             self.codebook.initialize_from_batch(z_e, mask, decay=self.decay)
+        if self.learns:
+            self.codebook.agree_on_seed()
         return z_e
 
     def chosen(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
@@ -163,15 +170,24 @@ class LearnedQuantizer(Quantizer):
         Returns:
             Indices, 0 at padding. (...) int64
         """
-        rule = self.assignment if self.training else Nearest()
-        if isinstance(rule, Nearest):
-            indices = self.codebook.nearest(z_e)
+        if self.training:
+            indices = of_pass(lambda: self._assigned(z_e, mask))
         else:
-            rows = z_e.detach().reshape(-1, self.dim)
-            real = real_positions(z_e, mask)
-            with torch.no_grad():
-                indices = rule(self.codebook, rows, real).view(z_e.shape[:-1])
+            indices = self.codebook.nearest(z_e)
         return indices if mask is None else indices.masked_fill(~mask, 0)
+
+    @torch.no_grad()
+    def _assigned(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
+        """The entry of each prepared vector by the rule of training. (...) int64"""
+        if isinstance(self.assignment, Nearest):
+            return self.codebook.nearest(z_e)
+        rows = z_e.detach().reshape(-1, self.dim)
+        indices = self.assignment(self.codebook, rows, real_positions(z_e, mask))
+        return indices.view(z_e.shape[:-1])
+
+    def table_of_pass(self) -> Tensor:
+        """What a pass looks its entries up in. (K, D)"""
+        return self.codebook.table_of_pass() if self.training else self.codebook.table
 
     def follow(self, z_e: Tensor, indices: Tensor, errors: Tensor, mask: Tensor | None) -> None:
         """In training, collects who chose what, and commits unless told not to.
@@ -182,11 +198,11 @@ class LearnedQuantizer(Quantizer):
             errors: Mean squared error of each. (...)
             mask: True where a position is real. (...) bool
         """
-        if not self.training:
+        if not self.learns:
             return
-        self.codebook.collect(z_e.detach(), indices, mask)
         if self.revive:
             self.codebook.nominate(z_e, errors, mask)
+        self.codebook.collect(z_e.detach(), indices, mask)
         if self.commit_in_forward:
             self.commit()
 
@@ -224,6 +240,13 @@ def above_zero(dead_after: float) -> float:
     if not 0 < dead_after < float("inf"):
         raise ValueError(f"dead_after is {dead_after}; give a number greater than 0")
     return dead_after
+
+
+def checked_assignment(assignment: Assignment | None) -> Assignment:
+    """``assignment`` itself, ``Nearest()`` for none; raises TypeError where it is no rule."""
+    if assignment is not None and (isinstance(assignment, type) or not callable(assignment)):
+        raise TypeError(f"assignment is {assignment!r}; give Nearest(), Sampled() or Balanced()")
+    return assignment or Nearest()
 
 
 def checked_gradient(gradient: Gradient, *, without: str | None = None) -> Gradient:

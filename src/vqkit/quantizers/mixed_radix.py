@@ -6,17 +6,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vqkit.quantizers.checks import whole
+
 LARGEST = 2**63 - 1
 
 
 def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
     """``levels`` as a tuple; raises ValueError where they make no codebook of an int64."""
-    levels = tuple(levels)
+    levels = tuple(whole(level, "a level", 2) for level in levels)
     size = 1
     for level in levels:
         size *= level
-    if not levels or min(levels) < 2:
-        raise ValueError(f"levels are {levels}; give at least 2 for each coordinate")
+    if not levels:
+        raise ValueError("levels are empty; give a number of values for each coordinate")
     if size > LARGEST:
         raise ValueError(
             f"levels make about 10^{math.log10(size):.1f} codes, and an index has 63 bits; give "

@@ -101,7 +101,8 @@ class MultiScaleResidual(StagedQuantizer):
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
-        return self.parts[0].codebook_sizes
+        """Number of entries of each of the Q codebooks; the largest, where scales differ."""
+        return tuple(map(max, zip(*(part.codebook_sizes for part in self.parts), strict=True)))
 
     def codebooks(self) -> tuple[Codebook, ...]:
         """The learned codebooks: those of all scales, or of one after another."""

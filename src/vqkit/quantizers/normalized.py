@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vqkit.quantizers.base import EPSILON, Quantized, Quantizer, unit
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import WrappedQuantizer
+from vqkit.quantizers.composite import WrappedQuantizer, dims
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
 
@@ -58,15 +58,14 @@ class Normalized(WrappedQuantizer):
     def __init__(self, quantizer: Quantizer, how: How = "layernorm") -> None:
         if how not in ("layernorm", "l2"):
             raise ValueError(f"how is {how!r}; give 'layernorm' or 'l2'")
-        if how == "layernorm" and quantizer.dim < 2:
+        (dim,) = dims([quantizer])
+        if how == "layernorm" and dim < 2:
             raise ValueError("dim is 1; layernorm needs vectors of at least 2 coordinates")
-        super().__init__(quantizer.dim, quantizer)
+        super().__init__(dim, quantizer)
         self.how = how
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
-        z_e = self.normalize(self.checked(z_e, mask))
-        self.start(z_e, mask)
-        out = self.quantizer(z_e, mask)
+        out = self.quantizer(self.normalize(self.checked(z_e, mask)), mask)
         self.finish()
         return out
 
@@ -77,7 +76,7 @@ class Normalized(WrappedQuantizer):
         return self.quantizer.decode(indices)
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        self.quantizer.initialize(self.normalize(z_e), mask, seed=seed)
+        self.quantizer.initialize(self.normalize(self.checked(z_e, mask)), mask, seed=seed)
 
     def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         return self.quantizer.seen(self.normalize(self.checked(z_e, mask)), mask)

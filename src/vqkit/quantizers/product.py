@@ -12,7 +12,7 @@ from vqkit import random
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import CompositeQuantizer, refuse_grid_readers, summed_terms
+from vqkit.quantizers.composite import CompositeQuantizer, dims, refuse_grid_readers, summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
 
@@ -57,7 +57,7 @@ class Product(CompositeQuantizer):
     structure = "product"
 
     def __init__(self, quantizers: Sequence[Quantizer]) -> None:
-        super().__init__(sum(quantizer.dim for quantizer in quantizers), quantizers)
+        super().__init__(sum(dims(quantizers)), quantizers)
         refuse_grid_readers(quantizers)
         if len(self.quantizers) not in (1, len(quantizers)):
             raise ValueError("some parts share a quantizer and some do not; share all or none")
@@ -66,6 +66,19 @@ class Product(CompositeQuantizer):
     def is_shared(self) -> bool:
         """Whether one quantizer serves several parts."""
         return len(self.quantizers) < len(self.parts)
+
+    @property
+    def residual_scale(self) -> float | Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Those of the parts, coordinate by coordinate where they differ from 1. (D,)"""
+        scales = [part.residual_scale for part in self.parts]
+        if all(isinstance(scale, float) and scale == 1 for scale in scales):
+            return 1.0
+        pairs = zip(self.parts, scales, strict=True)
+        return torch.cat([torch.as_tensor(scale).expand(part.dim) for part, scale in pairs])
+
+    def squash(self, z_e: Tensor) -> Tensor:
+        cut = zip(self.parts, self._cut(z_e), strict=True)
+        return torch.cat([part.squash(vectors) for part, vectors in cut], -1)
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.checked(z_e, mask)
@@ -100,6 +113,7 @@ class Product(CompositeQuantizer):
         return torch.cat([part.decode(some) for part, some in cut], -1)
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        z_e = self.checked(z_e, mask)
         if self.is_shared:
             self.parts[0].initialize(self._heads(z_e), self._for_heads(mask), seed=seed)
             return

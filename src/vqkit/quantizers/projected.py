@@ -74,8 +74,11 @@ class Projected(WrappedQuantizer):
 
     def _inside(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """What is quantized. (..., D) -> (..., D inside)"""
-        return self.down(self.checked(z_e, mask).to(self.down.weight.dtype))
+        rows = self.checked(z_e, mask).to(self.down.weight.dtype)
+        with torch.autocast(rows.device.type, enabled=False):  # rounded vectors have other codes
+            return self.down(rows)
 
     def _outside(self, z_q: Tensor) -> Tensor:
         """The vectors that leave. (..., D inside) -> (..., D)"""
-        return self.up(z_q.to(self.up.weight.dtype))
+        with torch.autocast(z_q.device.type, enabled=False):
+            return self.up(z_q.to(self.up.weight.dtype))

@@ -87,6 +87,5 @@ class RandomProjectionQuantizer(Quantizer):
 
     def _entries(self, indices: Tensor) -> Tensor:
         """What indices stand for, unchecked: a check waits for the device. (..., 1) -> (..., D)"""
-        back = torch.linalg.pinv(self.projection)
-        with torch.autocast(back.device.type, enabled=False):
-            return self.entries[indices.squeeze(-1)] @ back
+        with torch.autocast(indices.device.type, enabled=False):
+            return self.entries[indices.squeeze(-1)] @ torch.linalg.pinv(self.projection)

@@ -20,10 +20,13 @@ from vqkit.quantizers.base import (
     squared_errors,
 )
 from vqkit.quantizers.beam import beam_search
+from vqkit.quantizers.checks import check_tensor, whole
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.learned import LearnedQuantizer
+from vqkit.quantizers.passes import of_pass
+from vqkit.quantizers.seeds import agree_on_seed
 from vqkit.quantizers.stages import StagedQuantizer, summed
 from vqkit.schema import STRICT
 
@@ -94,12 +97,15 @@ class Residual(StagedQuantizer):
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout is {dropout}; give a share between 0 and 1")
         super().__init__(quantizers)
-        if beams < 1 or (
-            beams > 1 and not all(isinstance(q, LearnedQuantizer) for q in quantizers)
-        ):
-            raise ValueError(f"beams is {beams}; give 1, or more with stages that are codebooks")
         self.dropout = dropout
-        self.beams = beams
+        self.beams = whole(beams, "beams", 1)
+        able = (isinstance(q, LearnedQuantizer) and q.error_terms for q in quantizers)
+        if beams > 1 and not all(able):
+            raise ValueError(
+                f"beams is {beams}; give 1, or more with codebooks as stages, whose losses "
+                "are squared errors (vq, ema, ibq, simvq)"
+            )
+        self.has_common_seed = False
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("pending_items", torch.zeros((), dtype=torch.int64), persistent=False)
@@ -148,6 +154,7 @@ class Residual(StagedQuantizer):
         Returns:
             Vectors. (..., D)
         """
+        check_tensor(indices, "indices", "Q")
         per_part = [len(part.codebook_sizes) for part in self.parts]
         edges = [sum(per_part[:number]) for number in range(len(per_part) + 1)]
         length = indices.shape[-1] if indices.dim() else 0
@@ -166,8 +173,9 @@ class Residual(StagedQuantizer):
         self.pending_items.zero_()
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        left, seen = self.squashed(real_rows(self.checked(z_e, mask), mask)), []
         self.seed.fill_(random.hash_int(seed))
-        left, seen = self.squashed(real_rows(z_e, mask)), []
+        self.has_common_seed = True
         for number, part in enumerate(self.parts):
             left = shrunk(left, part, number)
             seen.append(left)
@@ -192,7 +200,14 @@ class Residual(StagedQuantizer):
             return None
         items = z_e.shape[0] if z_e.dim() > 1 else 1
         everyone = torch.ones(items, dtype=torch.bool, device=z_e.device)
-        words = self.seed, self.step, numbers(self.pending_items, everyone)
+        if self.learns:
+            agree_on_seed(self)
+        return of_pass(lambda: self._drawn_stages(everyone))
+
+    def _drawn_stages(self, items: Tensor) -> Tensor:
+        """Numbers of stages at random. (B,) bool -> (B,) int64"""
+        words = self.seed, self.step, numbers(self.pending_items, items)
+        num_stages = len(self.parts)
         shorter = 1 + (random.uniform(*words, 1) * (num_stages - 1)).long()
         return torch.where(random.uniform(*words, 0) < self.dropout, shorter, num_stages)
 
@@ -215,7 +230,12 @@ class Residual(StagedQuantizer):
             z_q=self.passed(z_e, self.decode(indices), mask),
             indices=indices,
             objective=Mean(total / len(errors), num_real(z_e, mask)),
-            terms={"commitment": sum(errors[1:], errors[0])},
+            terms={
+                name: sum(errors[1:], errors[0])
+                for part in self.parts
+                if isinstance(part, LearnedQuantizer)
+                for name in part.error_terms
+            },
         )
 
 

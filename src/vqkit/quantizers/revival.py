@@ -189,7 +189,7 @@ def gains(passes: Sequence[Candidates], entries: Tensor, drawn: Tensor) -> Tenso
     center = entries.mean(0)
     new = drawn.to(entries.dtype) - center
     total = new.new_zeros(len(new), dtype=torch.float64)
-    num = torch.zeros_like(total[0])
+    num = total.new_zeros(())
     for one in passes:
         for rows, errors, real in _blocks(one):
             centered = rows.to(entries.dtype) - center
@@ -199,7 +199,8 @@ def gains(passes: Sequence[Candidates], entries: Tensor, drawn: Tensor) -> Tenso
             saved.addmm_(centered, new.T, alpha=2 / dim).clamp_(min=0)
             total += saved.masked_fill_(~real.unsqueeze(1), 0).sum(0)
             num += real.sum()
-    total, num = distributed.all_reduce(torch.cat([total, num.unsqueeze(0)])).split(len(new))
+    reduced = distributed.all_reduce(torch.cat([total, num.unsqueeze(0)]))
+    total, num = reduced[:-1], reduced[-1]
     return (total * size / (num + size)).to(entries.dtype)
 
 

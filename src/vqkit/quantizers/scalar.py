@@ -16,6 +16,7 @@ from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real
 from vqkit.quantizers.gradients import exactly
 from vqkit.schema import STRICT
 
+MOST_LEVELS = 2**20
 SLACK = 1e-3  # the outermost values are reached by finite numbers
 VECTORS_IN_A_ROW = 64
 EXACT = 2**24  # whole numbers up to it are exact in float32, and so are their sums
@@ -55,6 +56,11 @@ class FiniteScalarQuantizer(Quantizer):
 
     def __init__(self, levels: Sequence[int]) -> None:
         levels = mixed_radix.check_levels(levels)
+        if max(levels) > MOST_LEVELS:
+            raise ValueError(
+                f"a level is {max(levels)}; give at most {MOST_LEVELS}: float32 does not tell more "
+                "values apart"
+            )
         super().__init__(len(levels))
         self.levels = levels
         # Steps from the lowest value to 0; not saved, because the levels say it.

@@ -20,8 +20,12 @@ from vqkit.quantizers.base import (
     real_rows,
 )
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import WrappedQuantizer, refuse_grid_readers
+from vqkit.quantizers.composite import WrappedQuantizer, dims, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
+from vqkit.quantizers.hiding import Hiding, hidden
+from vqkit.quantizers.kmeans import check_vectors
+from vqkit.quantizers.passes import all_of_pass
+from vqkit.quantizers.seeds import agree_on_seed
 from vqkit.schema import STRICT
 
 if TYPE_CHECKING:
@@ -30,21 +34,6 @@ if TYPE_CHECKING:
 CORRECTION = 0.1  # of the threshold in a commit, in spreads of scores, if all are kept for none
 WEIGHT = 0.1  # of a step in the running averages
 TRIED = 0.1  # share of the positions that training keeps or leaves out by chance
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Hiding:
-    """Positions that get no code in training, at random, so that the others tell nothing of them.
-
-    Masked Autoencoders Are Scalable Vision Learners, https://arxiv.org/abs/2111.06377, hides
-    single positions; BEiT, https://arxiv.org/abs/2106.08254, blocks of them.
-    """
-
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    """Share of all positions that are hidden in a training batch, on average."""
-    block: Annotated[int, Field(ge=1)] = 1
-    """Length of the blocks that are hidden whole, along every axis of the grid; where they begin
-    differs from item to item."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -101,6 +90,8 @@ class Selective(WrappedQuantizer):
         fill: What positions without a code become. (D,)
         average: Running averages of the scores and of their squares. (2,)
         unit: Running mean of the squares of what scores foretell. ()
+        gains: Sum and number of these squares in backward passes since the last commit; saved,
+            because a layer that commits in its forward commits them in the next step. (2,)
         offset: By how many of their spreads the threshold is above the average score. ()
     """
 
@@ -111,7 +102,7 @@ class Selective(WrappedQuantizer):
     seed: Tensor
     step: Tensor
     pending_scores: Tensor
-    pending_gains: Tensor
+    gains: Tensor
     pending_kept: Tensor
     pending_seen: Tensor
     pending_items: Tensor
@@ -121,7 +112,11 @@ class Selective(WrappedQuantizer):
     ) -> None:
         if not 0 < keep <= 1:
             raise ValueError(f"keep is {keep}; give a share greater than 0, and not above 1")
-        dim = quantizer.dim
+        (dim,) = dims([quantizer])
+        if any(isinstance(module, Selective) for module in quantizer.modules()):
+            raise ValueError("quantizer is selective already; give one share, keep, to one of them")
+        if hiding is not None and not isinstance(hiding, Hiding):
+            raise TypeError(f"hiding is {hiding!r}; give Hiding(share=...), or None")
         refuse_grid_readers([quantizer])
         super().__init__(dim, quantizer)
         self.structure = "selective"
@@ -134,7 +129,8 @@ class Selective(WrappedQuantizer):
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("unit", torch.zeros(()))
         self.register_buffer("pending_scores", torch.zeros(2), persistent=False)
-        self.register_buffer("pending_gains", torch.zeros(2), persistent=False)
+        self.register_buffer("gains", torch.zeros(2))
+        self.has_common_seed = False
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         for name in ("step", "pending_kept", "pending_seen", "pending_items"):
             count = torch.zeros((), dtype=torch.int64)
@@ -163,16 +159,17 @@ class Selective(WrappedQuantizer):
         z_e = self.checked(z_e, mask)
         self.start(z_e, mask)
         scores = self._scores(z_e)
-        kept = self._kept(scores, mask)
+        unit = self.unit
         if self.training:
-            self._collect(scores.detach(), kept, mask)
-            kept = self._tried(z_e, kept, mask)
+            kept, unit = all_of_pass(lambda: self._kept_in_training(scores.detach(), z_e, mask))
+        else:
+            kept = self._kept(scores, mask)
         out = self.quantizer(z_e, kept)
         z_q = torch.where(kept.unsqueeze(-1), out.z_q, self.fill.to(out.z_q.dtype))
         if self.training and self.keep < 1:
             left_out = ~kept if mask is None else mask & ~kept
-            gains = (z_e - self.fill).detach().to(z_q.dtype) * left_out.unsqueeze(-1)
-            z_q = _Foretold.apply(z_q, scores, gains, self.unit.sqrt(), self.pending_gains)
+            missing = (z_e - self.fill).detach().to(z_q.dtype) * left_out.unsqueeze(-1)
+            z_q = _Foretold.apply(z_q, scores, missing, unit.sqrt(), self.gains)
         self.finish()
         return Quantized(
             z_q=detached_at_padding(z_q, mask),
@@ -203,19 +200,21 @@ class Selective(WrappedQuantizer):
         self.offset.add_(CORRECTION * (share - self.keep) * something)
         averages = distributed.all_reduce(self.pending_scores) / seen.clamp(min=1)
         follow(self.average, averages, WEIGHT * something)
-        squares, num = distributed.all_reduce(self.pending_gains).unbind()
+        squares, num = distributed.all_reduce(self.gains).unbind()
         weight = torch.where(self.unit > 0, WEIGHT, 1.0) * (num > 0)
         follow(self.unit, squares / num.clamp(min=1), weight)
         self.step.add_(something)
-        for pending in (self.pending_scores, self.pending_gains, self.pending_kept):
+        for pending in (self.pending_scores, self.gains, self.pending_kept):
             pending.zero_()
         for pending in (self.pending_seen, self.pending_items):
             pending.zero_()
 
     @torch.no_grad()
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        z_e = real_rows(self.checked(z_e, mask), mask)
+        check_vectors(z_e)
         self.seed.fill_(random.hash_int(seed))
-        z_e = real_rows(z_e, mask)
+        self.has_common_seed = True
         self.quantizer.initialize(z_e, seed=random.hash_int(seed, 0))
         # Equal vectors may still give other bits on another device: the first rank's count.
         scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]
@@ -230,11 +229,17 @@ class Selective(WrappedQuantizer):
         dtype = self.fill.dtype
         return self.score(z_e.detach().to(dtype)).squeeze(-1).to(self.offset.dtype)
 
-    def _collect(self, scores: Tensor, kept: Tensor, mask: Tensor | None) -> None:
-        """Adds scores, and what would be kept without noise, to what moves the threshold."""
+    def _kept_in_training(self, scores: Tensor, z_e: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """The positions that training keeps, and the unit of their scores. (...) bool, ()
+
+        What moves the threshold is collected.
+        """
+        agree_on_seed(self)
+        kept = self._kept(scores, mask)
         real = scores if mask is None else scores.masked_fill(~mask, 0)
         self.pending_scores += torch.stack([real.sum(), real.square().sum()])
         self.pending_kept += kept.sum()
+        return [self._tried(z_e, kept, mask), self.unit.clone()]
 
     def _kept(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """The real positions that are worth a code. (...) bool"""
@@ -244,33 +249,16 @@ class Selective(WrappedQuantizer):
     def _tried(self, z_e: Tensor, kept: Tensor, mask: Tensor | None) -> Tensor:
         """What training keeps: some positions by chance, and none that is hidden. (...) bool"""
         places = numbers(self.pending_seen, real_positions(z_e, mask)).view(kept.shape)
-        words = self.seed, self.step, places
+        words = self.seed, self.step
         if self.keep < 1:
-            by_chance = random.uniform(*words, 0) < self.keep
-            kept = torch.where(random.uniform(*words, 1) < TRIED, by_chance, kept)
+            by_chance = random.uniform(*words, places, 0) < self.keep
+            kept = torch.where(random.uniform(*words, places, 1) < TRIED, by_chance, kept)
         if self.hiding is not None:
-            kept = kept & (self._hidden_draws(kept.shape, places) >= self.hiding.share)
+            items = None
+            if self.hiding.block > 1 and kept.dim() > 1:
+                items = numbers(self.pending_items, kept.new_ones(len(kept)))
+            kept = kept & ~hidden(self.hiding, words, places, items)
         return kept if mask is None else kept & mask
-
-    def _hidden_draws(self, shape: torch.Size, places: Tensor) -> Tensor:
-        """Uniform numbers that all positions of a block have in common.
-
-        Args:
-            shape: That of the positions (B, *grid), or (N,).
-            places: The number of each position among all of the step. (B, *grid) int64
-        """
-        assert self.hiding is not None
-        if self.hiding.block == 1 or len(shape) < 2:
-            return random.uniform(self.seed, self.step, places, 2)
-        all_items = torch.ones(shape[0], dtype=torch.bool, device=places.device)
-        items = numbers(self.pending_items, all_items).view(-1, *[1] * (len(shape) - 1))
-        words: list[Tensor] = []
-        for axis, length in enumerate(shape[1:], start=1):
-            begin = random.uniform(self.seed, self.step, items, 3, axis) * self.hiding.block
-            along = torch.arange(length, device=places.device)
-            along = along.view(-1, *[1] * (len(shape) - 1 - axis))
-            words.append((along + begin.long()) // self.hiding.block)
-        return random.uniform(self.seed, self.step, items, 4, *words)
 
 
 def follow(average: Tensor, value: Tensor, weight: Tensor) -> None:

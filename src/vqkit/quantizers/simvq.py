@@ -44,13 +44,12 @@ class LinearCodebook(Codebook):
         self, size: int, dim: int, *, metric: Metric = "euclidean", start: Start = "kmeans"
     ) -> None:
         super().__init__(size, dim, metric=metric, start=start)
-        self.weight = nn.Parameter(torch.eye(dim))
+        self.weight = nn.Parameter(torch.eye(dim, dtype=torch.float32))
 
-    @property
-    def table(self) -> Tensor:
+    def table_of(self, entries: Tensor) -> Tensor:
         with torch.autocast(self.weight.device.type, enabled=False):
             # A copy, because ``revive`` writes to them before a backward pass has read them.
-            return self.placed(self.entries.clone() @ self.weight)
+            return self.placed(entries.clone() @ self.weight)
 
     def claim(self, mover: Mover) -> None:
         super().claim(mover)

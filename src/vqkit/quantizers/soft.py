@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vqkit import random
-from vqkit.quantizers.assignment import SCORES_PER_CHUNK
 from vqkit.quantizers.base import real_rows
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.revival import DEAD_AFTER
+from vqkit.quantizers.scores import SCORES_PER_CHUNK
 
 SMALLEST_VARIANCE = 1e-12
 Words = tuple[int, Tensor, Tensor]  # seed, step, and the number of each vector
@@ -120,7 +120,10 @@ def weigh(
         some = None if words is None else words[2][rows]
         arguments = (z[rows], table, values, precision, temperature, words, some)
         if torch.is_grad_enabled():
-            parts.append(checkpoint(_weigh, *arguments, use_reentrant=False))
+            # No random number is torch's, so their state need not be put back.
+            parts.append(
+                checkpoint(_weigh, *arguments, use_reentrant=False, preserve_rng_state=False)
+            )
         else:
             parts.append(_weigh(*arguments))
     return Weighed(*(_joined([part[place] for part in parts]) for place in range(4)))

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqkit.quantizers.base import Quantizer, detached_at_padding
-from vqkit.quantizers.composite import CompositeQuantizer, refuse_grid_readers
+from vqkit.quantizers.binary import BinarySphericalQuantizer
+from vqkit.quantizers.composite import CompositeQuantizer, dims, refuse_grid_readers
 from vqkit.quantizers.gradients import Gradient
+from vqkit.quantizers.learned import LearnedQuantizer
+from vqkit.quantizers.normalized import Normalized
 from vqkit.quantizers.projected import Projected
 from vqkit.quantizers.selective import Selective
 
@@ -19,10 +22,10 @@ class StagedQuantizer(CompositeQuantizer):
     """
 
     def __init__(self, quantizers: Sequence[Quantizer]) -> None:
-        dims = {quantizer.dim for quantizer in quantizers}
-        if len(dims) != 1:
-            raise ValueError(f"stages have vectors of lengths {sorted(dims)}; give one length")
-        super().__init__(dims.pop(), quantizers)
+        lengths = set(dims(quantizers))
+        if len(lengths) != 1:
+            raise ValueError(f"stages have vectors of lengths {sorted(lengths)}; give one length")
+        super().__init__(lengths.pop(), quantizers)
         refuse_grid_readers(quantizers)
         if len(self.quantizers) not in (1, len(quantizers)):
             raise ValueError("some stages share a quantizer and some do not; share all or none")
@@ -32,6 +35,12 @@ class StagedQuantizer(CompositeQuantizer):
                 raise ValueError(
                     "a stage projects vectors and has no codebook, so nothing would train its "
                     f"projection; put one around all stages: {whole}"
+                )
+            if has_one_length(module):
+                raise ValueError(
+                    f"a stage is {type(module).__name__}, which makes all vectors alike in length, "
+                    "while what stages leave gets shorter and shorter; put it around all stages, "
+                    f"as in Normalized({type(self).__name__}(...), 'l2')"
                 )
             if isinstance(module, Selective):
                 raise ValueError(
@@ -73,3 +82,9 @@ def summed(parts: Sequence[Tensor]) -> Tensor:
     for part in parts[1:]:
         total = total + part
     return total
+
+
+def has_one_length(module: nn.Module) -> bool:
+    """Whether a quantizer gives all vectors one length or one spread before it codes them."""
+    is_cosine = isinstance(module, LearnedQuantizer) and module.codebook.metric == "cosine"
+    return is_cosine or isinstance(module, BinarySphericalQuantizer | Normalized)

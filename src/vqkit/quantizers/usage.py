@@ -1,12 +1,18 @@
 """How a codebook is used while it is trained, from its running averages."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vqkit.quantizers.revival import DEAD_AFTER, is_dead
+
+if TYPE_CHECKING:
+    from vqkit.quantizers.codebook import Codebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,26 @@ class Usage:
     def share(self) -> float:
         """Share of the entries that are used, from 0 to 1."""
         return self.used / self.size
+
+
+def usage_of(codebook: Codebook, dead_after: float) -> Usage:
+    """What a codebook knows of its use; see ``is_dead`` for ``dead_after``."""
+    start = "given" if codebook.is_given else codebook.start
+    counts, unused_for = codebook.average_counts, codebook.unused_for
+    return Usage(
+        size=codebook.size,
+        dim=codebook.entries.shape[1],
+        metric=codebook.metric,
+        start=start if codebook.is_initialized else None,
+        moved_by=codebook.moved_by,
+        is_frozen=codebook.is_frozen,
+        step=int(codebook.step),
+        used=int(in_use(counts, unused_for, dead_after).sum()),
+        dead=int(is_dead(unused_for, dead_after).sum()),
+        longest_unused=int(unused_for.amax()),
+        perplexity=perplexity(counts),
+        revived=int(codebook.revived),
+    )
 
 
 def in_use(average_counts: Tensor, unused_for: Tensor, dead_after: float = DEAD_AFTER) -> Tensor:

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
+import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.means import Mean
-from vqkit.quantizers.assignment import Assignment, Nearest
+from vqkit.quantizers.assignment import Assignment
 from vqkit.quantizers.base import Quantized, squared_errors
 from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import Gradient
@@ -14,6 +15,7 @@ from vqkit.quantizers.learned import (
     LearnedQuantizer,
     NearestOptions,
     at_least_zero,
+    checked_assignment,
     checked_gradient,
     own_codebook,
 )
@@ -61,6 +63,7 @@ class VectorQuantizer(LearnedQuantizer):
     """
 
     codebook_type: type[Codebook] = Codebook
+    error_terms = ("codebook", "commitment")
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class VectorQuantizer(LearnedQuantizer):
         )
         self.commitment = at_least_zero(commitment)
         self.gradient = checked_gradient(gradient)
-        self.assignment = assignment or Nearest()
+        self.assignment = checked_assignment(assignment)
 
     @property
     def error_weight(self) -> float:
@@ -96,7 +99,7 @@ class VectorQuantizer(LearnedQuantizer):
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.prepared(z_e, mask)
         indices = self.chosen(z_e, mask)
-        z_q = self.codebook.lookup(indices)
+        z_q = F.embedding(indices, self.table_of_pass())
         errors = squared_errors(z_q, z_e.detach())
         codebook = Mean.over(errors, mask)
         commitment = Mean.over(squared_errors(z_e, z_q.detach()), mask)

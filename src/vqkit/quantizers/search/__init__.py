@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vqkit.quantizers.search import compiled, flat, products
+from vqkit.quantizers.search import compiled, flat, fused, products
 from vqkit.quantizers.search.products import full_precision
 
 __all__ = ["full_precision", "nearest"]
@@ -14,9 +14,10 @@ def nearest(z: Tensor, entries: Tensor) -> Tensor:
 
     |z - e|^2 = |z|^2 - 2 (z.e - |e|^2 / 2), and |z|^2 is the same for every entry: the nearest
     entry has the largest score z.e - |e|^2 / 2. Scores are found in float32, or in float64 when
-    the vectors or the entries are; on the CPU, where rounding could have swapped the two best,
-    the distances themselves decide, in float64. So the choice does not depend on how the scores
-    were found, and whether the compiled search or Faiss is there changes no index.
+    the vectors or the entries are; where rounding could have swapped the two best, the distances
+    themselves decide, in float64. So the choice does not depend on how the scores were found:
+    neither the compiled search nor Faiss nor a GPU changes an index. Only on a GPU without Triton,
+    and there for float64, do the scores alone decide.
 
     Args:
         z: Vectors. (..., D)
@@ -42,13 +43,9 @@ def _search(z: Tensor, entries: Tensor) -> Tensor:
     """What ``nearest`` does, for vectors and entries whose lengths agree."""
     dtype = torch.promote_types(torch.promote_types(z.dtype, entries.dtype), torch.float32)
     vectors, table = z.reshape(-1, z.shape[-1]).to(dtype), entries.to(dtype)
-    if compiled.is_possible(table):
-        found = compiled.search(vectors, table)
-    elif flat.is_possible(vectors, table):
-        found = flat.search(vectors, table)
-    else:
-        found = products.search(vectors, table)
-    return found.view(z.shape[:-1])
+    ways = (compiled, fused, flat)
+    here = next((way for way in ways if way.is_possible(vectors, table)), products)
+    return here.search(vectors, table).view(z.shape[:-1])
 
 
 # An operator of torch: what traces, compiles or transforms a program sees the search as one step,

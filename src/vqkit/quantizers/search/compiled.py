@@ -30,7 +30,7 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
-def is_possible(entries: Tensor) -> bool:
+def is_possible(z: Tensor, entries: Tensor) -> bool:
     """Whether entries can be searched so: of float32, on the CPU, with the functions built."""
     return entries.is_cpu and entries.dtype == torch.float32 and library() is not None
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.backends import cuda, mkldnn
 
 from vqkit.quantizers.search.copies import are_copies, are_worth_finding
-from vqkit.quantizers.search.rounding import decide, length, uncertainty
+from vqkit.quantizers.search.rounding import decide, length, terms_in_order, uncertainty
 
 SCORES_PER_CHUNK = 2**19  # 2 MB: what the matmul writes is still in cache when argmax reads it
 MORE_ON_GPU = 16  # fewer, larger kernels
@@ -98,7 +98,7 @@ class Best:
 def search(z: Tensor, entries: Tensor) -> Tensor:
     """The index of the nearest entry of each vector, the lowest one on ties.
 
-    On a GPU the largest score decides, so that nobody waits for the device.
+    On a GPU the largest score decides, so that nobody waits for the device; ``fused`` does better.
 
     Args:
         z: Vectors. (N, D)
@@ -137,7 +137,7 @@ def settle(z: Tensor, entries: Tensor, table: Table, found: Best, squares: Tenso
         squares: The squared length of each centred vector. (N,)
     """
     dim = entries.shape[1]
-    apart = uncertainty(length(squares, dim), table.longest, dim)
+    apart = uncertainty(length(squares, dim), table.longest, terms_in_order(dim))
     unsure = (found.first - found.second > apart).logical_not_().nonzero().squeeze(1)
     for some in unsure.split(max(1, SCORES_PER_CHUNK // 4 // len(entries))):
         rows = F.pad(z[some] - table.center, (0, 1), value=1.0)

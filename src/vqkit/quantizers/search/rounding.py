@@ -6,24 +6,53 @@ from torch import Tensor
 ELEMENTS_PER_CHUNK = 2**19  # of vectors by entries by coordinates; 4 MB in float64
 
 
-def uncertainty(lengths: Tensor, longest: Tensor, dim: int) -> Tensor:
-    """How far apart two scores must lie for rounding not to have swapped them.
+def terms_in_order(dim: int) -> int:
+    """How many roundings one score takes when each product and sum is rounded to the nearest.
 
     A score is a sum of D + 1 products, in any order, of numbers that were rounded when they were
     centred: it is off by at most (D + 10) u |e| (|z| + |e|), u being half the spacing of numbers at
-    1 (Accuracy and Stability of Numerical Algorithms, section 3.1). Two of them by twice that.
+    1 (Accuracy and Stability of Numerical Algorithms, section 3.1).
+    """
+    return dim + 10
+
+
+def terms_on_tensor_cores(dim: int, depth: int) -> int:
+    """The same on tensor cores, in the fused search.
+
+    Each number is a sum of two of 11 digits, to nearest: what is left, and the product of the two
+    small parts, which is not formed, are below 2^-22 |z_d e_d| each, 3 of these 12 u. Tensor cores
+    multiply exactly and add b products to a sum at once: they shift all to the largest of them,
+    cut off what is then below its last digit, and cut off again what the result cannot hold (Fasi
+    et al., https://doi.org/10.7717/peerj-cs.330; Khattak and Mikaitis,
+    https://arxiv.org/abs/2512.07004). Without further digits that is b + 2 cuts of at most 2 u
+    times the sum of absolute values s: in d / b steps at most 4 d u s for any b from 2 up, 4 being
+    the least known. The sums of small parts lose 2^-10 of that. Each chunk of the coordinates
+    starts from 0, so d is at most its depth, and s sums up to no more than |z||e|. Chunks are then
+    added, D / d roundings; |e|^2 / 2 takes D / d and d more, centring and the rest fewer than 20.
+
+    Args:
+        dim: Length D of the vectors.
+        depth: Coordinates in a chunk.
+    """
+    return 5 * min(dim, depth) + 2 * -(-dim // depth) + 40
+
+
+def uncertainty(lengths: Tensor, longest: Tensor, terms: int) -> Tensor:
+    """How far apart two scores must lie for rounding not to have swapped them.
+
+    Each is off by at most terms u |e| (|z| + |e|), so their difference by twice that.
 
     Args:
         lengths: Length of each centred vector. (N,)
         longest: Length of the longest centred entry. ()
-        dim: Length D of the vectors.
+        terms: Roundings of one score.
 
     Returns:
         Differences of scores. (N,)
     """
     kind = torch.finfo(lengths.dtype)
-    relative = (lengths + longest) * (longest * ((dim + 10) * kind.eps))
-    return relative + 4 * (dim + 10) * kind.tiny  # products below it are lost, or flushed to 0
+    relative = (lengths + longest) * (longest * (terms * kind.eps))
+    return relative + 4 * terms * kind.tiny  # products below it are lost, or flushed to 0
 
 
 def length(squares: Tensor, dim: int) -> Tensor:
