@@ -41,7 +41,7 @@ def kmeans(vectors: Tensor, size: int, *, seed: int, iterations: int = 10) -> St
         vectors: What to stand for. (N, D)
         size: Number of entries K.
         seed: What every draw depends on.
-        iterations: Number of Lloyd steps.
+        iterations: Number of Lloyd steps; above 4,096 entries at most N / K.
 
     Raises:
         ValueError: If there are no vectors, or one is not finite.
@@ -63,6 +63,8 @@ def _kmeans(vectors: Tensor, size: int, seed: int, iterations: int) -> Started:
             entries = sequential_start(thinned(points, seed), size, seed)
         else:
             entries = start_in_rounds(points, size, seed)
+            # A mean of few vectors is soon where it stays, and each step costs N K D.
+            iterations = min(iterations, len(points) // size)
         for iteration in range(iterations):
             entries = lloyd_step(points, entries, random.hash_int(seed, iteration))
     counts = _counts(nearest(points, entries), size)
