@@ -121,7 +121,8 @@ class Regularized(WrappedQuantizer):
         out = self.quantizer(z_e, mask)
         if not self._weights().keys() - {"orthogonality"} <= out.terms.keys():
             # A beam search in evaluation does not call the stages.
-            out = self._with(out, self._terms(self.quantizer.seen(z_e, mask), None))
+            seen = self.quantizer.seen(mask_out(z_e, mask))
+            out = self._with(out, self._terms(seen, self.quantizer.code_mask(mask)))
         if self.orthogonality > 0:
             out = self._with(out, {"orthogonality": self._orthogonality(num_real(z_e, mask))})
         self.finish()
