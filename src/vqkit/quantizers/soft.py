@@ -200,6 +200,30 @@ def _chunk(given: Sequence[Tensor], words: Words | None, rows: slice) -> tuple[A
     return points[rows], *others, words, None if words is None else words[2][rows]
 
 
+@torch.library.custom_op("vqkit::gumbel_noise", mutates_args=())
+def gumbel_noise(seed: int, step: Tensor, numbers: Tensor, size: int) -> Tensor:
+    """Gumbel noise for all entries of each vector, as an operator: compilers call it as it is.
+
+    Traced into, it crashes what inductor makes of the weights (torch 2.13, on CPUs).
+
+    Args:
+        seed: What all noise depends on.
+        step: () int64
+        numbers: The number of each vector among all of the step. (N,) int64
+        size: Number of entries K.
+
+    Returns:
+        (N, K) float64
+    """
+    draws = random.uniform_rows(seed, step, numbers, size=size)
+    return draws.log_().neg_().log_().neg_()
+
+
+@gumbel_noise.register_fake
+def _(seed: int, step: Tensor, numbers: Tensor, size: int) -> Tensor:
+    return numbers.new_empty(len(numbers), size, dtype=torch.float64)
+
+
 def _weigh(
     points: Tensor,
     centred: Tensor,
@@ -219,7 +243,7 @@ def _weigh(
         entropy = -(shares * logits.log_softmax(-1)).sum(-1)
         noisy = logits
         if words is not None and numbers is not None:
-            draws = random.uniform_rows(words[0], words[1], numbers, size=len(centred))
-            noisy = logits - draws.log_().neg_().log_().to(logits.dtype)
+            noise = gumbel_noise(words[0], words[1], numbers, len(centred))
+            noisy = logits + noise.to(logits.dtype)
         weights = (noisy / temperature).softmax(-1)
         return weights @ values, entropy, (shares * gaps).sum(-1), noisy.detach().argmax(-1)
