@@ -66,8 +66,10 @@ def test_a_training_step_needs_memory_for_vectors_and_entries_not_for_their_pair
     book.unused_for += 10**6  # revival is part of the step
     layer = kind(DIM, SIZE, codebook=book, **options)  # pyright: ignore[reportCallIssue]
     z_e = torch.randn(NUM, DIM, requires_grad=True)
-    with Largest() as largest, kept() as numbers:
-        out = layer(z_e)
-        (out.z_q.square().sum() + out.loss).backward()
+    with Largest() as largest:
+        with kept() as numbers:  # what is made anew in the backward pass is gone with its chunk
+            out = layer(z_e)
+            loss = out.z_q.square().sum() + out.loss
+        loss.backward()
     assert sum(numbers) <= 40 * (NUM + SIZE) * DIM  # a few for each vector
     assert largest.numel <= 2**20  # what is made a few rows at a time
