@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from tests.quantizers.watching import Watch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqkit.quantizers import Balanced, Codebook, Nearest, Sampled, VectorQuantizer, scores
 from vqkit.quantizers.assignment import Assignment
@@ -170,26 +170,17 @@ def test_the_size_of_chunks_does_not_matter(
 def test_nothing_of_the_size_of_vectors_times_entries_is_made(
     rule: Assignment, monkeypatch: pytest.MonkeyPatch
 ):
-    class Largest(TorchDispatchMode):
-        numel = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            for tensor in out if isinstance(out, list | tuple) else [out]:
-                self.numel = max(self.numel, tensor.numel() if isinstance(tensor, Tensor) else 0)
-            return out
-
     def watched(z: Tensor, entries: Tensor) -> Iterator[tuple[slice, Tensor]]:
         for rows, some in chunks(z, entries):  # inside an operator, where the mode sees nothing
-            largest.numel = max(largest.numel, some.numel())
+            watch.largest = max(watch.largest, some.numel())
             yield rows, some
 
     chunks = scores.scores_in_chunks
     monkeypatch.setattr(scores, "SCORES_PER_CHUNK", 2**14)
     monkeypatch.setattr(scores, "scores_in_chunks", watched)
-    with Largest() as largest:
+    with Watch() as watch:
         choose(rule, book(500), torch.randn(1000, 4).double())
-    assert 2**13 < largest.numel <= 2**14
+    assert 2**13 < watch.largest <= 2**14
 
 
 @RULES

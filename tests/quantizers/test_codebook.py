@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from tests.quantizers.watching import Watch
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqkit.quantizers import Codebook, EMAVectorQuantizer, VectorQuantizer
 from vqkit.quantizers.codebook_state import MAX_PASSES
@@ -112,22 +112,13 @@ def test_sizes_that_are_no_integers_are_refused(size: object):
 def test_a_training_step_needs_memory_for_vectors_and_entries_not_their_product(dead: bool):
     """The largest tensor: N = 20,000, K = 2,000, N K = 40 M."""
 
-    class Largest(TorchDispatchMode):
-        numel = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            for tensor in out if isinstance(out, list | tuple) else [out]:
-                self.numel = max(self.numel, tensor.numel() if torch.is_tensor(tensor) else 0)
-            return out
-
     layer = EMAVectorQuantizer(4, 2000, codebook=Codebook.from_entries(torch.randn(2000, 4)))
     layer.codebook.unused_for += 10**6 * dead
     z_e = torch.randn(20_000, 4, requires_grad=True)
-    with Largest() as largest:
+    with Watch() as watch:
         out = layer(z_e)
         (out.z_q.sum() + out.loss).backward()
-    assert largest.numel <= 2**19
+    assert watch.largest <= 2**19
 
 
 def test_what_was_collected_before_a_state_was_loaded_is_forgotten():

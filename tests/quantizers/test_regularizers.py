@@ -1,13 +1,12 @@
 """What must hold for the losses of Regularized in themselves."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
+from tests.quantizers.watching import Watch, kept_for_backward
 from torch import Tensor
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqkit.quantizers import regularizers as module
 from vqkit.quantizers.regularizers import AverageChances, chances, squared_cosines
@@ -113,38 +112,18 @@ def test_what_is_masked_takes_nothing():
     assert (chances(z[:0], table, TEMPERATURE, torch.zeros(8)).taken == 0).all()
 
 
-class Largest(TorchDispatchMode):
-    """Remembers how many elements the largest tensor had that any operation made."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for one in made if isinstance(made, tuple | list) else [made]:
-            if isinstance(one, Tensor):
-                self.numel = max(self.numel, one.numel())
-        return made
-
-
 def test_neither_all_pairs_of_entries_nor_all_chances_are_ever_held():
     torch.manual_seed(0)
     size, num, dim = 3000, 2000, 8
     z, table = torch.randn(num, dim, requires_grad=True), torch.randn(size, dim, requires_grad=True)
-    saved = 0
-
-    def pack(tensor: Tensor) -> Tensor:
-        nonlocal saved
-        saved += tensor.numel()
-        return tensor
-
-    with Largest() as largest:
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with Watch() as watch:
+        with kept_for_backward() as numbers:
             found = chances(z, table, TEMPERATURE, torch.rand(size))
             loss = squared_cosines(table) + found.entropy.mean() + found.price.mean()
         loss.backward()
     assert z.grad is not None
-    assert largest.numel <= module.SCORES_PER_CHUNK < min(size * size, size * num) / 5
-    assert saved < 20 * (size + num) * dim
+    assert watch.largest <= module.SCORES_PER_CHUNK < min(size * size, size * num) / 5
+    assert sum(numbers) < 20 * (size + num) * dim
 
 
 def test_the_average_is_that_of_the_chances_since_each_commit():

@@ -12,7 +12,7 @@ from torch import Tensor
 from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real, squared_errors, unit
-from vqkit.quantizers.learned import at_least_zero
+from vqkit.quantizers.learned import above_zero, at_least_zero
 from vqkit.quantizers.passes import of_pass
 from vqkit.schema import STRICT, AtLeastZero, Positive
 
@@ -112,12 +112,10 @@ class BinaryQuantizer(Quantizer):
                 f"dim is {dim}; an index has room for 1 to {LONGEST} bits: project the vectors "
                 "(Projected), or cut them into parts (Product)"
             )
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature is {temperature}; give a number greater than 0")
         self.commitment = at_least_zero(commitment)
         self.certainty = at_least_zero(certainty, "certainty")
         self.diversity = at_least_zero(diversity, "diversity")
-        self.temperature = temperature
+        self.temperature = above_zero(temperature, "temperature")
         self.commit_in_forward = commit_in_forward
         self.groups = [min(GROUP_BITS, dim - first) for first in range(0, dim, GROUP_BITS)]
         # One after another, the probabilities of all groups; even use at first.

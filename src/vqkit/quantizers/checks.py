@@ -1,6 +1,7 @@
 """What vectors, masks and sizes have to be."""
 
 import operator
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -38,6 +39,13 @@ def whole(number: int, name: str, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} is {number}; give at least {least}")
     return number
+
+
+def numeric(x: float, name: str) -> float:
+    """``x`` itself; raises TypeError unless it is a number."""
+    if isinstance(x, bool) or not isinstance(x, Real):
+        raise TypeError(f"{name} is {x!r}; give a number")
+    return x
 
 
 def check_finite(z_e: Tensor) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vqkit import distributed
 from vqkit.quantizers.base import unit
-from vqkit.quantizers.checks import NotFinite
+from vqkit.quantizers.checks import NotFinite, whole
 from vqkit.quantizers.codebook_state import CodebookState
 from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.passes import is_repeated, of_pass
@@ -157,7 +157,10 @@ class Codebook(CodebookState):
         Raises:
             ValueError: If there are no vectors, or one is not finite.
         """
-        first_seed = distributed.all_gather(self.seed.new_tensor(int(seed)))[0]
+        seed = whole(int(seed) if isinstance(seed, Tensor) else seed, "seed", -(2**63))
+        if seed >= 2**63:
+            raise ValueError(f"seed is {seed}; give less than 2^63")
+        first_seed = distributed.all_gather(self.seed.new_tensor(seed))[0]
         start = started(self.start, z.to(self.entries.dtype), self.size, seed=int(first_seed))
         if not start.entries.isfinite().all():
             raise NotFinite("vectors are too large to start a codebook; look at the encoder")
@@ -205,7 +208,7 @@ class Codebook(CodebookState):
         if decay is not None:
             sums = distributed.all_reduce(self.pending_sums)
             finite = sums.sum(-1).isfinite()
-            counts, sums = counts * finite, sums.masked_fill(~finite.unsqueeze(-1), 0)
+            counts, sums = counts * finite, torch.where(finite.unsqueeze(-1), sums, 0)
         used, total = counts > 0, counts.sum()
         # With nothing pending (a second commit of a shared codebook) the past must not fade.
         something = (total > 0).to(self.entries.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor
 from vqkit.means import Mean
 from vqkit.quantizers.assignment import Assignment
 from vqkit.quantizers.base import Quantized, squared_errors
+from vqkit.quantizers.checks import numeric
 from vqkit.quantizers.codebook import Codebook, Metric
 from vqkit.quantizers.gradients import Gradient
 from vqkit.quantizers.learned import (
@@ -91,10 +92,8 @@ class EMAVectorQuantizer(LearnedQuantizer):
         commit_in_forward: bool = True,
         codebook: Codebook | None = None,
     ) -> None:
-        if not 0 <= decay < 1:
+        if not 0 <= numeric(decay, "decay") < 1:
             raise ValueError(f"decay is {decay}; give a number of at least 0 and less than 1")
-        if not 0 <= decay_warmup < float("inf"):
-            raise ValueError(f"decay_warmup is {decay_warmup}; give a number of at least 0")
         super().__init__(
             dim,
             own_codebook(codebook, codebook_size, dim, metric, start),
@@ -105,7 +104,7 @@ class EMAVectorQuantizer(LearnedQuantizer):
         )
         self.commitment = at_least_zero(commitment)
         self.decay = decay
-        self.decay_warmup = decay_warmup
+        self.decay_warmup = at_least_zero(decay_warmup, "decay_warmup")
         self.gradient = checked_gradient(
             gradient, without="averages move the entries, and a gradient for them has no effect"
         )

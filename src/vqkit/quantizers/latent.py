@@ -30,12 +30,7 @@ class LatentConfig:
 
     def build(self, dim: int) -> "LatentQuantizer":
         """The quantizer for vectors of length ``dim``."""
-        if dim != len(self.levels):
-            raise ValueError(
-                f"{len(self.levels)} levels need vectors of length {len(self.levels)}, they have "
-                f"{dim}; give as many levels, or put a projection around (type=projected, "
-                f"dim={len(self.levels)})"
-            )
+        mixed_radix.check_dim(self.levels, dim)
         return LatentQuantizer(self.levels, commitment=self.commitment)
 
 

@@ -11,12 +11,15 @@ from torch import Tensor
 
 from vqkit.quantizers.assignment import Assignment, AssignmentConfig, Nearest
 from vqkit.quantizers.base import Quantizer, mask_out, real_positions, real_rows
+from vqkit.quantizers.checks import numeric
 from vqkit.quantizers.codebook import USAGE_DECAY, Codebook, Metric, Mover
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 from vqkit.quantizers.passes import of_pass
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.start import Start
 from vqkit.schema import STRICT, AtLeastZero
+
+SMALLEST = 1e-30  # float32 divides by it
 
 
 # Field, because a class that inherits them would lose docstrings under fields.
@@ -113,7 +116,7 @@ class LearnedQuantizer(Quantizer):
         self.codebook = codebook
         self.codebook.claim(mover)
         self.revive = revive
-        self.dead_after = above_zero(dead_after)
+        self.dead_after = above_zero(dead_after, "dead_after")
         self.commit_in_forward = commit_in_forward
 
     @property
@@ -230,16 +233,16 @@ def own_codebook(
 
 def at_least_zero(weight: float, name: str = "commitment") -> float:
     """``weight`` itself; raises ValueError where its loss would be made larger."""
-    if not 0 <= weight < float("inf"):
+    if not 0 <= numeric(weight, name) < float("inf"):
         raise ValueError(f"{name} is {weight}; give a number of at least 0")
     return weight
 
 
-def above_zero(dead_after: float) -> float:
-    """``dead_after`` itself; raises ValueError where entries in use would count as dead."""
-    if not 0 < dead_after < float("inf"):
-        raise ValueError(f"dead_after is {dead_after}; give a number greater than 0")
-    return dead_after
+def above_zero(value: float, name: str) -> float:
+    """``value`` itself; raises ValueError unless it is greater than 0, and may be divided by."""
+    if not SMALLEST <= numeric(value, name) < float("inf"):
+        raise ValueError(f"{name} is {value}; give a number greater than 0")
+    return value
 
 
 def checked_assignment(assignment: Assignment | None) -> Assignment:

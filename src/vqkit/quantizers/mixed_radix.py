@@ -27,6 +27,16 @@ def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
     return levels
 
 
+def check_dim(levels: Sequence[int], dim: int) -> None:
+    """Raises ValueError unless there are as many levels as coordinates of a vector."""
+    num = len(levels)
+    if dim != num:
+        raise ValueError(
+            f"{num} levels need vectors of length {num}, they have {dim}; give as many levels, or "
+            f"put a projection around (type=projected, dim={num})"
+        )
+
+
 def join(digits: Tensor, levels: Sequence[int]) -> Tensor:
     """Digits, the first one counting least, as one integer.
 

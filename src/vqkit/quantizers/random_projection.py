@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real
@@ -48,6 +48,7 @@ class RandomProjectionQuantizer(Quantizer):
 
     projection: Tensor
     entries: Tensor
+    inverse: Tensor
 
     def __init__(self, dim: int, codebook_size: int, *, entry_dim: int = 16) -> None:
         super().__init__(dim)
@@ -59,6 +60,8 @@ class RandomProjectionQuantizer(Quantizer):
         projection = torch.nn.init.xavier_uniform_(torch.empty(dim, entry_dim))
         self.register_buffer("projection", projection)
         self.register_buffer("entries", F.normalize(torch.randn(codebook_size, entry_dim)))
+        self.register_buffer("inverse", torch.linalg.pinv(projection), persistent=False)
+        self.register_load_state_dict_post_hook(_follow_projection)
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -81,11 +84,17 @@ class RandomProjectionQuantizer(Quantizer):
     def _indices(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """The nearest entry of each checked vector. (..., 1) int64"""
         rows = z_e.detach().to(self.projection.dtype)
-        with torch.autocast(rows.device.type, enabled=False):
-            projected = F.normalize(rows @ self.projection, dim=-1)
+        # float64, which autocast and TF32 leave alone: rounding would choose other entries.
+        projected = F.normalize(rows.double() @ self.projection.double(), dim=-1)
         return mask_out(nearest(projected, self.entries).unsqueeze(-1), mask)
 
     def _entries(self, indices: Tensor) -> Tensor:
         """What indices stand for, unchecked: a check waits for the device. (..., 1) -> (..., D)"""
-        with torch.autocast(indices.device.type, enabled=False):
-            return self.entries[indices.squeeze(-1)] @ torch.linalg.pinv(self.projection)
+        chosen = self.entries[indices.squeeze(-1)]
+        return (chosen.double() @ self.inverse.double()).to(chosen.dtype)
+
+
+def _follow_projection(layer: nn.Module, _: object) -> None:
+    """Makes the inverse of a projection that was loaded: made when it is used, a GPU would wait."""
+    assert isinstance(layer, RandomProjectionQuantizer)
+    layer.inverse = torch.linalg.pinv(layer.projection)

@@ -11,7 +11,7 @@ from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer, dims
-from vqkit.quantizers.learned import at_least_zero
+from vqkit.quantizers.learned import above_zero, at_least_zero
 from vqkit.quantizers.regularizers import AverageChances, chances, squared_cosines
 from vqkit.quantizers.vector import VQConfig
 from vqkit.schema import STRICT, AtLeastZero, Positive
@@ -102,12 +102,10 @@ class Regularized(WrappedQuantizer):
         temperature: float = 1.0,
     ) -> None:
         super().__init__(dims([quantizer])[0], quantizer)
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature is {temperature}; give a number greater than 0")
         self.orthogonality = at_least_zero(orthogonality, "orthogonality")
         self.diversity = at_least_zero(diversity, "diversity")
         self.certainty = at_least_zero(certainty, "certainty")
-        self.temperature = temperature
+        self.temperature = above_zero(temperature, "temperature")
         self.gradient = quantizer.gradient
         check_codebooks(quantizer, self._weights())
         books = dict.fromkeys(quantizer.codebooks()) if diversity > 0 else ()

@@ -2,14 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vqkit import distributed
 from vqkit.quantizers.binary import DECAY
+from vqkit.quantizers.chunks import in_chunks
 from vqkit.quantizers.passes import of_pass
 from vqkit.quantizers.scores import SCORES_PER_CHUNK
 
@@ -72,24 +73,13 @@ def chances(
     dtype = torch.promote_types(z.dtype, table.dtype)
     z, prices = z.to(dtype), prices.to(dtype)
     real = torch.ones_like(z[:, 0]) if mask is None else mask.to(dtype)
+    function = partial(_chances, temperature=temperature)
     num = max(1, SCORES_PER_CHUNK // len(table))
-    parts = []
-    for first in range(0, max(1, len(z)), num):
-        rows = slice(first, first + num)
-        arguments = (z[rows], table.to(dtype), temperature, prices, real[rows])
-        if torch.is_grad_enabled():
-            # No random number is torch's, so their state need not be put back.
-            parts.append(
-                checkpoint(_chances, *arguments, use_reentrant=False, preserve_rng_state=False)
-            )
-        else:
-            parts.append(_chances(*arguments))
-    entropies, costs, taken = zip(*parts, strict=True)
-    return Chances(torch.cat(entropies), torch.cat(costs), torch.stack(taken).sum(0))
+    return Chances(*in_chunks(function, (z, real), (table.to(dtype), prices), num, num_sums=1))
 
 
 def _chances(
-    z: Tensor, table: Tensor, temperature: float, prices: Tensor, real: Tensor
+    z: Tensor, real: Tensor, table: Tensor, prices: Tensor, *, temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What ``chances`` does, all vectors at once."""
     with torch.autocast(z.device.type, enabled=False):

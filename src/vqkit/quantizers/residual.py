@@ -20,7 +20,7 @@ from vqkit.quantizers.base import (
     squared_errors,
 )
 from vqkit.quantizers.beam import beam_search
-from vqkit.quantizers.checks import check_tensor, whole
+from vqkit.quantizers.checks import check_tensor, numeric, whole
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import summed_terms
 from vqkit.quantizers.ema import EMAConfig
@@ -94,7 +94,7 @@ class Residual(StagedQuantizer):
     def __init__(
         self, quantizers: Sequence[Quantizer], *, dropout: float = 0.0, beams: int = 1
     ) -> None:
-        if not 0 <= dropout <= 1:
+        if not 0 <= numeric(dropout, "dropout") <= 1:
             raise ValueError(f"dropout is {dropout}; give a share between 0 and 1")
         super().__init__(quantizers)
         self.dropout = dropout

@@ -154,6 +154,8 @@ def _first_numbers(passes: Sequence[Candidates]) -> list[Tensor]:
 
     Earlier passes come first, and in a pass lower ranks.
     """
+    if len(passes) == 1 and not distributed.is_distributed():
+        return [passes[0].errors.new_zeros((), dtype=torch.int64)]
     counts = torch.stack([one.real.sum() for one in passes])
     gathered = distributed.all_gather(counts)
     lower = gathered[: distributed.rank()].sum(0)
@@ -195,9 +197,11 @@ def gains(passes: Sequence[Candidates], entries: Tensor, drawn: Tensor) -> Tenso
             centered = rows.to(entries.dtype) - center
             # error - |z - v|^2 / D; in place, so that autocast leaves it alone.
             own = errors.to(entries.dtype) - centered.square().sum(-1) / dim
+            # Padding and what is no number save nothing.
+            own = own.masked_fill_(~real, -torch.inf)
             saved = own.unsqueeze(1) - new.square().sum(-1) / dim
-            saved.addmm_(centered, new.T, alpha=2 / dim).clamp_(min=0)
-            total += saved.masked_fill_(~real.unsqueeze(1), 0).sum(0)
+            saved.addmm_(centered, new.T, alpha=2 / dim)
+            total += saved.nan_to_num_(0, posinf=0).clamp_(min=0).sum(0)
             num += real.sum()
     reduced = distributed.all_reduce(torch.cat([total, num.unsqueeze(0)]))
     total, num = reduced[:-1], reduced[-1]

@@ -32,12 +32,7 @@ class FSQConfig:
 
     def build(self, dim: int) -> "FiniteScalarQuantizer":
         """The quantizer for vectors of length ``dim``."""
-        if dim != len(self.levels):
-            raise ValueError(
-                f"{len(self.levels)} levels need vectors of length {len(self.levels)}, they have "
-                f"{dim}; give as many levels, or put a projection around (type=projected, "
-                f"dim={len(self.levels)})"
-            )
+        mixed_radix.check_dim(self.levels, dim)
         return FiniteScalarQuantizer(self.levels)
 
 
@@ -103,7 +98,7 @@ class FiniteScalarQuantizer(Quantizer):
     def decode(self, indices: Tensor) -> Tensor:
         self.check_indices(indices)
         digits = mixed_radix.split(indices.squeeze(-1), self.levels)
-        return (digits - self.widths) / self.widths
+        return (digits - self.widths).float() / self.widths.float()
 
     def squash(self, z_e: Tensor) -> Tensor:
         z = _in_long_rows(z_e)

@@ -19,6 +19,7 @@ from vqkit.quantizers.base import (
     real_positions,
     real_rows,
 )
+from vqkit.quantizers.checks import numeric
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer, dims, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
@@ -110,7 +111,7 @@ class Selective(WrappedQuantizer):
     def __init__(
         self, quantizer: Quantizer, *, keep: float = 0.5, hiding: Hiding | None = None
     ) -> None:
-        if not 0 < keep <= 1:
+        if not 0 < numeric(keep, "keep") <= 1:
             raise ValueError(f"keep is {keep}; give a share greater than 0, and not above 1")
         (dim,) = dims([quantizer])
         if any(isinstance(module, Selective) for module in quantizer.modules()):

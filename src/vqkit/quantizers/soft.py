@@ -1,16 +1,14 @@
 """What quantizers share whose training weighs all entries, not only the nearest."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from vqkit import random
 from vqkit.quantizers.base import real_rows
+from vqkit.quantizers.chunks import in_chunks
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.learned import LearnedQuantizer
@@ -115,89 +113,20 @@ def weigh(
         values: What is averaged; the table when None. (K, D)
     """
     values = table if values is None else values
-    num = max(1, SCORES_PER_CHUNK // len(table))
     with torch.autocast(z.device.type, enabled=False):
         center = table.detach().mean(0)  # far from the origin products lose digits
         # Once for all: next to the scores of a few vectors a table is large.
         points, centred = z - center, table - center
         norms = centred.square().sum(-1)
-    given = points, centred, norms, values, precision
-    if len(z) > num and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return Weighed(*_InChunks.apply(*given, temperature, words, num))  # pyright: ignore
-    parts = []
-    for first in range(0, max(1, len(z)), num):
-        chunk = _chunk(given, words, slice(first, first + num))
-        arguments: tuple[Any, ...] = (*chunk, temperature)
-        if torch.is_grad_enabled():
-            # No random number is torch's, so their state need not be put back.
-            parts.append(
-                checkpoint(_weigh, *arguments, use_reentrant=False, preserve_rng_state=False)
-            )
-        else:
-            parts.append(_weigh(*arguments))
-    return Weighed(*(_joined([part[place] for part in parts]) for place in range(4)))
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Several chunks as one tensor."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
-class _InChunks(torch.autograd.Function):
-    """What ``checkpoint`` would do chunk after chunk, with nothing kept of any.
-
-    Small tensors that outlive a chunk come to lie where its large ones were, which then find no
-    place there again: with thousands of chunks, gigabytes of holes.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-        *given, temperature, words, num = arguments
-        ctx.save_for_backward(*given)
-        ctx.rest = temperature, words, num
-        points, *_, values, _ = given
-        size = len(points)
-        average, entropy = points.new_empty(size, values.shape[1]), points.new_empty(size)
-        indices = torch.empty(size, dtype=torch.int64, device=points.device)
-        found = average, entropy, torch.empty_like(entropy), indices
-        for first in range(0, size, num):
-            rows = slice(first, first + num)
-            some: tuple[Any, ...] = (*_chunk(given, words, rows), temperature)
-            for whole, part in zip(found, _weigh(*some), strict=True):
-                whole[rows] = part
-        ctx.mark_non_differentiable(indices)
-        ctx.set_materialize_grads(False)
-        return found
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        given, (temperature, words, num) = ctx.saved_tensors, ctx.rest
-        needed = ctx.needs_input_grad[: len(given)]
-        totals = [
-            torch.zeros_like(x) if need else None for x, need in zip(given, needed, strict=True)
-        ]
-        for first in range(0, len(given[0]), num):
-            rows = slice(first, first + num)
-            *leaves, words_of_rows, numbers = _chunk(given, words, rows)
-            leaves = [x.detach().requires_grad_(n) for x, n in zip(leaves, needed, strict=True)]
-            some: tuple[Any, ...] = (*leaves, words_of_rows, numbers, temperature)
-            with torch.enable_grad():
-                parts = _weigh(*some)
-            pairs = [(p, g[rows]) for p, g in zip(parts, gradients, strict=True) if g is not None]
-            wanted = [leaf for leaf in leaves if leaf.requires_grad]
-            outputs, upstream = zip(*pairs, strict=True)
-            found = iter(torch.autograd.grad(outputs, wanted, upstream, allow_unused=True))
-            for place, total in enumerate(totals):
-                if total is not None and (part := next(found)) is not None:
-                    (total[rows] if place == 0 else total).add_(part)
-        return *totals, None, None, None
-
-
-def _chunk(given: Sequence[Tensor], words: Words | None, rows: slice) -> tuple[Any, ...]:
-    """What ``_weigh`` is given for some vectors, but for the temperature."""
-    points, *others = given
-    return points[rows], *others, words, None if words is None else words[2][rows]
+    others = centred, norms, values, precision
+    if words is None:
+        rows, function = (points,), partial(_weigh, temperature=temperature)
+    else:
+        seed, step, numbers = words
+        rows = points, numbers
+        function = partial(_weigh_with_noise, seed=seed, step=step, temperature=temperature)
+    num = max(1, SCORES_PER_CHUNK // len(table))
+    return Weighed(*in_chunks(function, rows, others, num))
 
 
 @torch.library.custom_op("vqkit::gumbel_noise", mutates_args=())
@@ -224,15 +153,28 @@ def _(seed: int, step: Tensor, numbers: Tensor, size: int) -> Tensor:
     return numbers.new_empty(len(numbers), size, dtype=torch.float64)
 
 
+def _weigh_with_noise(
+    points: Tensor,
+    numbers: Tensor,
+    *others: Tensor,
+    seed: int,
+    step: Tensor,
+    temperature: Tensor | float,
+) -> tuple[Tensor, ...]:
+    """``_weigh`` with the noise of vectors of these numbers. (N, D), (N,)"""
+    noise = gumbel_noise(seed, step, numbers, len(others[0]))
+    return _weigh(points, *others, temperature=temperature, noise=noise)
+
+
 def _weigh(
     points: Tensor,
     centred: Tensor,
     norms: Tensor,
     values: Tensor,
     precision: Tensor,
-    words: Words | None,
-    numbers: Tensor | None,
+    *,
     temperature: Tensor | float,
+    noise: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What ``weigh`` does, all vectors at once: centred ones, and entries with their squares."""
     with torch.autocast(points.device.type, enabled=False):
@@ -241,9 +183,6 @@ def _weigh(
         logits = -precision * gaps
         shares = logits.softmax(-1)
         entropy = -(shares * logits.log_softmax(-1)).sum(-1)
-        noisy = logits
-        if words is not None and numbers is not None:
-            noise = gumbel_noise(words[0], words[1], numbers, len(centred))
-            noisy = logits + noise.to(logits.dtype)
+        noisy = logits if noise is None else logits + noise.to(logits.dtype)
         weights = (noisy / temperature).softmax(-1)
         return weights @ values, entropy, (shares * gaps).sum(-1), noisy.detach().argmax(-1)

@@ -166,9 +166,9 @@ MEMORY = (
     ),
     Fault(
         "the weights of all entries are kept for the backward pass",
-        "quantizers/soft.py",
+        "quantizers/chunks.py",
         (
-            ("if len(z) > num and torch", "if False and torch"),
+            ("if size > num and torch", "if False and torch"),
             ("if torch.is_grad_enabled():", "if False:"),
         ),
         "quantizers/test_memory.py::test_a_training_step_needs_memory_for_vectors_and_entries_not_"

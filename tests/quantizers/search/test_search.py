@@ -12,10 +12,10 @@ from types import ModuleType
 
 import pytest
 import torch
+from tests.quantizers.watching import Watch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vqkit.quantizers import search as module
 from vqkit.quantizers.search import compiled, flat, nearest, products
@@ -184,18 +184,9 @@ def test_autocast_does_not_change_the_choice(search: Search, dtype: torch.dtype)
 
 @pytest.mark.parametrize("size", [1000, 20_000])
 def test_memory_does_not_grow_with_vectors_times_entries(search: Search, size: int):
-    class Largest(TorchDispatchMode):
-        numel = 0
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            for tensor in out if isinstance(out, list | tuple) else [out]:
-                self.numel = max(self.numel, tensor.numel() if isinstance(tensor, Tensor) else 0)
-            return out
-
-    with Largest() as largest:  # it sees the operator as one step, and so looks inside
+    with Watch() as watch:  # it sees the operator as one step, and so looks inside
         module._search(torch.randn(5000, 4), torch.randn(size, 4))
-    assert largest.numel <= 2**20
+    assert watch.largest <= 2**20
 
 
 def test_vectors_of_another_length_are_refused():

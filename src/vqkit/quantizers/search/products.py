@@ -139,7 +139,8 @@ def settle(z: Tensor, entries: Tensor, table: Table, found: Best, squares: Tenso
     dim = entries.shape[1]
     apart = uncertainty(length(squares, dim), table.longest, terms_in_order(dim))
     unsure = (found.first - found.second > apart).logical_not_().nonzero().squeeze(1)
-    for some in unsure.split(max(1, SCORES_PER_CHUNK // 4 // len(entries))):
+    num = max(1, SCORES_PER_CHUNK // 4 // len(entries))
+    for some in unsure.split(num) if len(unsure) else ():
         rows = F.pad(z[some] - table.center, (0, 1), value=1.0)
         scores = all_products(rows, table.blocks)[:, : len(entries)]
         found.index[some] = decide(z[some], entries, scores, found.first[some] - apart[some])
