@@ -121,7 +121,7 @@ class Selective(WrappedQuantizer):
         refuse_grid_readers([quantizer])
         super().__init__(dim, quantizer)
         self.structure = "selective"
-        self.keep = keep
+        self.keep = keep = float(keep)
         self.hiding = hiding
         self.score = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, 1, bias=False))
         self.score.requires_grad_(keep < 1)

@@ -1,0 +1,97 @@
+"""What must hold for options that make no sense: one line that names the option and the fix."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from vqkit.quantizers import (
+    BinarySphericalQuantizer,
+    Codebook,
+    EMAVectorQuantizer,
+    FiniteScalarQuantizer,
+    LookupFreeQuantizer,
+    Quantizer,
+    RandomProjectionQuantizer,
+    Regularized,
+    Residual,
+    Selective,
+    VectorQuantizer,
+)
+
+DIM, SIZE = 4, 8
+OPTIONS: dict[str, Callable[[object], Quantizer]] = {
+    "commitment": lambda x: VectorQuantizer(DIM, SIZE, commitment=x),  # pyright: ignore
+    "dead_after": lambda x: VectorQuantizer(DIM, SIZE, dead_after=x),  # pyright: ignore
+    "decay": lambda x: EMAVectorQuantizer(DIM, SIZE, decay=x),  # pyright: ignore
+    "decay_warmup": lambda x: EMAVectorQuantizer(DIM, SIZE, decay_warmup=x),  # pyright: ignore
+    "temperature": lambda x: LookupFreeQuantizer(DIM, temperature=x),  # pyright: ignore
+    "certainty": lambda x: BinarySphericalQuantizer(DIM, certainty=x),  # pyright: ignore
+    "keep": lambda x: Selective(VectorQuantizer(DIM, SIZE), keep=x),  # pyright: ignore
+    "dropout": lambda x: Residual([VectorQuantizer(DIM, SIZE)], dropout=x),  # pyright: ignore
+    "orthogonality": lambda x: Regularized(VectorQuantizer(DIM, SIZE), orthogonality=x),  # pyright: ignore
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("wrong", ["0.5", True, [0.5], 1j])
+def test_what_is_no_number_is_refused_by_name(name: str, wrong: object):
+    with pytest.raises(TypeError, match=rf"{name} is .*; give a number$"):
+        OPTIONS[name](wrong)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_numbers_of_numpy_are_numbers(name: str):
+    OPTIONS[name](np.float32(0.5))
+
+
+@pytest.mark.parametrize("kind", [LookupFreeQuantizer, BinarySphericalQuantizer])
+def test_a_temperature_that_float32_cannot_divide_by_is_refused(
+    kind: type[LookupFreeQuantizer | BinarySphericalQuantizer],
+):
+    with pytest.raises(ValueError, match="temperature is 1e-45; give a number greater than 0"):
+        kind(DIM, temperature=1e-45)
+    assert kind(DIM, temperature=1e-30)(torch.randn(10, DIM)).loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("seed", "error", "words"),
+    [(2**63, ValueError, "give less than 2"), (1.5, TypeError, "seed is 1.5; give an integer")],
+)
+def test_a_seed_that_does_not_fit_is_refused_and_nothing_starts(
+    seed: int, error: type[Exception], words: str
+):
+    codebook = Codebook(SIZE, DIM)
+    before = codebook.entries.clone()
+    with pytest.raises(error, match=words):
+        codebook.initialize(torch.randn(100, DIM), seed=seed)
+    assert torch.equal(codebook.entries, before)
+    assert not codebook.is_initialized
+
+
+def test_another_default_precision_changes_no_value_of_finite_scalars():
+    layer, indices = FiniteScalarQuantizer((8, 5, 5)), torch.arange(200).unsqueeze(-1)
+    usual = layer.decode(indices)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(layer.decode(indices), usual)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_random_projection_is_rounded_by_no_precision_that_the_user_chose():
+    layer = RandomProjectionQuantizer(64, 500)
+    z_e = torch.randn(2000, 64)
+    indices = layer.encode(z_e)
+    values = layer.decode(indices)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(layer.encode(z_e), indices)
+        assert torch.equal(layer.decode(indices), values)
+    chosen = torch.backends.mkldnn.matmul.fp32_precision  # pyright: ignore
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # pyright: ignore
+    try:
+        assert torch.equal(layer.encode(z_e), indices)
+        assert torch.equal(layer.decode(indices), values)
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = chosen  # pyright: ignore
