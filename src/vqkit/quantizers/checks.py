@@ -48,16 +48,22 @@ def numeric(x: float, name: str) -> float:
     return x
 
 
+def are_finite(x: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; waits for the device. (...)"""
+    total = x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32))
+    # One pass without a copy; a sum of large finite numbers may still overflow.
+    return bool(total.isfinite()) or bool(x.isfinite().all())
+
+
 def check_finite(z_e: Tensor) -> None:
     """Raises NotFinite, with the count, if some vectors hold NaN or infinity. (..., D)"""
-    if z_e.detach().sum(dtype=torch.promote_types(z_e.dtype, torch.float32)).isfinite():
-        return  # one pass without a copy; a sum of large finite numbers may still overflow
+    if are_finite(z_e):
+        return
     bad = z_e.isfinite().all(-1).logical_not_()
-    if bad.any():
-        raise NotFinite(
-            f"z_e has {int(bad.sum())} of {bad.numel()} vectors that are not finite; look at the "
-            "encoder: a lower learning rate, gradient clipping, or its input"
-        )
+    raise NotFinite(
+        f"z_e has {int(bad.sum())} of {bad.numel()} vectors that are not finite; look at the "
+        "encoder: a lower learning rate, gradient clipping, or its input"
+    )
 
 
 def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:

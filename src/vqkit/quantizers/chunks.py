@@ -70,17 +70,18 @@ class _InChunks(torch.autograd.Function):
         size, results = len(given[0]), []
         for rows in _parts(size, num):
             found = function(*(x[rows] for x in given[:num_rows]), *given[num_rows:])
-            edge = len(found) - num_sums
+            num_wholes = len(found) - num_sums
             if not results:
-                results = [x.new_empty(size, *x.shape[1:]) for x in found[:edge]]
-                results += [torch.zeros_like(x) for x in found[edge:]]
+                results = [x.new_empty(size, *x.shape[1:]) for x in found[:num_wholes]]
+                results += [torch.zeros_like(x) for x in found[num_wholes:]]
             for place, (whole, part) in enumerate(zip(results, found, strict=True)):
-                if place < edge:
+                if place < num_wholes:
                     whole[rows] = part
                 else:
                     whole += part
-        whole_numbers = [x for x in results[:edge] if not x.is_floating_point()]
-        ctx.mark_non_differentiable(*whole_numbers, *results[edge:])
+        sums = results[len(results) - num_sums :]
+        integers = [x for x in results if not x.is_floating_point()]
+        ctx.mark_non_differentiable(*integers, *sums)
         ctx.set_materialize_grads(False)
         return tuple(results)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vqkit import distributed
 from vqkit.quantizers.base import unit
-from vqkit.quantizers.checks import NotFinite, whole
+from vqkit.quantizers.checks import NotFinite, are_finite, whole
 from vqkit.quantizers.codebook_state import CodebookState
 from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.passes import is_repeated, of_pass
@@ -74,7 +74,7 @@ class Codebook(CodebookState):
         Raises:
             ValueError: If they are no table, or not all finite.
         """
-        if entries.dim() != 2 or not entries.isfinite().all():
+        if entries.dim() != 2 or not are_finite(entries):
             shape = tuple(entries.shape)
             raise ValueError(f"entries have shape {shape}; give K rows of D finite numbers")
         codebook = cls(*entries.shape, metric=metric)
@@ -162,7 +162,7 @@ class Codebook(CodebookState):
             raise ValueError(f"seed is {seed}; give less than 2^63")
         first_seed = distributed.all_gather(self.seed.new_tensor(seed))[0]
         start = started(self.start, z.to(self.entries.dtype), self.size, seed=int(first_seed))
-        if not start.entries.isfinite().all():
+        if not are_finite(start.entries):
             raise NotFinite("vectors are too large to start a codebook; look at the encoder")
         self.seed.copy_(first_seed)
         # Equal vectors may still give other bits on another device: the first rank's count.
@@ -269,7 +269,7 @@ class Codebook(CodebookState):
         An optimizer that moves the entries has to be made anew: they are another parameter.
         """
         dim = self.entries.shape[1]
-        if entries.dim() != 2 or entries.shape[1] != dim or not entries.isfinite().all():
+        if entries.dim() != 2 or entries.shape[1] != dim or not are_finite(entries):
             shape = tuple(entries.shape)
             raise ValueError(f"entries have shape {shape}; give (M, {dim}) finite numbers")
         new = self.rows_for(self.placed(entries.to(self.entries)))

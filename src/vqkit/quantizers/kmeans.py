@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vqkit import random
+from vqkit.quantizers.checks import are_finite
 from vqkit.quantizers.search import full_precision, nearest
 
 MAX_SEQUENTIAL = 4096  # above, entries are drawn in rounds: the sequential start costs K passes
@@ -54,31 +55,29 @@ def kmeans(vectors: Tensor, size: int, *, seed: int, iterations: int = 10) -> St
 
 def _kmeans(vectors: Tensor, size: int, seed: int, iterations: int) -> Started:
     """What ``kmeans`` does, in full precision."""
-    center = vectors.mean(0)
-    points = vectors - center
-    if len(points) <= size:
-        entries = points[torch.arange(size, device=points.device) % len(points)]
+    if len(vectors) <= size:
+        entries = vectors[torch.arange(size, device=vectors.device) % len(vectors)]
     else:
         if size <= MAX_SEQUENTIAL:
-            entries = sequential_start(thinned(points, seed), size, seed)
+            entries = sequential_start(thinned(vectors, seed), size, seed)
         else:
-            entries = start_in_rounds(points, size, seed)
+            entries = start_in_rounds(vectors, size, seed)
             # A mean of few vectors is soon where it stays, and each step costs N K D.
-            iterations = min(iterations, len(points) // size)
+            iterations = min(iterations, len(vectors) // size)
         for iteration in range(iterations):
-            entries = lloyd_step(points, entries, random.hash_int(seed, iteration))
-    counts = _counts(nearest(points, entries), size)
+            entries = lloyd_step(vectors, entries, random.hash_int(seed, iteration))
+    counts = _counts(nearest(vectors, entries), size)
     if (unused := counts == 0).any():
-        scale = NOISE * points.std(0, correction=0)
+        scale = NOISE * vectors.std(0, correction=0)
         entries[unused] += scale * noise(entries, seed)[unused]
-    return Started(entries.add_(center), counts)
+    return Started(entries, counts)
 
 
 def check_vectors(vectors: Tensor) -> None:
     """Raises ValueError if there are no vectors, or one is not finite. (N, D)"""
     if len(vectors) == 0:
         raise ValueError("vectors are none; give at least one to start a codebook from")
-    if not vectors.isfinite().all():
+    if not are_finite(vectors):
         raise ValueError("vectors hold values that are not finite; look for the cause before")
 
 
@@ -88,16 +87,17 @@ def noise(like: Tensor, seed: int) -> Tensor:
     return made.to(like.device)
 
 
-def thinned(points: Tensor, seed: int) -> Tensor:
+def thinned(vectors: Tensor, seed: int) -> Tensor:
     """At most MAX_START_VECTORS of the vectors, chosen at random. (N, D) -> (M, D)"""
-    if len(points) <= MAX_START_VECTORS:
-        return points
-    keys = random.hash_tensor(seed, torch.arange(len(points), device=points.device))
-    return points[keys.topk(MAX_START_VECTORS).indices]
+    if len(vectors) <= MAX_START_VECTORS:
+        return vectors
+    keys = random.hash_tensor(seed, torch.arange(len(vectors), device=vectors.device))
+    return vectors[keys.topk(MAX_START_VECTORS).indices]
 
 
-def sequential_start(points: Tensor, size: int, seed: int) -> Tensor:
+def sequential_start(vectors: Tensor, size: int, seed: int) -> Tensor:
     """Greedy k-means++: each next entry is the best of several vectors drawn by squared error."""
+    points = vectors - vectors.mean(0)  # far from the origin products lose the digits that matter
     norms = points.square().sum(-1)
     errors = norms.new_full((len(points),), torch.inf)
     chosen = torch.zeros(size, dtype=torch.int64, device=points.device)
@@ -109,32 +109,32 @@ def sequential_start(points: Tensor, size: int, seed: int) -> Tensor:
         left = torch.minimum(distances.clamp_(min=0), errors)
         best = left.sum(-1).argmin()
         chosen[k], errors = drawn[best], left[best]
-    return points[chosen]
+    return vectors[chosen]
 
 
-def start_in_rounds(points: Tensor, size: int, seed: int) -> Tensor:
+def start_in_rounds(vectors: Tensor, size: int, seed: int) -> Tensor:
     """Draws by squared error, many at a time: the cost does not grow with K passes.
 
     Scalable k-means++, https://arxiv.org/abs/1203.6402, with as many draws as entries are wanted.
     """
-    entries = points[:0]
-    errors = torch.ones_like(points[:, 0])
-    rows = torch.arange(len(points), device=points.device)
+    entries = vectors[:0]
+    errors = torch.ones_like(vectors[:, 0])
+    rows = torch.arange(len(vectors), device=vectors.device)
     for done in range(ROUNDS):
         num = (size - len(entries)) // (ROUNDS - done)
         keys = -random.uniform(seed, done, rows).log() / errors
-        new = points[keys.topk(num, largest=False).indices]
+        new = vectors[keys.topk(num, largest=False).indices]
         entries = torch.cat([entries, new])
-        distances = squared_gaps(points, new, nearest(points, new))
+        distances = squared_gaps(vectors, new, nearest(vectors, new))
         errors = distances if done == 0 else torch.minimum(errors, distances)
     return entries
 
 
-def lloyd_step(points: Tensor, entries: Tensor, seed: int) -> Tensor:
+def lloyd_step(vectors: Tensor, entries: Tensor, seed: int) -> Tensor:
     """Moves each entry to the mean of its vectors, and each without any to a vector far from its.
 
     Args:
-        points: Vectors. (N, D)
+        vectors: What the centres stand for. (N, D)
         entries: Centres. (K, D)
         seed: What the draws for empty clusters depend on.
 
@@ -142,25 +142,28 @@ def lloyd_step(points: Tensor, entries: Tensor, seed: int) -> Tensor:
         Better centres. (K, D)
     """
     size = len(entries)
-    indices = nearest(points, entries)
+    indices = nearest(vectors, entries)
     counts = _counts(indices, size)
-    sums = torch.zeros_like(entries).index_add_(0, indices, points)
-    means = sums.div_(counts.clamp(min=1).unsqueeze(-1))
-    errors = squared_gaps(points, entries, indices)
-    rows = torch.arange(len(points), device=points.device)
+    sums, center = torch.zeros_like(entries), entries.mean(0)
+    for first in range(0, len(vectors), ROWS):  # centred, so that sums keep their digits
+        block = slice(first, first + ROWS)
+        sums.index_add_(0, indices[block], vectors[block] - center)
+    means = sums.div_(counts.clamp(min=1).unsqueeze(-1)).add_(center)
+    errors = squared_gaps(vectors, entries, indices)
+    rows = torch.arange(len(vectors), device=vectors.device)
     keys = -random.uniform(seed, rows).log() / errors
     drawn = keys.topk(size, largest=False).indices
     empty = counts == 0
-    means[empty] = points[drawn[: int(empty.sum())]]  # the first takes the first draw
+    means[empty] = vectors[drawn[: int(empty.sum())]]  # the first takes the first draw
     return means
 
 
-def squared_gaps(points: Tensor, entries: Tensor, indices: Tensor) -> Tensor:
+def squared_gaps(vectors: Tensor, entries: Tensor, indices: Tensor) -> Tensor:
     """The squared distance of each vector (N, D) from its entry, of (K, D). (N,)"""
-    errors = torch.empty_like(points[:, 0])
-    for first in range(0, len(points), ROWS):
+    errors = torch.empty_like(vectors[:, 0])
+    for first in range(0, len(vectors), ROWS):
         block = slice(first, first + ROWS)
-        gaps = entries[indices[block]].sub_(points[block])
+        gaps = entries[indices[block]].sub_(vectors[block])
         torch.sum(gaps.square_(), -1, out=errors[block])
     return errors
 

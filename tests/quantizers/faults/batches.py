@@ -193,8 +193,8 @@ MEMORY = (
         "quantizers/binary.py",
         (
             (
-                "self.temperature = temperature\n",
-                "self.temperature = temperature\n"
+                "self.commit_in_forward = commit_in_forward\n",
+                "self.commit_in_forward = commit_in_forward\n"
                 '        self.register_buffer("codebook", torch.zeros(min(2**dim, 9999)))\n',
             ),
         ),

@@ -111,7 +111,7 @@ STARTS = (
         "quantizers/kmeans.py",
         (
             (
-                "means[empty] = points[drawn[: int(empty.sum())]]",
+                "means[empty] = vectors[drawn[: int(empty.sum())]]",
                 "means[empty] = sums[empty] / 1e-5",
             ),
         ),
