@@ -29,10 +29,33 @@ def probabilities(z: Tensor, entries: Tensor, precision: float = 1.0) -> Tensor:
     return (-precision * (z.unsqueeze(1) - entries).square().mean(-1)).softmax(-1)
 
 
+def own_precision(entries: Tensor) -> float:
+    """That of a layer whose log_precision is 0: 1 over the entries' variance."""
+    return 1 / float((entries - entries.mean(0)).detach().square().mean())
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e6])
+@pytest.mark.parametrize("kind", [GumbelQuantizer, StochasticQuantizer, IndexBackpropQuantizer])
+def test_an_encoder_whose_outputs_grow_or_shrink_with_the_entries_gets_the_same_gradient(
+    kind: type[GumbelQuantizer | StochasticQuantizer | IndexBackpropQuantizer], size: float
+):
+    entries, z = torch.randn(SIZE, DIM).double(), torch.randn(50, DIM).double()
+    upstream = torch.randn(50, DIM).double()
+    found = []
+    for scale in (1.0, size):
+        torch.manual_seed(0)
+        layer = kind(DIM, SIZE, revive=False, codebook=Codebook.from_entries(scale * entries))
+        given = (scale * z).requires_grad_()
+        out = layer.double()(given)
+        found.append((out.indices, *torch.autograd.grad((out.z_q * upstream).sum(), given)))
+    assert_close(found[1], found[0])
+
+
 def test_entries_are_drawn_with_the_probabilities_of_their_distances():
     layer = GumbelQuantizer(DIM, SIZE, revive=False, codebook=book()).double()
     z = torch.randn(DIM, dtype=torch.float64)
-    expected = probabilities(z.unsqueeze(0), layer.codebook.entries)[0].detach()
+    entries = layer.codebook.entries
+    expected = probabilities(z.unsqueeze(0), entries, own_precision(entries))[0].detach()
     num = 40_000
     counts = layer(z.expand(num, DIM)).indices.flatten().bincount(minlength=SIZE)
     spread = (num * expected * (1 - expected)).sqrt()
@@ -77,7 +100,7 @@ def test_the_gradient_of_an_index_is_that_of_its_softmax():
     z = torch.randn(20, DIM, dtype=torch.float64, requires_grad=True)
     out, upstream = layer(z), torch.randn(20, DIM, dtype=torch.float64)
     entries = layer.codebook.entries
-    shares = probabilities(z, entries)
+    shares = probabilities(z, entries, own_precision(entries))
     one_hot = torch.nn.functional.one_hot(out.indices.squeeze(-1), SIZE).double()
     weights = one_hot - shares.detach() + shares
     expected = one_hot @ entries + (weights - one_hot) @ entries.detach()
@@ -94,7 +117,8 @@ def test_the_losses_of_drawing_are_those_of_a_loop_over_real_vectors():
     for kind, weight in ((GumbelQuantizer, 0.3), (StochasticQuantizer, 0.7)):
         layer = kind(DIM, SIZE, weight=weight, revive=False, codebook=book()).double()
         layer.log_precision.data.fill_(0.8)
-        entries, precision = layer.codebook.entries.detach(), math.exp(0.8)
+        entries = layer.codebook.entries.detach()
+        precision = math.exp(0.8) * own_precision(entries)
         entropies, gaps = [], []
         for vector in z[mask]:
             squares = [float((vector - entry).square().mean()) for entry in entries]
@@ -120,7 +144,8 @@ def test_beta_of_index_backpropagation_weighs_the_encoders_term_alone():
     layer = layer.double()
     z = torch.randn(20, DIM, dtype=torch.float64, requires_grad=True)
     out, entries = layer(z), layer.codebook.entries
-    chosen, shares = entries[out.indices.squeeze(-1)], probabilities(z, entries)
+    chosen = entries[out.indices.squeeze(-1)]
+    shares = probabilities(z, entries, own_precision(entries))
     z_q = chosen + (shares - shares.detach()) @ entries.detach()
     loss = (z_q - z.detach()).square().mean() + 0.1 * (z - chosen.detach()).square().mean()
     assert_close(out.loss, loss)

@@ -93,13 +93,19 @@ class DrawingQuantizer(SoftQuantizer):
         self.annealing = annealing or Annealing()
 
     @abstractmethod
-    def losses(self, weighed: Weighed) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted loss of each vector, (...), and its unweighted parts by name, (...)."""
+    def losses(self, weighed: Weighed, precision: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted loss of each vector, (...), and its unweighted parts by name, (...).
+
+        Args:
+            weighed: What the weights of all entries give. Each (...), or (..., D)
+            precision: What squared distances were multiplied by. ()
+        """
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.prepared(z_e, mask)
         table = self.table_of_pass()
-        weighed = self._weighed(z_e, table, mask)
+        precision = self.precision(table)
+        weighed = self._weighed(z_e, table, precision, mask)
         indices = weighed.indices if self.training else self.codebook.nearest(z_e)
         indices = indices if mask is None else indices.masked_fill(~mask, 0)
         entries = F.embedding(indices, table).detach()
@@ -109,7 +115,7 @@ class DrawingQuantizer(SoftQuantizer):
             z_q = torch.where(
                 soft if mask is None else soft & mask.unsqueeze(-1), weighed.average, z_q
             )
-        loss, parts = self.losses(weighed)
+        loss, parts = self.losses(weighed, precision)
         self.follow(z_e, indices, squared_errors(entries, z_e.detach()), mask)
         return Quantized(
             z_q=detached_at_padding(z_q, mask),
@@ -118,7 +124,9 @@ class DrawingQuantizer(SoftQuantizer):
             terms={name: Mean.over(part, mask) for name, part in parts.items()},
         )
 
-    def _weighed(self, z_e: Tensor, table: Tensor, mask: Tensor | None) -> Weighed:
+    def _weighed(
+        self, z_e: Tensor, table: Tensor, precision: Tensor, mask: Tensor | None
+    ) -> Weighed:
         """The weights of all entries, with noise in training. Each (...), or (..., D)"""
         rows = (z_e if self.passes_gradient else z_e.detach()).reshape(-1, self.dim)
         rows, words, temperature = rows.to(self.codebook.entries.dtype), None, 1.0
@@ -128,7 +136,7 @@ class DrawingQuantizer(SoftQuantizer):
             pending, real = self.codebook.pending_seen, real_positions(z_e, mask)
             words = self.codebook.random_seed, step, of_pass(lambda: numbers(pending, real))
             temperature = self.annealing.temperature(step).to(rows.dtype)
-        found = weigh(rows, table.clone(), self.log_precision.exp(), temperature, words)
+        found = weigh(rows, table.clone(), precision, temperature, words)
         shape = z_e.shape[:-1]
         return Weighed(
             found.average.view(z_e.shape),
@@ -165,7 +173,7 @@ class GumbelQuantizer(DrawingQuantizer):
 
     usual_weight = 5e-4
 
-    def losses(self, weighed: Weighed) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, weighed: Weighed, precision: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         divergence = math.log(self.codebook.size) - weighed.entropy
         return self.weight * divergence, {"divergence": divergence}
 
@@ -197,7 +205,7 @@ class StochasticQuantizer(DrawingQuantizer):
 
     usual_weight = 0.1
 
-    def losses(self, weighed: Weighed) -> tuple[Tensor, dict[str, Tensor]]:
-        distance = self.log_precision.exp() * weighed.gap
+    def losses(self, weighed: Weighed, precision: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        distance = precision * weighed.gap
         loss = self.weight / self.dim * (distance - weighed.entropy)
         return loss, {"distance": distance, "entropy": weighed.entropy}

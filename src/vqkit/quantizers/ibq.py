@@ -100,5 +100,5 @@ class IndexBackpropQuantizer(SoftQuantizer):
         """The entries' average, with a gradient through the weights only. (..., D)"""
         rows = (z_e if self.passes_gradient else z_e.detach()).reshape(-1, self.dim)
         table = table.clone()  # a commit moves it before the backward pass reads it
-        rows, precision = rows.to(table.dtype), self.log_precision.exp()
+        rows, precision = rows.to(table.dtype), self.precision(table)
         return weigh(rows, table, precision, values=table.detach()).average.view(z_e.shape)

@@ -15,7 +15,7 @@ from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.scores import SCORES_PER_CHUNK
 
-SMALLEST_VARIANCE = 1e-12
+SMALLEST_VARIANCE = 1e-30
 Words = tuple[int, Tensor, Tensor]  # seed, step, and the number of each vector
 
 
@@ -48,8 +48,9 @@ class SoftQuantizer(LearnedQuantizer):
         commit_in_forward: Whether each training forward ends with ``commit``.
 
     Attributes:
-        log_precision: Logarithm of the precision, trained. It starts as that of a Gaussian whose
-            variance is the mean squared error of the first codebook. ()
+        log_precision: Logarithm of the precision times the entries' variance, trained: so it need
+            not follow an encoder whose outputs grow or shrink. The precision starts as that of a
+            Gaussian whose variance is the mean squared error of the first codebook. ()
     """
 
     def __init__(
@@ -89,7 +90,17 @@ class SoftQuantizer(LearnedQuantizer):
         spread = z.var(0, correction=0).mean()
         # D coordinates count in a Gaussian's exponent, and an error of 0 has no precision.
         floor = 1e-4 * spread + SMALLEST_VARIANCE
-        self.log_precision.copy_((self.dim / (2 * torch.maximum(error, floor))).log())
+        precision = self.dim / (2 * torch.maximum(error, floor))
+        self.log_precision.copy_((precision * variance(self.codebook.table)).log())
+
+    def precision(self, table: Tensor) -> Tensor:
+        """What squared distances are multiplied by where these are the entries. (K, D) -> ()"""
+        return self.log_precision.exp() / variance(table)
+
+
+def variance(table: Tensor) -> Tensor:
+    """The variance of entries, a mean over coordinates, without a gradient. (K, D) -> ()"""
+    return table.detach().var(0, correction=0).mean().clamp(min=SMALLEST_VARIANCE)
 
 
 def weigh(

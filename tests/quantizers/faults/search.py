@@ -9,7 +9,7 @@ EVALUATION = (
         (
             (
                 "weighed.indices if self.training else self.codebook.nearest(z_e)",
-                "self.train()._weighed(z_e, table, mask).indices",
+                "self.train()._weighed(z_e, table, precision, mask).indices",
             ),
         ),
         "quantizers/test_contract.py::test_encode_equals_forward_in_evaluation[gumbel]",
