@@ -36,7 +36,7 @@ class BinaryOptions:
     ] = 0.1
     diversity: Annotated[
         AtLeastZero, Field(description="Weight of the loss that spreads use over all codes.")
-    ] = 0.1
+    ] = 1.0
 
     def options(self) -> dict[str, Any]:
         """The weights, as the layer names them."""
@@ -101,7 +101,7 @@ class BinaryQuantizer(Quantizer):
         *,
         commitment: float = 0.25,
         certainty: float = 0.1,
-        diversity: float = 0.1,
+        diversity: float = 1.0,
         temperature: float | None = None,
         commit_in_forward: bool = True,
     ) -> None:
