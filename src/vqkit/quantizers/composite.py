@@ -1,5 +1,6 @@
 """What quantizers made of other quantizers have in common."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -67,18 +68,35 @@ class CompositeQuantizer(Quantizer):
         if self.learns and self.commit_in_forward:
             self.commit()
 
+    @property
+    def is_started(self) -> bool:
+        return all(part.is_started for part in self.parts)
+
     def start(self, z_e: Tensor, mask: Tensor | None) -> None:
-        """In training, starts codebooks that have not started from the vectors of all ranks."""
-        books = self.codebooks()
-        if not self.learns or all(book.is_initialized for book in books):
+        """In training, starts what has not started from the vectors of all ranks."""
+        if not self.learns or self.is_started:
             return
         joined, real = (
             joined_items(z_e, mask) if self.reads_grid else (joined_rows(z_e, mask), None)
         )
         if len(joined) if real is None else real.any():
-            seed = distributed.all_gather(books[0].seed)[0]
-            with torch.no_grad():
-                self.initialize(joined, real, seed=int(seed))
+            seeds = [x for name, x in self.named_buffers() if name.rpartition(".")[-1] == "seed"]
+            seed = int(distributed.all_gather(seeds[0])[0]) if seeds else 0
+            self.initialize(joined, real, seed=seed, keep_started=True)
+
+    @torch.no_grad()
+    def initialize(
+        self, z_e: Tensor, mask: Tensor | None = None, *, seed: int, keep_started: bool = False
+    ) -> None:
+        z_e = self.checked(z_e, mask)
+        if not (keep_started and self.is_started):
+            self.start_parts(z_e, mask, seed=seed, keep_started=keep_started)
+
+    @abstractmethod
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        """Starts each quantizer from what it is given of checked vectors; see ``initialize``."""
 
 
 def dims(quantizers: Sequence[Quantizer]) -> list[int]:

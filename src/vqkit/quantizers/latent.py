@@ -94,7 +94,9 @@ class LatentQuantizer(Quantizer):
         return self.values.index_select(0, places.flatten()).view(places.shape)
 
     @torch.no_grad()
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+    def initialize(
+        self, z_e: Tensor, mask: Tensor | None = None, *, seed: int, keep_started: bool = False
+    ) -> None:
         """Puts the values of each coordinate at its quantiles, the middles of equal shares.
 
         Raises:

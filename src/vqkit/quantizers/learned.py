@@ -148,9 +148,12 @@ class LearnedQuantizer(Quantizer):
         if self.revive:
             self.codebook.revive(decay, self.dead_after)
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        rows = self.codebook.project(real_rows(self.checked(z_e, mask), mask))
-        self.codebook.initialize(rows, seed=seed, decay=self.decay)
+    def initialize(
+        self, z_e: Tensor, mask: Tensor | None = None, *, seed: int, keep_started: bool = False
+    ) -> None:
+        rows = real_rows(self.checked(z_e, mask), mask)
+        if not (keep_started and self.codebook.is_initialized):
+            self.codebook.initialize(self.codebook.project(rows), seed=seed, decay=self.decay)
 
     def codebooks(self) -> tuple[Codebook, ...]:
         return (self.codebook,)

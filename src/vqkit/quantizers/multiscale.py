@@ -1,5 +1,6 @@
 """Multi-scale residual quantization: coarse to fine over a grid."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -194,9 +195,12 @@ class MultiScaleResidual(StagedQuantizer):
         for part, one in zip(self.parts, inputs, strict=True):
             yield from part.seen(*one)
 
-    @torch.no_grad()
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        z, first = self.squashed(self.checked(z_e, mask)), self.parts[0]
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        z, first = self.squashed(z_e), self.parts[0]
+        # Of one quantizer for all scales a copy starts, to see what the scales leave.
+        trial = copy.deepcopy(first) if self.is_shared else None
         seen: list[Tensor] = []
 
         def keep(number: int, z: Tensor, real: Tensor | None) -> Tensor:
@@ -205,17 +209,20 @@ class MultiScaleResidual(StagedQuantizer):
 
         def quantize(number: int, z: Tensor, real: Tensor | None) -> Tensor:
             seen.append(real_rows(z, real))
-            if not self.is_shared:
-                self.parts[number].initialize(seen[-1], seed=random.hash_int(seed, number))
-            return self.parts[number].decode(self.parts[number].encode(z, real))
+            part = trial or self.parts[number]
+            if trial is None:
+                own = random.hash_int(seed, number)
+                part.initialize(seen[-1], seed=own, keep_started=keep_started)
+            return part.decode(part.encode(z, real))
 
-        if self.is_shared:  # first as if no scale made an error, then with the errors they make
+        own = random.hash_int(seed, 0)
+        if trial is not None:  # first as if no scale made an error, then with the errors they make
             self._descend(z, mask, keep)
-            first.initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
+            trial.initialize(torch.cat(seen), seed=own, keep_started=keep_started)
             seen.clear()
         self._descend(z, mask, quantize)
-        if self.is_shared:
-            first.initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
+        if trial is not None:
+            first.initialize(torch.cat(seen), seed=own, keep_started=keep_started)
 
     def checked(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
         """``z_e`` with zeros at masked positions, in single precision at least.

@@ -112,13 +112,16 @@ class Product(CompositeQuantizer):
         cut = zip(self.parts, indices.split(per_part, -1), strict=True)
         return torch.cat([part.decode(some) for part, some in cut], -1)
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        z_e = self.checked(z_e, mask)
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
         if self.is_shared:
-            self.parts[0].initialize(self._heads(z_e), self._for_heads(mask), seed=seed)
+            heads, real = self._heads(z_e), self._for_heads(mask)
+            self.parts[0].initialize(heads, real, seed=seed, keep_started=keep_started)
             return
         for number, (part, vectors) in enumerate(zip(self.parts, self._cut(z_e), strict=True)):
-            part.initialize(vectors, mask, seed=random.hash_int(seed, number))
+            own = random.hash_int(seed, number)
+            part.initialize(vectors, mask, seed=own, keep_started=keep_started)
 
     def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         for part, vectors in zip(self.parts, self._cut(self.checked(z_e, mask)), strict=True):

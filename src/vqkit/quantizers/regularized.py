@@ -132,8 +132,10 @@ class Regularized(WrappedQuantizer):
     def decode(self, indices: Tensor) -> Tensor:
         return self.quantizer.decode(indices)
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        self.quantizer.initialize(z_e, mask, seed=seed)
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        self.quantizer.initialize(z_e, mask, seed=seed, keep_started=keep_started)
 
     def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         return self.quantizer.seen(z_e, mask)

@@ -210,13 +210,15 @@ class Selective(WrappedQuantizer):
         for pending in (self.pending_seen, self.pending_items):
             pending.zero_()
 
-    @torch.no_grad()
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        z_e = real_rows(self.checked(z_e, mask), mask)
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        z_e = real_rows(z_e, mask)
         check_vectors(z_e)
         self.seed.fill_(random.hash_int(seed))
         self.has_common_seed = True
-        self.quantizer.initialize(z_e, seed=random.hash_int(seed, 0))
+        own = random.hash_int(seed, 0)
+        self.quantizer.initialize(z_e, seed=own, keep_started=keep_started)
         # Equal vectors may still give other bits on another device: the first rank's count.
         scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]
         self.average.copy_(torch.stack([scores.mean(), scores.square().mean()]))
