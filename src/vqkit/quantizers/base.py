@@ -32,7 +32,7 @@ Structure = Literal["flat", "residual", "product", "selective"]
 
 
 CHANGING = ("training", "commit_in_forward", "refuse_not_finite", "passes_gradient", "squashes")
-CHANGING += ("has_common_seed",)
+CHANGING += ("has_common_seed", "is_initialized")
 EPSILON = 1e-5  # added to a mean square: bounds the gradient of a vector near 0
 
 
