@@ -120,6 +120,22 @@ def refuse_grid_readers(quantizers: Sequence[Quantizer]) -> None:
             )
 
 
+def refuse_some_shared(quantizers: Sequence[Quantizer], what: str) -> None:
+    """Raises ValueError unless all are different, or one serves for all."""
+    if len(set(quantizers)) not in (1, len(quantizers)):
+        raise ValueError(f"some {what} share a quantizer and some do not; share all or none")
+
+
+def without_parts(quantizer: Quantizer) -> list[Quantizer]:
+    """Those inside that hold no other, each once; itself if it holds none."""
+    found = [module for module in quantizer.modules() if isinstance(module, Quantizer)]
+    return [
+        one
+        for one in found
+        if not any(isinstance(module, Quantizer) for module in one.modules() if module is not one)
+    ]
+
+
 def summed_terms(outputs: Sequence[Quantized]) -> dict[str, Mean]:
     """The terms of several quantizers by name, each a mean over all of them."""
     terms: dict[str, Mean] = {}

@@ -12,7 +12,13 @@ from vqkit import random
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import CompositeQuantizer, dims, refuse_grid_readers, summed_terms
+from vqkit.quantizers.composite import (
+    CompositeQuantizer,
+    dims,
+    refuse_grid_readers,
+    refuse_some_shared,
+    summed_terms,
+)
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
 
@@ -57,10 +63,10 @@ class Product(CompositeQuantizer):
     structure = "product"
 
     def __init__(self, quantizers: Sequence[Quantizer]) -> None:
-        super().__init__(sum(dims(quantizers)), quantizers)
+        dim = sum(dims(quantizers))
         refuse_grid_readers(quantizers)
-        if len(self.quantizers) not in (1, len(quantizers)):
-            raise ValueError("some parts share a quantizer and some do not; share all or none")
+        refuse_some_shared(quantizers, "parts")
+        super().__init__(dim, quantizers)
 
     @property
     def is_shared(self) -> bool:

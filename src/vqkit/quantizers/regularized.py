@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import WrappedQuantizer, dims
+from vqkit.quantizers.composite import WrappedQuantizer, dims, without_parts
 from vqkit.quantizers.learned import above_zero, at_least_zero
 from vqkit.quantizers.regularizers import AverageChances, chances, squared_cosines
 from vqkit.quantizers.vector import VQConfig
@@ -106,7 +106,6 @@ class Regularized(WrappedQuantizer):
         self.diversity = at_least_zero(diversity, "diversity")
         self.certainty = at_least_zero(certainty, "certainty")
         self.temperature = above_zero(temperature, "temperature")
-        self.gradient = quantizer.gradient
         check_codebooks(quantizer, self._weights())
         books = dict.fromkeys(quantizer.codebooks()) if diversity > 0 else ()
         self.averages = nn.ModuleList(AverageChances(book.size) for book in books)
@@ -220,16 +219,6 @@ def given(z_e: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | Non
 def add(terms: dict[str, Mean], name: str, mean: Mean) -> None:
     """Adds a mean to that of its name."""
     terms[name] = terms[name] + mean if name in terms else mean
-
-
-def without_parts(quantizer: Quantizer) -> list[Quantizer]:
-    """Those inside that hold no other, each once; itself if it holds none."""
-    found = [module for module in quantizer.modules() if isinstance(module, Quantizer)]
-    return [
-        one
-        for one in found
-        if not any(isinstance(module, Quantizer) for module in one.modules() if module is not one)
-    ]
 
 
 def check_codebooks(quantizer: Quantizer, weights: Mapping[str, float]) -> None:
