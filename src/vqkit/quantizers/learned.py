@@ -114,10 +114,10 @@ class LearnedQuantizer(Quantizer):
     ) -> None:
         super().__init__(dim)
         self.codebook = codebook
-        self.codebook.claim(mover)
         self.revive = revive
         self.dead_after = above_zero(dead_after, "dead_after")
         self.commit_in_forward = commit_in_forward
+        codebook.claim(mover)  # last: what is refused has claimed nothing
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:

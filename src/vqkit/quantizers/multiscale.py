@@ -15,7 +15,7 @@ from vqkit import random
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real, real_rows
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import summed_terms
+from vqkit.quantizers.composite import dims, summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.scales import Grid, Scale
 from vqkit.quantizers.stages import StagedQuantizer, summed
@@ -85,14 +85,15 @@ class MultiScaleResidual(StagedQuantizer):
 
     def __init__(self, quantizers: Sequence[Quantizer], scales: Sequence[Sequence[int]]) -> None:
         grids = checked_scales(scales, len(quantizers))
-        super().__init__(quantizers)
-        kinds = {(part.codebook_sizes, part.structure) for part in self.parts}
+        dims(quantizers)  # refuses what is no quantizer
+        kinds = {(part.codebook_sizes, part.structure) for part in quantizers}
         if len(kinds) > 1:
-            sizes = [part.codebook_sizes for part in self.parts]
+            sizes = [part.codebook_sizes for part in quantizers]
             raise ValueError(
                 f"quantizers have codebook sizes {sizes}; give all scales the same, as one axis "
                 "of the indices holds them"
             )
+        super().__init__(quantizers)
         self.structure = self.parts[0].structure
         self.scales: tuple[Grid, ...] = grids
         self.lengths = tuple(math.prod(grid) for grid in self.scales)

@@ -101,12 +101,14 @@ class Regularized(WrappedQuantizer):
         certainty: float = 0.0,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__(dims([quantizer])[0], quantizer)
-        self.orthogonality = at_least_zero(orthogonality, "orthogonality")
-        self.diversity = at_least_zero(diversity, "diversity")
-        self.certainty = at_least_zero(certainty, "certainty")
-        self.temperature = above_zero(temperature, "temperature")
-        check_codebooks(quantizer, self._weights())
+        (dim,) = dims([quantizer])
+        options = {"orthogonality": orthogonality, "diversity": diversity, "certainty": certainty}
+        weights = {name: at_least_zero(weight, name) for name, weight in options.items()}
+        above_zero(temperature, "temperature")
+        check_codebooks(quantizer, {name: weight for name, weight in weights.items() if weight > 0})
+        super().__init__(dim, quantizer)
+        self.orthogonality, self.diversity, self.certainty = orthogonality, diversity, certainty
+        self.temperature = temperature
         books = dict.fromkeys(quantizer.codebooks()) if diversity > 0 else ()
         self.averages = nn.ModuleList(AverageChances(book.size) for book in books)
         self.register_state_dict_pre_hook(follow_sizes)

@@ -97,15 +97,16 @@ class Residual(StagedQuantizer):
     ) -> None:
         if not 0 <= numeric(dropout, "dropout") <= 1:
             raise ValueError(f"dropout is {dropout}; give a share between 0 and 1")
-        super().__init__(quantizers)
-        self.dropout = dropout
-        self.beams = whole(beams, "beams", 1)
+        beams = whole(beams, "beams", 1)
         able = (isinstance(q, LearnedQuantizer) and q.error_terms for q in quantizers)
         if beams > 1 and not all(able):
             raise ValueError(
                 f"beams is {beams}; give 1, or more with codebooks as stages, whose losses "
                 "are squared errors (vq, ema, ibq, simvq)"
             )
+        super().__init__(quantizers)
+        self.dropout = dropout
+        self.beams = beams
         self.has_common_seed = False
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
