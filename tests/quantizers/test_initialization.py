@@ -15,6 +15,7 @@ from vqkit.quantizers import (
     Codebook,
     EMAVectorQuantizer,
     FiniteScalarQuantizer,
+    GumbelQuantizer,
     LatentQuantizer,
     LookupFreeQuantizer,
     MultiScaleResidual,
@@ -229,3 +230,49 @@ def test_a_saved_model_has_the_same_name_whether_or_not_its_start_was_kept():
     layer.load_state_dict({"values": layer.values.detach()}, strict=False)
     assert layer.is_started
     assert model.fingerprint() == before
+
+
+def sharing(kind: type, dim: int, size: int = 4) -> list[Quantizer]:
+    """Two layers, not one, of one fresh codebook."""
+    first = kind(dim, size)
+    return [first, kind(dim, size, codebook=first.codebook)]
+
+
+@pytest.mark.parametrize("by", ["first batch", "start", "start of the rest"])
+@pytest.mark.parametrize("kind", [EMAVectorQuantizer, VectorQuantizer, GumbelQuantizer])
+def test_layers_that_share_a_codebook_start_it_from_what_all_of_them_see(kind: type, by: str):
+    z_e = torch.tensor([[0.0, 10.0], [1.0, 11.0]]).repeat(5, 1)
+    nested = Product([Product([part]) for part in sharing(kind, 1)])
+    for layer in (Product(sharing(kind, 1)), nested):
+        layer.commit_in_forward = False
+        if by == "first batch":
+            layer(z_e)
+        else:
+            layer.initialize(z_e, seed=0, keep_started="rest" in by)
+        assert sorted(layer.codebooks()[0].entries.flatten().tolist()) == [0, 1, 10, 11]
+
+
+@pytest.mark.parametrize("by", ["first batch", "start"])
+@pytest.mark.parametrize("scales", [False, True])
+def test_stages_that_share_a_codebook_start_it_from_what_all_of_them_see(by: str, scales: bool):
+    """As where the same layer is all stages: only what a stage leaves is near to 0."""
+    stages = sharing(EMAVectorQuantizer, 2, size=8)
+    layer = MultiScaleResidual(stages, [(1,), (2,)]) if scales else Residual(stages)
+    corners = 100 * torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+    z_e = (corners.repeat(50, 1) + torch.randn(200, 2)).unsqueeze(1).expand(-1, 2, -1)
+    if by == "first batch":
+        layer(z_e)
+    else:
+        layer.initialize(z_e, seed=0)
+    sizes = layer.codebooks()[0].entries.norm(dim=-1)
+    assert sizes.amin() < 10 < 100 < sizes.amax()
+
+
+def test_a_shared_codebook_that_was_given_stays_while_others_start():
+    book = Codebook.from_entries(torch.randn(4, 2))
+    before, fresh = book.entries.clone(), VectorQuantizer(2, 4)
+    parts = [VectorQuantizer(2, 4, codebook=book) for _ in range(2)]
+    layer = Product([*parts, fresh])
+    layer(torch.randn(50, 6))
+    assert torch.equal(book.entries, before)
+    assert fresh.is_started

@@ -1,6 +1,7 @@
 """What quantizers made of other quantizers have in common."""
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.gathering import joined_items, joined_rows
+from vqkit.quantizers.learned import LearnedQuantizer
 
 
 class CompositeQuantizer(Quantizer):
@@ -89,8 +91,19 @@ class CompositeQuantizer(Quantizer):
         self, z_e: Tensor, mask: Tensor | None = None, *, seed: int, keep_started: bool = False
     ) -> None:
         z_e = self.checked(z_e, mask)
-        if not (keep_started and self.is_started):
-            self.start_parts(z_e, mask, seed=seed, keep_started=keep_started)
+        if keep_started and self.is_started:
+            return
+        parts = dict.fromkeys(self.parts)
+        holders = Counter(b for part in parts for b in dict.fromkeys(part.codebooks()))
+        several = [book for book, num in holders.items() if num > 1]
+        anew = [book for book in several if not (keep_started and book.is_initialized)]
+        self.start_parts(z_e, mask, seed=seed, keep_started=keep_started)
+        # From all that its layers see; twice, since what stages leave depends on where it starts.
+        for book in 2 * anew:
+            rows = torch.cat([rows for one, rows in self.seen(z_e, mask) if one is book])
+            for layer in self.modules():
+                if isinstance(layer, LearnedQuantizer) and layer.codebook is book:
+                    layer.initialize(rows, seed=int(book.seed))
 
     @abstractmethod
     def start_parts(

@@ -88,6 +88,7 @@ class Product(CompositeQuantizer):
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.checked(z_e, mask)
+        self.start(z_e, mask)
         if self.is_shared:
             out = self.parts[0](self._heads(z_e), self._for_heads(mask))
             z_q, indices = out.z_q.flatten(-2), out.indices.flatten(-2)
