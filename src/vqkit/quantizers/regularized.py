@@ -13,6 +13,7 @@ from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer, dims, without_parts
 from vqkit.quantizers.learned import above_zero, at_least_zero
 from vqkit.quantizers.regularizers import AverageChances, chances, squared_cosines
+from vqkit.quantizers.residual import Residual
 from vqkit.quantizers.vector import VQConfig
 from vqkit.schema import STRICT, AtLeastZero, Positive
 
@@ -115,13 +116,12 @@ class Regularized(WrappedQuantizer):
         if diversity > 0 or certainty > 0:
             for part in without_parts(quantizer):
                 part.register_forward_hook(self._regularize, with_kwargs=True)
+            for part in quantizer.modules():
+                if isinstance(part, Residual) and part.beams > 1:
+                    part.register_forward_hook(self._regularize_search, with_kwargs=True)
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         out = self.quantizer(z_e, mask)
-        if not self._weights().keys() - {"orthogonality"} <= out.terms.keys():
-            # A beam search in evaluation does not call the stages.
-            seen = self.quantizer.seen(mask_out(z_e, mask))
-            out = self._with(out, self._terms(seen, self.quantizer.code_mask(mask)))
         if self.orthogonality > 0:
             out = self._with(out, {"orthogonality": self._orthogonality(num_real(z_e, mask))})
         self.finish()
@@ -177,6 +177,12 @@ class Regularized(WrappedQuantizer):
         z_e, mask = given(*args, **kwargs)
         seen = part.seen(mask_out(z_e, mask))  # padding too, since to leave it out is to wait
         return self._with(out, self._terms(seen, part.code_mask(mask)))
+
+    def _regularize_search(
+        self, part: Residual, args: tuple[Any, ...], kwargs: dict[str, Any], out: Quantized
+    ) -> Quantized:
+        """The same for stages that a beam search in evaluation does not call."""
+        return out if part.training else self._regularize(part, args, kwargs, out)
 
     def _terms(
         self, seen: Iterable[tuple[Codebook, Tensor]], mask: Tensor | None
