@@ -44,7 +44,7 @@ def test_padding_has_no_part_in_the_start():
     assert_close(dict(models[0].state_dict()), dict(models[1].state_dict()), rtol=0, atol=0)
     real = models[0].eval()(x, mask).codes.levels[0].mask
     seen: list[torch.Tensor] = []
-    models[0].quantizers[0].initialize = lambda z_e, *, seed: seen.append(z_e)
+    models[0].quantizers[0].initialize = lambda z_e, *_, **__: seen.append(z_e)
     models[0].initialize([(x, mask)], seed=0)
     assert torch.equal(seen[0], models[0](x, mask).z_e[0][real])
     values = torch.cat([x[:, :, :8, :12].flatten(), images(2).flatten()]).double() / 127.5 - 1
@@ -111,7 +111,7 @@ def test_a_quantizer_without_a_codebook_needs_no_vectors():
         def codebooks(self):
             return ()
 
-        def initialize(self, z_e, *, seed):
+        def initialize(self, z_e, mask=None, *, seed, keep_started=False):
             pass
 
     model = VQVAE(torch.nn.Identity(), Rounding(4, 64), torch.nn.Identity(), GaussianObjective())

@@ -98,7 +98,7 @@ def test_it_starts_from_whole_items_of_all_batches_evenly_thinned():
     with (
         mock.patch.object(start, "MAX_VECTORS", 10 * 16 * 3),
         mock.patch.object(
-            MultiScaleResidual, "initialize", lambda _, z_e, mask, *, seed: seen.append((z_e, mask))
+            MultiScaleResidual, "initialize", lambda _, z_e, mask, **__: seen.append((z_e, mask))
         ),
     ):
         batches = [images(50, seed=1), images(7, seed=2), images(60, seed=3)]

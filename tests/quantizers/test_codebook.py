@@ -1,11 +1,27 @@
 """What must hold for the table of entries."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from tests.quantizers.watching import Watch
 from torch.testing import assert_close
 
-from vqkit.quantizers import Codebook, EMAVectorQuantizer, VectorQuantizer
+from vqkit.autoencoder import VQVAE
+from vqkit.modalities.image import GaussianObjective
+from vqkit.quantizers import (
+    Codebook,
+    EMAVectorQuantizer,
+    MultiScaleResidual,
+    Normalized,
+    Product,
+    Projected,
+    Quantizer,
+    Regularized,
+    Residual,
+    Selective,
+    VectorQuantizer,
+)
 from vqkit.quantizers.codebook_state import MAX_PASSES
 
 
@@ -59,13 +75,68 @@ def test_half_precision_never_touches_entries_or_statistics(dtype: torch.dtype):
     assert_close(codebook.state_dict(), before, rtol=0, atol=0)
 
 
-def test_given_entries_are_not_replaced_by_a_start_from_data():
+# A given layer of vectors of length 4 beside a fresh one, or alone.
+COMPOSED: dict[str, Callable[[Quantizer, Quantizer], Quantizer]] = {
+    "alone": lambda given, fresh: given,
+    "residual": lambda given, fresh: Residual([given, fresh]),
+    "residual behind": lambda given, fresh: Residual([fresh, given]),
+    "residual shared": lambda given, fresh: Residual([Residual([given, fresh])] * 2),
+    "product": lambda given, fresh: Product([given, fresh]),
+    "heads": lambda given, fresh: Product([Product([given, fresh])] * 2),
+    "selective": lambda given, fresh: Selective(given),
+    "selective product": lambda given, fresh: Selective(Product([given, fresh])),
+    "normalized": lambda given, fresh: Normalized(Product([given, fresh])),
+    "projected": lambda given, fresh: Projected(Residual([given, fresh]), 4),
+    "regularized": lambda given, fresh: Regularized(Residual([given, fresh])),
+    "residual of residuals": lambda given, fresh: Residual([Residual([fresh, given])]),
+    "scales": lambda given, fresh: MultiScaleResidual([fresh, given], [(2,), (5,)]),
+    "scales shared": lambda given, fresh: MultiScaleResidual(
+        [Residual([given, fresh])] * 2, [(2,), (5,)]
+    ),
+}
+
+
+@pytest.mark.parametrize("start", ["first batch", "engine"])
+@pytest.mark.parametrize("name", COMPOSED)
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_given_entries_are_not_replaced_by_a_start_from_data(
+    name: str, start: str, is_loaded: bool
+):
     entries = torch.randn(8, 4)
-    for codebook in (Codebook.from_entries(entries), Codebook(8, 4)):
-        codebook.load_state_dict({"entries": entries}, strict=False)
-        layer = VectorQuantizer(4, 8, codebook=codebook, revive=False)
-        layer(torch.randn(100, 4))
-        assert torch.equal(layer.codebook.entries, entries)
+    codebook = Codebook(8, 4) if is_loaded else Codebook.from_entries(entries)
+    codebook.load_state_dict({"entries": entries}, strict=False)
+    codebook.freeze()
+    fresh = EMAVectorQuantizer(4, 8)
+    layer = COMPOSED[name](EMAVectorQuantizer(4, 8, codebook=codebook), fresh)
+    before, z_e = fresh.codebook.entries.clone(), 2 * torch.rand(40, 5, layer.dim) - 1
+    if start == "engine":
+        model = VQVAE(torch.nn.Identity(), layer, torch.nn.Identity(), GaussianObjective())
+        model.initialize([z_e.movedim(-1, 1)], seed=0, keep_started=True)
+    else:
+        layer(z_e)
+    assert torch.equal(codebook.entries, entries)
+    assert codebook.is_given
+    assert layer.is_started
+    if fresh.codebook in layer.codebooks():
+        assert not torch.equal(fresh.codebook.entries, before)
+
+
+def test_a_stage_behind_given_entries_starts_from_what_they_leave():
+    codebook, z_e = Codebook.from_entries(10 * torch.randn(8, 4)), torch.randn(100, 4)
+    given, fresh = VectorQuantizer(4, 8, codebook=codebook), VectorQuantizer(4, 8)
+    layer, alone = Residual([given, fresh]), VectorQuantizer(4, 8)
+    layer.initialize(z_e, seed=3, keep_started=True)
+    left = z_e - given.decode(given.encode(z_e))
+    alone.initialize(left, seed=int(fresh.codebook.seed))
+    assert torch.equal(fresh.codebook.entries, alone.codebook.entries)
+
+
+def test_a_start_that_keeps_nothing_replaces_given_entries():
+    codebook = Codebook.from_entries(torch.zeros(8, 4))
+    layer = Residual([VectorQuantizer(4, 8, codebook=codebook), VectorQuantizer(4, 8)])
+    layer.initialize(torch.randn(100, 4), seed=0)
+    assert codebook.entries.any()
+    assert not codebook.is_given
 
 
 def test_loading_a_fresh_state_makes_the_codebook_fresh_again():

@@ -1,10 +1,33 @@
 """What must hold for the start of a codebook from data."""
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-from vqkit.quantizers import Codebook, EMAVectorQuantizer, NotFinite, VectorQuantizer
+from vqkit.autoencoder import VQVAE
+from vqkit.modalities.image import GaussianObjective
+from vqkit.quantizers import (
+    BinarySphericalQuantizer,
+    Codebook,
+    EMAVectorQuantizer,
+    FiniteScalarQuantizer,
+    GumbelQuantizer,
+    LatentQuantizer,
+    LookupFreeQuantizer,
+    MultiScaleResidual,
+    Normalized,
+    NotFinite,
+    Product,
+    Quantizer,
+    RandomProjectionQuantizer,
+    Residual,
+    Selective,
+    VectorQuantizer,
+)
 from vqkit.quantizers.search import nearest
 
 DECAY = 0.9
@@ -124,3 +147,132 @@ def test_vectors_too_large_for_a_mean_start_no_codebook():
     with pytest.raises(NotFinite, match="too large to start a codebook"):
         layer(torch.full((50, 4), 3e38) * torch.tensor([1.0, -1.0, 1.0, 1.0]))
     assert not layer.codebook.is_initialized
+
+
+# What starts from data and has no codebook that would say whether it has.
+WITHOUT_CODEBOOK: dict[str, Callable[[], Quantizer]] = {
+    "latent": lambda: LatentQuantizer([5] * 4),
+    "stages of latent": lambda: Residual([LatentQuantizer([5] * 4) for _ in range(2)]),
+    "shared latent": lambda: Residual([LatentQuantizer([5] * 4)] * 2),
+    "product of latent": lambda: Product([LatentQuantizer([5, 5]), LatentQuantizer([5, 5])]),
+    "scales of latent": lambda: MultiScaleResidual([LatentQuantizer([5] * 4)] * 2, [(3,), (5,)]),
+    "selective latent": lambda: Selective(LatentQuantizer([5] * 4)),
+    "selective fsq": lambda: Selective(FiniteScalarQuantizer([5] * 4)),
+    "selective lfq": lambda: Selective(LookupFreeQuantizer(4)),
+    "selective bsq": lambda: Selective(BinarySphericalQuantizer(4)),
+    "selective projection": lambda: Selective(RandomProjectionQuantizer(4, 8, entry_dim=3)),
+    "selective of given": lambda: Selective(
+        EMAVectorQuantizer(4, 8, codebook=Codebook.from_entries(torch.randn(8, 4)))
+    ),
+    "normalized selective": lambda: Normalized(Selective(FiniteScalarQuantizer([5] * 4))),
+}
+STARTED_BY_ITSELF = ["values", "average", "offset"]  # values of latent, the threshold of selective
+
+
+def own_state(layer: Quantizer) -> dict[str, Tensor]:
+    state = layer.state_dict().items()
+    return {name: x.clone() for name, x in state if name.split(".")[-1] in STARTED_BY_ITSELF}
+
+
+@pytest.mark.parametrize("by", ["first batch", "engine"])
+@pytest.mark.parametrize("name", WITHOUT_CODEBOOK)
+def test_what_has_no_codebook_starts_from_data_once(name: str, by: str):
+    torch.manual_seed(0)
+    layer, z_e = WITHOUT_CODEBOOK[name](), (torch.rand(60, 5, 4) - 0.5) * 0.2 + 0.6
+    model = VQVAE(nn.Identity(), layer, nn.Identity(), GaussianObjective())
+
+    def start(shift: float) -> dict[str, Tensor]:
+        if by == "engine":
+            model.initialize([(z_e + shift).movedim(-1, 1)], seed=0, keep_started=True)
+        else:
+            layer.commit_in_forward = False
+            layer(z_e + shift)
+        return own_state(layer)
+
+    before = own_state(layer)
+    assert not layer.is_started
+    first = start(0.0)
+    assert layer.is_started
+    assert all(not torch.equal(first[key], before[key]) for key in before)
+    assert_close(start(0.3), first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", WITHOUT_CODEBOOK)
+def test_whether_it_has_started_is_part_of_its_state(name: str):
+    torch.manual_seed(0)
+    layer, other, z_e = WITHOUT_CODEBOOK[name](), WITHOUT_CODEBOOK[name](), torch.randn(60, 5, 4)
+    fresh = copy.deepcopy(layer.state_dict())
+    layer(z_e)
+    state = copy.deepcopy(layer.state_dict())
+    other.load_state_dict(state)
+    assert other.is_started
+    other.load_state_dict(fresh)
+    assert not other.is_started
+    for key in [key for key in state if key.endswith("initialized") and "codebook" not in key]:
+        del state[key]  # as it was saved before that was kept
+    other.load_state_dict(state)
+    assert other.is_started
+
+
+def test_a_state_of_something_else_is_no_start_of_a_threshold():
+    layer = Selective(EMAVectorQuantizer(4, 8))
+    entries = {"quantizers.0.codebook.entries": torch.randn(8, 4)}
+    layer.load_state_dict(entries, strict=False)
+    assert layer.quantizer.is_started
+    assert not layer.is_started
+
+
+def test_a_saved_model_has_the_same_name_whether_or_not_its_start_was_kept():
+    """Tokens of a model from before it was kept still belong to it."""
+    layer = LatentQuantizer([5] * 4)
+    model = VQVAE(nn.Identity(), layer, nn.Identity(), GaussianObjective())
+    before = model.fingerprint()
+    layer.load_state_dict({"values": layer.values.detach()}, strict=False)
+    assert layer.is_started
+    assert model.fingerprint() == before
+
+
+def sharing(kind: type, dim: int, size: int = 4) -> list[Quantizer]:
+    """Two layers, not one, of one fresh codebook."""
+    first = kind(dim, size)
+    return [first, kind(dim, size, codebook=first.codebook)]
+
+
+@pytest.mark.parametrize("by", ["first batch", "start", "start of the rest"])
+@pytest.mark.parametrize("kind", [EMAVectorQuantizer, VectorQuantizer, GumbelQuantizer])
+def test_layers_that_share_a_codebook_start_it_from_what_all_of_them_see(kind: type, by: str):
+    z_e = torch.tensor([[0.0, 10.0], [1.0, 11.0]]).repeat(5, 1)
+    nested = Product([Product([part]) for part in sharing(kind, 1)])
+    for layer in (Product(sharing(kind, 1)), nested):
+        layer.commit_in_forward = False
+        if by == "first batch":
+            layer(z_e)
+        else:
+            layer.initialize(z_e, seed=0, keep_started="rest" in by)
+        assert sorted(layer.codebooks()[0].entries.flatten().tolist()) == [0, 1, 10, 11]
+
+
+@pytest.mark.parametrize("by", ["first batch", "start"])
+@pytest.mark.parametrize("scales", [False, True])
+def test_stages_that_share_a_codebook_start_it_from_what_all_of_them_see(by: str, scales: bool):
+    """As where the same layer is all stages: only what a stage leaves is near to 0."""
+    stages = sharing(EMAVectorQuantizer, 2, size=8)
+    layer = MultiScaleResidual(stages, [(1,), (2,)]) if scales else Residual(stages)
+    corners = 100 * torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+    z_e = (corners.repeat(50, 1) + torch.randn(200, 2)).unsqueeze(1).expand(-1, 2, -1)
+    if by == "first batch":
+        layer(z_e)
+    else:
+        layer.initialize(z_e, seed=0)
+    sizes = layer.codebooks()[0].entries.norm(dim=-1)
+    assert sizes.amin() < 10 < 100 < sizes.amax()
+
+
+def test_a_shared_codebook_that_was_given_stays_while_others_start():
+    book = Codebook.from_entries(torch.randn(4, 2))
+    before, fresh = book.entries.clone(), VectorQuantizer(2, 4)
+    parts = [VectorQuantizer(2, 4, codebook=book) for _ in range(2)]
+    layer = Product([*parts, fresh])
+    layer(torch.randn(50, 6))
+    assert torch.equal(book.entries, before)
+    assert fresh.is_started

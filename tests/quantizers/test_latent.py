@@ -14,7 +14,7 @@ LEVELS = (5, 4, 3, 2)
 def quantizer(*, commitment: float = 0.25) -> LatentQuantizer:
     """A layer with values that lie unevenly and in no order."""
     layer = LatentQuantizer(LEVELS, commitment=commitment)
-    layer.values.data.normal_()
+    layer.load_state_dict({"values": torch.randn(sum(LEVELS))}, strict=False)  # a start
     return layer
 
 
@@ -42,9 +42,23 @@ def test_every_code_decodes_to_its_own_vector_and_back():
     assert torch.equal(layer.encode(layer.decode(indices)), indices)
 
 
-def test_values_are_at_first_even_from_minus_a_half_to_a_half():
+def test_until_a_start_values_are_even_from_minus_a_half_to_a_half():
     for values, size in zip(LatentQuantizer(LEVELS).values.split(LEVELS), LEVELS, strict=True):
         assert_close(values.data, torch.linspace(-0.5, 0.5, size))
+
+
+def test_alone_it_starts_from_its_first_training_batch_with_real_vectors():
+    layer, alone, z_e = LatentQuantizer(LEVELS), LatentQuantizer(LEVELS), torch.randn(50, 4) + 9
+    mask = torch.arange(50) < 30
+    before = layer.values.detach().clone()
+    layer.eval()(z_e)
+    layer.train()(z_e, torch.zeros(50, dtype=torch.bool))
+    assert torch.equal(layer.values, before)
+    alone.initialize(z_e[mask], seed=0)
+    layer(z_e, mask)
+    assert torch.equal(layer.values, alone.values)
+    layer(z_e + 1)
+    assert torch.equal(layer.values, alone.values)
 
 
 def test_a_start_from_data_gives_each_value_an_equal_share():

@@ -53,6 +53,7 @@ COMPOSED: dict[str, Callable[[], Quantizer]] = {
     "residual": lambda: Residual([vq(), vq()]),
     "residual shared": lambda: Residual([vq()] * 3),
     "residual beams": lambda: Residual([vq(), vq()], beams=4),
+    "product of residual beams": lambda: Product([Residual([vq(2), vq(2)], beams=SIZE), vq(2)]),
     "selective": lambda: Selective(vq()),
     "scales": lambda: MultiScaleResidual([vq()] * 2, [(2, 3), (4, 6)]),
     "scales apart": lambda: MultiScaleResidual([vq(), vq()], [(2, 3), (4, 6)]),
@@ -101,6 +102,29 @@ def test_terms_are_means_over_all_that_codebooks_see(inner: Quantizer):
     for name, mean in expected_terms(layer, z_e, mask).items():
         assert_close(terms[name].value, mean.value, rtol=1e-9, atol=1e-9)
         assert terms[name].count == mean.count
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSED.keys() - {"selective"}))
+def test_terms_count_as_much_in_evaluation_as_in_training(name: str):
+    """But in Selective, which keeps other positions in training."""
+    torch.manual_seed(0)
+    z_e, mask = batch()
+    layer = with_all(COMPOSED[name]().double())
+    layer.commit_in_forward = False
+    trained, evaluated = layer(z_e, mask), layer.eval()(z_e, mask)
+    for term in ("certainty", "diversity"):
+        assert evaluated.terms[term].count == trained.terms[term].count
+
+
+def test_terms_weigh_in_evaluation_as_in_training_where_both_choose_alike():
+    torch.manual_seed(0)
+    layer = with_all(COMPOSED["product of residual beams"]())
+    z_e = torch.randn(300, DIM, dtype=torch.float64)
+    layer.commit_in_forward = False
+    alike = (layer.encode(z_e) == layer(z_e).indices).all(-1)
+    assert 10 < alike.sum() < alike.numel()
+    evaluated, trained = layer.eval()(z_e, alike), layer.train()(z_e, alike)
+    assert_close(evaluated.loss, trained.loss, rtol=1e-9, atol=1e-9)
 
 
 def test_codes_values_and_the_terms_of_the_quantizer_stay_its_own(inner: Quantizer):

@@ -154,8 +154,9 @@ def test_blocks_are_hidden_whole_and_begin_elsewhere_in_each_item():
 def test_hidden_blocks_do_not_depend_on_the_split_into_micro_batches():
     whole = layer(hiding=Hiding(share=0.5, block=2))
     whole.commit_in_forward = False
-    parts = copy.deepcopy(whole)
     z_e = torch.randn(10, 5, 6, DIM)
+    whole.initialize(z_e, seed=0, keep_started=True)
+    parts = copy.deepcopy(whole)
     joined = torch.cat([parts(z_e[:3]).indices, parts(z_e[3:]).indices])
     assert torch.equal(whole(z_e).indices, joined)
 

@@ -18,6 +18,7 @@ from vqkit.quantizers import (
     GumbelQuantizer,
     Hiding,
     IndexBackpropQuantizer,
+    LatentQuantizer,
     LookupFreeQuantizer,
     Normalized,
     Product,
@@ -54,6 +55,11 @@ def ema(dim: int = DIM, **options: object) -> EMAVectorQuantizer:
     return EMAVectorQuantizer(dim, SIZE, decay=0.9, **options)  # pyright: ignore
 
 
+def sharing(dim: int) -> Product:
+    first = ema(dim)
+    return Product([first, ema(dim, codebook=first.codebook)])
+
+
 # Without what begins from random numbers of each rank and is not started from data, projections:
 # there the training engine copies the first rank's parameters.
 KINDS: dict[str, Callable[[], Quantizer]] = {
@@ -74,6 +80,8 @@ KINDS: dict[str, Callable[[], Quantizer]] = {
     "residual dropout": lambda: Residual([ema(), ema()], dropout=0.5),
     "heads": lambda: Product([ema(DIM // 2)] * 2),
     "product": lambda: Product([ema(1), ema(DIM - 1)]),
+    "product sharing": lambda: sharing(DIM // 2),
+    "residual of given": lambda: Residual([ema(codebook=given()), ema()]),
     "selective": selective,
     "selective hiding": lambda: selective(keep=1, hiding=Hiding(share=0.5)),
     "regularized vq": lambda: Regularized(
@@ -87,8 +95,10 @@ KINDS: dict[str, Callable[[], Quantizer]] = {
     "residual fsq": lambda: Residual([FiniteScalarQuantizer([5] * DIM)] * 2, dropout=0.5),
     "selective fsq": lambda: selective(FiniteScalarQuantizer([5] * DIM)),
     "lfq": lambda: LookupFreeQuantizer(DIM),
+    "latent": lambda: LatentQuantizer([5] * DIM),
 }
-NOTHING_DIES = {"lfq", "balanced vq", "residual fsq", "selective fsq"}  # no entries, or all in use
+# No entries, or all in use.
+NOTHING_DIES = {"lfq", "balanced vq", "residual fsq", "selective fsq", "latent"}
 STARTS = ("first batch", "engine")
 CASES = [(kind, start) for kind in KINDS for start in STARTS]
 Batch = tuple[Tensor, Tensor]

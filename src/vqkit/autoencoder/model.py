@@ -158,7 +158,7 @@ class VQVAE(nn.Module):
             batches: Items as the data give them, (B, C, *grid), alone or with their masks; as many
                 on every rank.
             seed: What every random choice depends on.
-            keep_started: Whether codebooks stay that were given, or started before.
+            keep_started: Whether what was given, or started before, stays.
 
         Raises:
             ValueError: If a codebook has more entries than there are vectors in the batches.
@@ -168,11 +168,12 @@ class VQVAE(nn.Module):
             raise ValueError("there are no batches to start from; give at least one")
         self.objective.observe(real_values(self._normalized(x, mask), mask) for x, mask in pairs)
         for level, quantizer in enumerate(self.quantizers):
-            if keep_started and all(book.is_initialized for book in quantizer.codebooks()):
+            if keep_started and quantizer.is_started:
                 continue
             found = (self.inputs(x, mask, level=level) for x, mask in pairs)
             inputs = joined_inputs(quantizer, found, len(pairs), seed)
-            start(quantizer, *inputs, seed=random.hash_int(seed, level))
+            own = random.hash_int(seed, level)
+            start(quantizer, *inputs, seed=own, keep_started=keep_started)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor | tuple[Tensor, Tensor | None]]) -> None:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from vqkit import storage
+from vqkit.quantizers.base import Quantizer
 from vqkit.quantizers.codebook import Codebook
 
 if TYPE_CHECKING:
@@ -105,12 +106,16 @@ def fingerprint(model: VQVAE) -> str:
     """
     from vqkit.autoencoder.config import VQVAEConfig
 
-    books = [name for name, module in model.named_modules() if isinstance(module, Codebook)]
+    modules = dict(model.named_modules())
+    books = {name for name, module in modules.items() if isinstance(module, Codebook)}
+    layers = {name for name, module in modules.items() if isinstance(module, Quantizer)}
     shell = nn.Module()
     for name, tensor in model.state_dict().items():
         owner, _, last = name.rpartition(".")
         if name.startswith("objective.") or (owner in books and last != "entries"):
             continue
+        if owner in layers and last == "initialized":
+            continue  # whether values came from data changes no code
         shell.register_buffer(name.replace(".", "/"), tensor)
     if model.config is not None:
         # Without defaults, so that a key of a later version changes nothing.

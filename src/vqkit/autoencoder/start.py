@@ -89,20 +89,25 @@ def thinned(num: int, limit: int, *words: int, device: torch.device) -> Tensor |
     return order[:limit].sort().values
 
 
-def start(quantizer: Quantizer, z_e: Tensor, mask: Tensor | None, *, seed: int) -> None:
-    """Starts a quantizer from what ``joined_inputs`` gave.
+def start(
+    quantizer: Quantizer,
+    z_e: Tensor,
+    mask: Tensor | None,
+    *,
+    seed: int,
+    keep_started: bool = False,
+) -> None:
+    """Starts a quantizer from what ``joined_inputs`` gave; see ``Quantizer.initialize``.
 
     Raises:
         ValueError: If a codebook has more entries than there are vectors to start from.
     """
     num_vectors = len(z_e) if mask is None else int(mask.sum())
-    largest = max((len(codebook.entries) for codebook in quantizer.codebooks()), default=0)
+    books = [b for b in quantizer.codebooks() if not (keep_started and b.is_initialized)]
+    largest = max((book.size for book in books), default=0)
     if num_vectors < largest:
         raise ValueError(
             f"codebook_size is {largest}, but there are {num_vectors} vectors to start from; "
             "lower codebook_size, or give more data"
         )
-    if mask is None:
-        quantizer.initialize(z_e, seed=seed)
-    else:
-        quantizer.initialize(z_e, mask, seed=seed)
+    quantizer.initialize(z_e, mask, seed=seed, keep_started=keep_started)

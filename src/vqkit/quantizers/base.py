@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vqkit.means import Mean
 from vqkit.quantizers.checks import (
     check_finite,
+    check_range,
     check_tensor,
     check_vectors,
     mask_out,
@@ -31,7 +32,7 @@ Structure = Literal["flat", "residual", "product", "selective"]
 
 
 CHANGING = ("training", "commit_in_forward", "refuse_not_finite", "passes_gradient", "squashes")
-CHANGING += ("has_common_seed",)
+CHANGING += ("has_common_seed", "is_initialized")
 EPSILON = 1e-5  # added to a mean square: bounds the gradient of a vector near 0
 
 
@@ -147,13 +148,21 @@ class Quantizer(nn.Module, ABC):
     def commit(self) -> None:
         """Moves what all forwards since the last commit ask to move; every rank must call it."""
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+    @property
+    def is_started(self) -> bool:
+        """Whether all has started, or was given; True where nothing starts from data."""
+        return all(book.is_initialized for book in self.codebooks())
+
+    def initialize(
+        self, z_e: Tensor, mask: Tensor | None = None, *, seed: int, keep_started: bool = False
+    ) -> None:
         """Starts the codebook from encoder outputs, before the first training step.
 
         Args:
             z_e: Vectors, the same on every rank, of several batches. (..., D)
             mask: True where a position is real; None when all are. (...) bool
             seed: What every random choice depends on, now and in training.
+            keep_started: Whether what was given, or started before, stays.
         """
         self.checked(z_e, mask)
 
@@ -247,17 +256,8 @@ class Quantizer(nn.Module, ABC):
             raise ValueError(f"indices have shape {shape}; make the last axis {len(sizes)} long")
         if indices.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"indices are {indices.dtype}; give integers, int64")
-        if torch.compiler.is_compiling():
-            return
-        if indices.numel():
-            rows = indices.reshape(-1, len(sizes))
-            wrong = (rows < 0) | (rows >= torch.tensor(sizes, device=rows.device))
-            if wrong.any():
-                low, high = rows.amin().item(), rows.amax().item()
-                raise ValueError(
-                    f"{wrong.sum().item()} of {rows.numel()} indices are out of range: they go "
-                    f"from {low} to {high}, the codebook sizes are {sizes}"
-                )
+        if not torch.compiler.is_compiling() and indices.numel():
+            check_range(indices.reshape(-1, len(sizes)), sizes)
 
 
 def detached_at_padding(z_q: Tensor, mask: Tensor | None) -> Tensor:

@@ -66,6 +66,17 @@ def check_finite(z_e: Tensor) -> None:
     )
 
 
+def check_range(rows: Tensor, sizes: tuple[int, ...]) -> None:
+    """Raises ValueError, with the count, if indices are not below the codebook sizes. (N, Q)"""
+    wrong = (rows < 0) | (rows >= torch.tensor(sizes, device=rows.device))
+    if wrong.any():
+        low, high = rows.amin().item(), rows.amax().item()
+        raise ValueError(
+            f"{wrong.sum().item()} of {rows.numel()} indices are out of range: they go "
+            f"from {low} to {high}, the codebook sizes are {sizes}"
+        )
+
+
 def mask_out(x: Tensor, mask: Tensor | None) -> Tensor:
     """Zeros at masked positions: what padding held, NaN included, has no effect and no gradient.
 

@@ -1,5 +1,7 @@
 """What quantizers made of other quantizers have in common."""
 
+from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -10,6 +12,7 @@ from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.gathering import joined_items, joined_rows
+from vqkit.quantizers.learned import LearnedQuantizer
 
 
 class CompositeQuantizer(Quantizer):
@@ -67,18 +70,46 @@ class CompositeQuantizer(Quantizer):
         if self.learns and self.commit_in_forward:
             self.commit()
 
+    @property
+    def is_started(self) -> bool:
+        return all(part.is_started for part in self.parts)
+
     def start(self, z_e: Tensor, mask: Tensor | None) -> None:
-        """In training, starts codebooks that have not started from the vectors of all ranks."""
-        books = self.codebooks()
-        if not self.learns or all(book.is_initialized for book in books):
+        """In training, starts what has not started from the vectors of all ranks."""
+        if not self.learns or self.is_started:
             return
         joined, real = (
             joined_items(z_e, mask) if self.reads_grid else (joined_rows(z_e, mask), None)
         )
         if len(joined) if real is None else real.any():
-            seed = distributed.all_gather(books[0].seed)[0]
-            with torch.no_grad():
-                self.initialize(joined, real, seed=int(seed))
+            seeds = [x for name, x in self.named_buffers() if name.rpartition(".")[-1] == "seed"]
+            seed = int(distributed.all_gather(seeds[0])[0]) if seeds else 0
+            self.initialize(joined, real, seed=seed, keep_started=True)
+
+    @torch.no_grad()
+    def initialize(
+        self, z_e: Tensor, mask: Tensor | None = None, *, seed: int, keep_started: bool = False
+    ) -> None:
+        z_e = self.checked(z_e, mask)
+        if keep_started and self.is_started:
+            return
+        parts = dict.fromkeys(self.parts)
+        holders = Counter(b for part in parts for b in dict.fromkeys(part.codebooks()))
+        several = [book for book, num in holders.items() if num > 1]
+        anew = [book for book in several if not (keep_started and book.is_initialized)]
+        self.start_parts(z_e, mask, seed=seed, keep_started=keep_started)
+        # From all that its layers see; twice, since what stages leave depends on where it starts.
+        for book in 2 * anew:
+            rows = torch.cat([rows for one, rows in self.seen(z_e, mask) if one is book])
+            for layer in self.modules():
+                if isinstance(layer, LearnedQuantizer) and layer.codebook is book:
+                    layer.initialize(rows, seed=int(book.seed))
+
+    @abstractmethod
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        """Starts each quantizer from what it is given of checked vectors; see ``initialize``."""
 
 
 def dims(quantizers: Sequence[Quantizer]) -> list[int]:
@@ -100,6 +131,22 @@ def refuse_grid_readers(quantizers: Sequence[Quantizer]) -> None:
                 f"{name} reads the grid and is no part or stage of another quantizer; put such "
                 f"quantizers inside it instead, or one that projects or normalizes around it"
             )
+
+
+def refuse_some_shared(quantizers: Sequence[Quantizer], what: str) -> None:
+    """Raises ValueError unless all are different, or one serves for all."""
+    if len(set(quantizers)) not in (1, len(quantizers)):
+        raise ValueError(f"some {what} share a quantizer and some do not; share all or none")
+
+
+def without_parts(quantizer: Quantizer) -> list[Quantizer]:
+    """Those inside that hold no other, each once; itself if it holds none."""
+    found = [module for module in quantizer.modules() if isinstance(module, Quantizer)]
+    return [
+        one
+        for one in found
+        if not any(isinstance(module, Quantizer) for module in one.modules() if module is not one)
+    ]
 
 
 def summed_terms(outputs: Sequence[Quantized]) -> dict[str, Mean]:

@@ -94,6 +94,12 @@ class EMAVectorQuantizer(LearnedQuantizer):
     ) -> None:
         if not 0 <= numeric(decay, "decay") < 1:
             raise ValueError(f"decay is {decay}; give a number of at least 0 and less than 1")
+        at_least_zero(commitment)
+        at_least_zero(decay_warmup, "decay_warmup")
+        checked_gradient(
+            gradient, without="averages move the entries, and a gradient for them has no effect"
+        )
+        assignment = checked_assignment(assignment)
         super().__init__(
             dim,
             own_codebook(codebook, codebook_size, dim, metric, start),
@@ -102,13 +108,11 @@ class EMAVectorQuantizer(LearnedQuantizer):
             dead_after=dead_after,
             commit_in_forward=commit_in_forward,
         )
-        self.commitment = at_least_zero(commitment)
+        self.commitment = commitment
         self.decay = decay
-        self.decay_warmup = at_least_zero(decay_warmup, "decay_warmup")
-        self.gradient = checked_gradient(
-            gradient, without="averages move the entries, and a gradient for them has no effect"
-        )
-        self.assignment = checked_assignment(assignment)
+        self.decay_warmup = decay_warmup
+        self.gradient = gradient
+        self.assignment = assignment
 
     @property
     def error_weight(self) -> float:

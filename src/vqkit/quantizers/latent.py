@@ -10,11 +10,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.quantizers import mixed_radix
 from vqkit.quantizers.base import Quantized, Quantizer, real_rows, squared_errors
+from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.kmeans import check_vectors, thinned
 from vqkit.quantizers.learned import at_least_zero
+from vqkit.quantizers.state import mark_started, register_start
 from vqkit.schema import STRICT, AtLeastZero
 
 
@@ -37,7 +40,8 @@ class LatentConfig:
 class LatentQuantizer(Quantizer):
     """Replaces each coordinate by the nearest of its own few values, which gradients move.
 
-    Disentanglement via Latent Quantization, section 3.1, https://arxiv.org/abs/2305.18378
+    Disentanglement via Latent Quantization, section 3.1, https://arxiv.org/abs/2305.18378. They
+    start at the quantiles of the first vectors; the paper's start evenly spaced.
 
     Args:
         levels: Number of values of each coordinate; there are as many as coordinates.
@@ -45,22 +49,33 @@ class LatentQuantizer(Quantizer):
 
     Attributes:
         values: Those of the first coordinate, then of the next, and so on; evenly from -1/2 to 1/2
-            at first. (sum of levels,)
+            until they start from data. (sum of levels,)
+        initialized: Whether they have, or were given as a state. () bool
     """
+
+    is_initialized: bool = False
+    initialized: Tensor
 
     def __init__(self, levels: Sequence[int], *, commitment: float = 0.25) -> None:
         levels = mixed_radix.check_levels(levels)
         super().__init__(len(levels))
         self.levels = levels
         self.commitment = at_least_zero(commitment)
+        register_start(self)
         self.values = nn.Parameter(torch.cat([torch.linspace(-0.5, 0.5, n) for n in levels]))
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         return (math.prod(self.levels),)
 
+    @property
+    def is_started(self) -> bool:
+        return self.is_initialized
+
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.checked(z_e, mask)
+        if self.learns and not self.is_initialized and len(rows := joined_rows(z_e, mask)):
+            self.initialize(rows, seed=0)
         digits = self._digits(z_e, mask)
         z_q = self._entries(digits)
         values = Mean.over(squared_errors(z_q, z_e.detach().to(z_q.dtype)), mask)
@@ -94,18 +109,25 @@ class LatentQuantizer(Quantizer):
         return self.values.index_select(0, places.flatten()).view(places.shape)
 
     @torch.no_grad()
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+    def initialize(
+        self, z_e: Tensor, mask: Tensor | None = None, *, seed: int, keep_started: bool = False
+    ) -> None:
         """Puts the values of each coordinate at its quantiles, the middles of equal shares.
 
         Raises:
             ValueError: If there are no vectors, or one is not finite.
         """
         z_e = real_rows(self.checked(z_e, mask), mask)
+        if keep_started and self.is_initialized:
+            return
         check_vectors(z_e)
-        columns = thinned(z_e, seed).to(self.values.dtype).unbind(-1)
-        for values, x in zip(self.values.split(self.levels), columns, strict=True):
-            shares = (torch.arange(len(values), device=x.device) + 0.5) / len(values)
-            values.copy_(x.quantile(shares.to(x.dtype)))
+        columns, found = thinned(z_e, seed).to(self.values.dtype).unbind(-1), []
+        for num, x in zip(self.levels, columns, strict=True):
+            shares = (torch.arange(num, device=x.device) + 0.5) / num
+            found.append(x.quantile(shares.to(x.dtype)))
+        # Equal vectors may still give other bits on another device: the first rank's count.
+        self.values.copy_(distributed.all_gather(torch.cat(found))[0])
+        mark_started(self)
 
 
 def nearest_value(x: Tensor, values: Tensor) -> Tensor:

@@ -114,10 +114,10 @@ class LearnedQuantizer(Quantizer):
     ) -> None:
         super().__init__(dim)
         self.codebook = codebook
-        self.codebook.claim(mover)
         self.revive = revive
         self.dead_after = above_zero(dead_after, "dead_after")
         self.commit_in_forward = commit_in_forward
+        codebook.claim(mover)  # last: what is refused has claimed nothing
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -148,9 +148,12 @@ class LearnedQuantizer(Quantizer):
         if self.revive:
             self.codebook.revive(decay, self.dead_after)
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        rows = self.codebook.project(real_rows(self.checked(z_e, mask), mask))
-        self.codebook.initialize(rows, seed=seed, decay=self.decay)
+    def initialize(
+        self, z_e: Tensor, mask: Tensor | None = None, *, seed: int, keep_started: bool = False
+    ) -> None:
+        rows = real_rows(self.checked(z_e, mask), mask)
+        if not (keep_started and self.codebook.is_initialized):
+            self.codebook.initialize(self.codebook.project(rows), seed=seed, decay=self.decay)
 
     def codebooks(self) -> tuple[Codebook, ...]:
         return (self.codebook,)

@@ -1,5 +1,6 @@
 """Multi-scale residual quantization: coarse to fine over a grid."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
@@ -14,7 +15,7 @@ from vqkit import random
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real, real_rows
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import summed_terms
+from vqkit.quantizers.composite import dims, summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.scales import Grid, Scale
 from vqkit.quantizers.stages import StagedQuantizer, summed
@@ -84,14 +85,15 @@ class MultiScaleResidual(StagedQuantizer):
 
     def __init__(self, quantizers: Sequence[Quantizer], scales: Sequence[Sequence[int]]) -> None:
         grids = checked_scales(scales, len(quantizers))
-        super().__init__(quantizers)
-        kinds = {(part.codebook_sizes, part.structure) for part in self.parts}
+        dims(quantizers)  # refuses what is no quantizer
+        kinds = {(part.codebook_sizes, part.structure) for part in quantizers}
         if len(kinds) > 1:
-            sizes = [part.codebook_sizes for part in self.parts]
+            sizes = [part.codebook_sizes for part in quantizers]
             raise ValueError(
                 f"quantizers have codebook sizes {sizes}; give all scales the same, as one axis "
                 "of the indices holds them"
             )
+        super().__init__(quantizers)
         self.structure = self.parts[0].structure
         self.scales: tuple[Grid, ...] = grids
         self.lengths = tuple(math.prod(grid) for grid in self.scales)
@@ -194,9 +196,12 @@ class MultiScaleResidual(StagedQuantizer):
         for part, one in zip(self.parts, inputs, strict=True):
             yield from part.seen(*one)
 
-    @torch.no_grad()
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        z, first = self.squashed(self.checked(z_e, mask)), self.parts[0]
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        z, first = self.squashed(z_e), self.parts[0]
+        # Of one quantizer for all scales a copy starts, to see what the scales leave.
+        trial = copy.deepcopy(first) if self.is_shared else None
         seen: list[Tensor] = []
 
         def keep(number: int, z: Tensor, real: Tensor | None) -> Tensor:
@@ -205,17 +210,20 @@ class MultiScaleResidual(StagedQuantizer):
 
         def quantize(number: int, z: Tensor, real: Tensor | None) -> Tensor:
             seen.append(real_rows(z, real))
-            if not self.is_shared:
-                self.parts[number].initialize(seen[-1], seed=random.hash_int(seed, number))
-            return self.parts[number].decode(self.parts[number].encode(z, real))
+            part = trial or self.parts[number]
+            if trial is None:
+                own = random.hash_int(seed, number)
+                part.initialize(seen[-1], seed=own, keep_started=keep_started)
+            return part.decode(part.encode(z, real))
 
-        if self.is_shared:  # first as if no scale made an error, then with the errors they make
+        own = random.hash_int(seed, 0)
+        if trial is not None:  # first as if no scale made an error, then with the errors they make
             self._descend(z, mask, keep)
-            first.initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
+            trial.initialize(torch.cat(seen), seed=own, keep_started=keep_started)
             seen.clear()
         self._descend(z, mask, quantize)
-        if self.is_shared:
-            first.initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
+        if trial is not None:
+            first.initialize(torch.cat(seen), seed=own, keep_started=keep_started)
 
     def checked(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
         """``z_e`` with zeros at masked positions, in single precision at least.

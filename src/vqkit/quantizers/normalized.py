@@ -75,8 +75,11 @@ class Normalized(WrappedQuantizer):
     def decode(self, indices: Tensor) -> Tensor:
         return self.quantizer.decode(indices)
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        self.quantizer.initialize(self.normalize(self.checked(z_e, mask)), mask, seed=seed)
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        z = self.normalize(z_e)
+        self.quantizer.initialize(z, mask, seed=seed, keep_started=keep_started)
 
     def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         return self.quantizer.seen(self.normalize(self.checked(z_e, mask)), mask)

@@ -12,7 +12,13 @@ from vqkit import random
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import CompositeQuantizer, dims, refuse_grid_readers, summed_terms
+from vqkit.quantizers.composite import (
+    CompositeQuantizer,
+    dims,
+    refuse_grid_readers,
+    refuse_some_shared,
+    summed_terms,
+)
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.schema import STRICT
 
@@ -57,10 +63,10 @@ class Product(CompositeQuantizer):
     structure = "product"
 
     def __init__(self, quantizers: Sequence[Quantizer]) -> None:
-        super().__init__(sum(dims(quantizers)), quantizers)
+        dim = sum(dims(quantizers))
         refuse_grid_readers(quantizers)
-        if len(self.quantizers) not in (1, len(quantizers)):
-            raise ValueError("some parts share a quantizer and some do not; share all or none")
+        refuse_some_shared(quantizers, "parts")
+        super().__init__(dim, quantizers)
 
     @property
     def is_shared(self) -> bool:
@@ -82,6 +88,7 @@ class Product(CompositeQuantizer):
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.checked(z_e, mask)
+        self.start(z_e, mask)
         if self.is_shared:
             out = self.parts[0](self._heads(z_e), self._for_heads(mask))
             z_q, indices = out.z_q.flatten(-2), out.indices.flatten(-2)
@@ -112,13 +119,16 @@ class Product(CompositeQuantizer):
         cut = zip(self.parts, indices.split(per_part, -1), strict=True)
         return torch.cat([part.decode(some) for part, some in cut], -1)
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        z_e = self.checked(z_e, mask)
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
         if self.is_shared:
-            self.parts[0].initialize(self._heads(z_e), self._for_heads(mask), seed=seed)
+            heads, real = self._heads(z_e), self._for_heads(mask)
+            self.parts[0].initialize(heads, real, seed=seed, keep_started=keep_started)
             return
         for number, (part, vectors) in enumerate(zip(self.parts, self._cut(z_e), strict=True)):
-            part.initialize(vectors, mask, seed=random.hash_int(seed, number))
+            own = random.hash_int(seed, number)
+            part.initialize(vectors, mask, seed=own, keep_started=keep_started)
 
     def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         for part, vectors in zip(self.parts, self._cut(self.checked(z_e, mask)), strict=True):

@@ -66,8 +66,11 @@ class Projected(WrappedQuantizer):
     def decode(self, indices: Tensor) -> Tensor:
         return self._outside(self.quantizer.decode(indices))
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        self.quantizer.initialize(self._inside(z_e, mask), mask, seed=seed)
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        z = self._inside(z_e, mask)
+        self.quantizer.initialize(z, mask, seed=seed, keep_started=keep_started)
 
     def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         return self.quantizer.seen(self._inside(z_e, mask), mask)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import WrappedQuantizer, dims
+from vqkit.quantizers.composite import WrappedQuantizer, dims, without_parts
 from vqkit.quantizers.learned import above_zero, at_least_zero
 from vqkit.quantizers.regularizers import AverageChances, chances, squared_cosines
+from vqkit.quantizers.residual import Residual
 from vqkit.quantizers.vector import VQConfig
 from vqkit.schema import STRICT, AtLeastZero, Positive
 
@@ -101,26 +102,26 @@ class Regularized(WrappedQuantizer):
         certainty: float = 0.0,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__(dims([quantizer])[0], quantizer)
-        self.orthogonality = at_least_zero(orthogonality, "orthogonality")
-        self.diversity = at_least_zero(diversity, "diversity")
-        self.certainty = at_least_zero(certainty, "certainty")
-        self.temperature = above_zero(temperature, "temperature")
-        self.gradient = quantizer.gradient
-        check_codebooks(quantizer, self._weights())
+        (dim,) = dims([quantizer])
+        options = {"orthogonality": orthogonality, "diversity": diversity, "certainty": certainty}
+        weights = {name: at_least_zero(weight, name) for name, weight in options.items()}
+        above_zero(temperature, "temperature")
+        check_codebooks(quantizer, {name: weight for name, weight in weights.items() if weight > 0})
+        super().__init__(dim, quantizer)
+        self.orthogonality, self.diversity, self.certainty = orthogonality, diversity, certainty
+        self.temperature = temperature
         books = dict.fromkeys(quantizer.codebooks()) if diversity > 0 else ()
         self.averages = nn.ModuleList(AverageChances(book.size) for book in books)
         self.register_state_dict_pre_hook(follow_sizes)
         if diversity > 0 or certainty > 0:
             for part in without_parts(quantizer):
                 part.register_forward_hook(self._regularize, with_kwargs=True)
+            for part in quantizer.modules():
+                if isinstance(part, Residual) and part.beams > 1:
+                    part.register_forward_hook(self._regularize_search, with_kwargs=True)
 
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         out = self.quantizer(z_e, mask)
-        if not self._weights().keys() - {"orthogonality"} <= out.terms.keys():
-            # A beam search in evaluation does not call the stages.
-            seen = self.quantizer.seen(mask_out(z_e, mask))
-            out = self._with(out, self._terms(seen, self.quantizer.code_mask(mask)))
         if self.orthogonality > 0:
             out = self._with(out, {"orthogonality": self._orthogonality(num_real(z_e, mask))})
         self.finish()
@@ -132,8 +133,10 @@ class Regularized(WrappedQuantizer):
     def decode(self, indices: Tensor) -> Tensor:
         return self.quantizer.decode(indices)
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        self.quantizer.initialize(z_e, mask, seed=seed)
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        self.quantizer.initialize(z_e, mask, seed=seed, keep_started=keep_started)
 
     def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         return self.quantizer.seen(z_e, mask)
@@ -174,6 +177,12 @@ class Regularized(WrappedQuantizer):
         z_e, mask = given(*args, **kwargs)
         seen = part.seen(mask_out(z_e, mask))  # padding too, since to leave it out is to wait
         return self._with(out, self._terms(seen, part.code_mask(mask)))
+
+    def _regularize_search(
+        self, part: Residual, args: tuple[Any, ...], kwargs: dict[str, Any], out: Quantized
+    ) -> Quantized:
+        """The same for stages that a beam search in evaluation does not call."""
+        return out if part.training else self._regularize(part, args, kwargs, out)
 
     def _terms(
         self, seen: Iterable[tuple[Codebook, Tensor]], mask: Tensor | None
@@ -218,16 +227,6 @@ def given(z_e: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | Non
 def add(terms: dict[str, Mean], name: str, mean: Mean) -> None:
     """Adds a mean to that of its name."""
     terms[name] = terms[name] + mean if name in terms else mean
-
-
-def without_parts(quantizer: Quantizer) -> list[Quantizer]:
-    """Those inside that hold no other, each once; itself if it holds none."""
-    found = [module for module in quantizer.modules() if isinstance(module, Quantizer)]
-    return [
-        one
-        for one in found
-        if not any(isinstance(module, Quantizer) for module in one.modules() if module is not one)
-    ]
 
 
 def check_codebooks(quantizer: Quantizer, weights: Mapping[str, float]) -> None:

@@ -1,5 +1,6 @@
 """Residual quantization: each stage codes what the stages before left."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -96,15 +97,16 @@ class Residual(StagedQuantizer):
     ) -> None:
         if not 0 <= numeric(dropout, "dropout") <= 1:
             raise ValueError(f"dropout is {dropout}; give a share between 0 and 1")
-        super().__init__(quantizers)
-        self.dropout = dropout
-        self.beams = whole(beams, "beams", 1)
+        beams = whole(beams, "beams", 1)
         able = (isinstance(q, LearnedQuantizer) and q.error_terms for q in quantizers)
         if beams > 1 and not all(able):
             raise ValueError(
                 f"beams is {beams}; give 1, or more with codebooks as stages, whose losses "
                 "are squared errors (vq, ema, ibq, simvq)"
             )
+        super().__init__(quantizers)
+        self.dropout = dropout
+        self.beams = beams
         self.has_common_seed = False
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -172,18 +174,24 @@ class Residual(StagedQuantizer):
         self.step.add_(self.pending_items > 0)
         self.pending_items.zero_()
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        left, seen = self.squashed(real_rows(self.checked(z_e, mask), mask)), []
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        left, seen = self.squashed(real_rows(z_e, mask)), []
         self.seed.fill_(random.hash_int(seed))
         self.has_common_seed = True
-        for number, part in enumerate(self.parts):
+        # Of one quantizer for all stages a copy starts, to see what the stages leave.
+        trial = [copy.deepcopy(self.parts[0])] * len(self.parts) if self.is_shared else None
+        for number, part in enumerate(trial or self.parts):
             left = shrunk(left, part, number)
             seen.append(left)
             if not self.is_shared or number == 0:
-                part.initialize(left, seed=random.hash_int(seed, number))
+                own = random.hash_int(seed, number)
+                part.initialize(left, seed=own, keep_started=keep_started)
             left = grown(left - part.decode(part.encode(left)), part, number)
         if self.is_shared:  # all stages have to live with one codebook
-            self.parts[0].initialize(torch.cat(seen), seed=random.hash_int(seed, 0))
+            own = random.hash_int(seed, 0)
+            self.parts[0].initialize(torch.cat(seen), seed=own, keep_started=keep_started)
 
     def seen(self, z_e: Tensor, mask: Tensor | None = None) -> Iterator[tuple[Codebook, Tensor]]:
         left = self.squashed(self.checked(z_e, mask))

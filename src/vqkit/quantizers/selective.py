@@ -1,7 +1,7 @@
 """Masked vector quantization: only the positions that are worth it get a code."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -23,10 +23,12 @@ from vqkit.quantizers.checks import numeric
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer, dims, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
+from vqkit.quantizers.foretold import Foretold
 from vqkit.quantizers.hiding import Hiding, hidden
 from vqkit.quantizers.kmeans import check_vectors
 from vqkit.quantizers.passes import all_of_pass
 from vqkit.quantizers.seeds import agree_on_seed
+from vqkit.quantizers.state import mark_started, register_start
 from vqkit.schema import STRICT
 
 if TYPE_CHECKING:
@@ -94,9 +96,12 @@ class Selective(WrappedQuantizer):
         gains: Sum and number of these squares in backward passes since the last commit; saved,
             because a layer that commits in its forward commits them in the next step. (2,)
         offset: By how many of their spreads the threshold is above the average score. ()
+        initialized: Whether the threshold was started from data. () bool
     """
 
     structure = "selective"
+    is_initialized = False
+    initialized: Tensor
     average: Tensor
     unit: Tensor
     offset: Tensor
@@ -131,6 +136,7 @@ class Selective(WrappedQuantizer):
         self.register_buffer("unit", torch.zeros(()))
         self.register_buffer("pending_scores", torch.zeros(2), persistent=False)
         self.register_buffer("gains", torch.zeros(2))
+        register_start(self)
         self.has_common_seed = False
         self.register_buffer("seed", torch.randint(2**62, (), device="cpu"))
         for name in ("step", "pending_kept", "pending_seen", "pending_items"):
@@ -149,6 +155,10 @@ class Selective(WrappedQuantizer):
     def named_codebooks(self) -> dict[str, Codebook]:
         inner = self.quantizer.named_codebooks()
         return {f"code {name}".strip(): book for name, book in inner.items()}
+
+    @property
+    def is_started(self) -> bool:
+        return self.is_initialized and super().is_started
 
     @property
     def threshold(self) -> Tensor:
@@ -170,7 +180,7 @@ class Selective(WrappedQuantizer):
         if self.training and self.keep < 1:
             left_out = ~kept if mask is None else mask & ~kept
             missing = (z_e - self.fill).detach().to(z_q.dtype) * left_out.unsqueeze(-1)
-            z_q = _Foretold.apply(z_q, scores, missing, unit.sqrt(), self.gains)
+            z_q = Foretold.apply(z_q, scores, missing, unit.sqrt(), self.gains)
         self.finish()
         return Quantized(
             z_q=detached_at_padding(z_q, mask),
@@ -205,18 +215,21 @@ class Selective(WrappedQuantizer):
         weight = torch.where(self.unit > 0, WEIGHT, 1.0) * (num > 0)
         follow(self.unit, squares / num.clamp(min=1), weight)
         self.step.add_(something)
-        for pending in (self.pending_scores, self.gains, self.pending_kept):
-            pending.zero_()
-        for pending in (self.pending_seen, self.pending_items):
-            pending.zero_()
+        pending = self.pending_scores, self.pending_kept, self.pending_seen, self.pending_items
+        for collected in (*pending, self.gains):
+            collected.zero_()
 
-    @torch.no_grad()
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        z_e = real_rows(self.checked(z_e, mask), mask)
+    def start_parts(
+        self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
+    ) -> None:
+        z_e = real_rows(z_e, mask)
         check_vectors(z_e)
         self.seed.fill_(random.hash_int(seed))
         self.has_common_seed = True
-        self.quantizer.initialize(z_e, seed=random.hash_int(seed, 0))
+        own = random.hash_int(seed, 0)
+        self.quantizer.initialize(z_e, seed=own, keep_started=keep_started)
+        if keep_started and self.is_initialized:
+            return
         # Equal vectors may still give other bits on another device: the first rank's count.
         scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]
         self.average.copy_(torch.stack([scores.mean(), scores.square().mean()]))
@@ -224,6 +237,7 @@ class Selective(WrappedQuantizer):
         between = scores[[num - 1, num]].mean()  # a score itself might be kept or not by rounding
         spread = scores.std(correction=0).clamp(min=torch.finfo(scores.dtype).tiny)
         self.offset.copy_((between - scores.mean()) / spread)
+        mark_started(self)
 
     def _scores(self, z_e: Tensor) -> Tensor:
         """How much each position is worth a code. (..., D) -> (...)"""
@@ -263,25 +277,5 @@ class Selective(WrappedQuantizer):
 
 
 def follow(average: Tensor, value: Tensor, weight: Tensor) -> None:
-    """Moves a running average to a value; one that is not finite, of an overflow, is passed by."""
+    """Moves a running average to a value, unless that is not finite, of an overflow."""
     average.lerp_(value.nan_to_num(), (weight * value.isfinite().all()).to(average.dtype))
-
-
-class _Foretold(torch.autograd.Function):
-    """``z_q`` itself; its gradient says what the scores should have been."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, z_q: Tensor, scores: Tensor, gains: Tensor, unit: Tensor, pending: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(scores, gains, unit)
-        ctx.pending = pending  # not saved, since a commit may come before the backward pass
-        return z_q.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        scores, gains, unit = ctx.saved_tensors
-        saved = -(gradient * gains).sum(-1)  # by which the loss would fall; 0 where one is kept
-        left_out = gains.any(-1)
-        ctx.pending += torch.stack([saved.square().sum(), left_out.sum()])
-        return gradient, (unit * scores - saved) * left_out, None, None, None

@@ -79,9 +79,13 @@ class SoftQuantizer(LearnedQuantizer):
             self.start_precision(joined_rows(z_e, mask))
         return z_e
 
-    def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
-        super().initialize(z_e, mask, seed=seed)
-        self.start_precision(self.codebook.project(real_rows(z_e, mask)))
+    def initialize(
+        self, z_e: Tensor, mask: Tensor | None = None, *, seed: int, keep_started: bool = False
+    ) -> None:
+        was_kept = keep_started and self.codebook.is_initialized
+        super().initialize(z_e, mask, seed=seed, keep_started=keep_started)
+        if not was_kept:
+            self.start_precision(self.codebook.project(real_rows(z_e, mask)))
 
     @torch.no_grad()
     def start_precision(self, z: Tensor) -> None:

@@ -6,7 +6,13 @@ from torch import Tensor, nn
 
 from vqkit.quantizers.base import Quantizer, detached_at_padding
 from vqkit.quantizers.binary import BinarySphericalQuantizer
-from vqkit.quantizers.composite import CompositeQuantizer, dims, refuse_grid_readers
+from vqkit.quantizers.composite import (
+    CompositeQuantizer,
+    dims,
+    refuse_grid_readers,
+    refuse_some_shared,
+    without_parts,
+)
 from vqkit.quantizers.gradients import Gradient
 from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.normalized import Normalized
@@ -25,29 +31,20 @@ class StagedQuantizer(CompositeQuantizer):
         lengths = set(dims(quantizers))
         if len(lengths) != 1:
             raise ValueError(f"stages have vectors of lengths {sorted(lengths)}; give one length")
-        super().__init__(lengths.pop(), quantizers)
         refuse_grid_readers(quantizers)
-        if len(self.quantizers) not in (1, len(quantizers)):
-            raise ValueError("some stages share a quantizer and some do not; share all or none")
-        for module in self.modules():
-            if isinstance(module, Projected) and not module.codebooks():
-                whole = f"Projected({type(self).__name__}(...), dim)"
-                raise ValueError(
-                    "a stage projects vectors and has no codebook, so nothing would train its "
-                    f"projection; put one around all stages: {whole}"
-                )
-            if has_one_length(module):
-                raise ValueError(
-                    f"a stage is {type(module).__name__}, which makes all vectors alike in length, "
-                    "while what stages leave gets shorter and shorter; put it around all stages, "
-                    f"as in Normalized({type(self).__name__}(...), 'l2')"
-                )
-            if isinstance(module, Selective):
-                raise ValueError(
-                    "a stage is selective, and the decoder's gradient, which trains what is kept, "
-                    "does not reach it; put it around all stages: Selective(Residual(...))"
-                )
-        self.gradient: Gradient = self._common_gradient()
+        refuse_some_shared(quantizers, "stages")
+        inside = [module for quantizer in quantizers for module in quantizer.modules()]
+        for module in inside:
+            check_inside(module, type(self).__name__)
+        gradient = common_gradient(quantizers)
+        if gradient != "straight_through" and any(isinstance(one, Projected) for one in inside):
+            raise ValueError(
+                f"gradient of the stages is {gradient!r}, but one projects vectors, and only the "
+                "straight-through gradient trains its projection; put one around all stages: "
+                f"Projected({type(self).__name__}(...), dim)"
+            )
+        super().__init__(lengths.pop(), quantizers)
+        self.gradient = gradient
         for quantizer in self.quantizers.modules():
             if isinstance(quantizer, Quantizer):
                 quantizer.passes_gradient = quantizer.squashes = False  # this one does both
@@ -67,14 +64,6 @@ class StagedQuantizer(CompositeQuantizer):
             return z_q if not self.passes_gradient else self.passed(z_e, z_q, mask)
         return detached_at_padding(z_q, mask) + (z_e - z_e.detach())  # which adds exactly 0
 
-    def _common_gradient(self) -> Gradient:
-        """That of all stages, if they are of one kind."""
-        first: Gradient = self.parts[0].gradient
-        others = [part.gradient for part in self.parts[1:]]
-        if any(other != first for other in others):
-            raise ValueError(f"stages have gradients {[first, *others]}; give them one")
-        return first
-
 
 def summed(parts: Sequence[Tensor]) -> Tensor:
     """The sum, from the first to the last: rounded alike wherever it is made."""
@@ -82,6 +71,40 @@ def summed(parts: Sequence[Tensor]) -> Tensor:
     for part in parts[1:]:
         total = total + part
     return total
+
+
+def common_gradient(quantizers: Sequence[Quantizer]) -> Gradient:
+    """That of all that quantizes inside; raises ValueError if it is not one."""
+    leaves = [leaf for quantizer in quantizers for leaf in without_parts(quantizer)]
+    gradients: list[Gradient] = list(dict.fromkeys(leaf.gradient for leaf in leaves))
+    if len(gradients) > 1:
+        raise ValueError(f"stages have gradients {gradients}; give one to all that is inside them")
+    return gradients[0]
+
+
+def check_inside(module: nn.Module, name: str) -> None:
+    """Raises ValueError if what a stage is, or holds, does not work in one.
+
+    Args:
+        module: It.
+        name: What holds the stages.
+    """
+    if isinstance(module, Projected) and not module.codebooks():
+        raise ValueError(
+            "a stage projects vectors and has no codebook, so nothing would train its "
+            f"projection; put one around all stages: Projected({name}(...), dim)"
+        )
+    if has_one_length(module):
+        raise ValueError(
+            f"a stage is {type(module).__name__}, which makes all vectors alike in length, "
+            "while what stages leave gets shorter and shorter; put it around all stages, "
+            f"as in Normalized({name}(...), 'l2')"
+        )
+    if isinstance(module, Selective):
+        raise ValueError(
+            "a stage is selective, and the decoder's gradient, which trains what is kept, "
+            "does not reach it; put it around all stages: Selective(Residual(...))"
+        )
 
 
 def has_one_length(module: nn.Module) -> bool:

@@ -1,8 +1,9 @@
-"""What holds for whatever a quantizer keeps: precision, sizes, and nothing pending after a load."""
+"""What holds for what quantizers keep: precision, sizes, starts, and nothing pending at a load."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -34,3 +35,35 @@ def check_shapes(own: Mapping[str, Any], given: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{name} has shape {shapes}; make the quantizer with the sizes that were saved"
             )
+
+
+class Starting(Protocol):
+    """What starts from data and has no codebook of its own that keeps whether it has."""
+
+    initialized: Tensor
+    is_initialized: bool  # the same, where reading it does not wait for the device
+
+
+def register_start(layer: nn.Module) -> None:
+    """Lets a layer keep and save whether it has started; a state of before that was kept has."""
+    layer.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
+    layer.register_load_state_dict_pre_hook(_start_what_is_given)
+    layer.register_load_state_dict_post_hook(_read_start)
+
+
+def mark_started(layer: Starting) -> None:
+    """Says that a layer has started."""
+    layer.initialized.fill_(True)
+    layer.is_initialized = True
+
+
+def _start_what_is_given(
+    layer: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object
+) -> None:
+    own = (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False))
+    if any(f"{prefix}{name}" in state_dict for name, _ in own):
+        state_dict.setdefault(f"{prefix}initialized", torch.tensor(True))
+
+
+def _read_start(layer: Any, _: object) -> None:
+    layer.is_initialized = bool(layer.initialized)

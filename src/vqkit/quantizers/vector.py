@@ -80,6 +80,9 @@ class VectorQuantizer(LearnedQuantizer):
         commit_in_forward: bool = True,
         codebook: Codebook | None = None,
     ) -> None:
+        at_least_zero(commitment)
+        checked_gradient(gradient)
+        assignment = checked_assignment(assignment)
         super().__init__(
             dim,
             own_codebook(codebook, codebook_size, dim, metric, start, self.codebook_type),
@@ -88,9 +91,9 @@ class VectorQuantizer(LearnedQuantizer):
             dead_after=dead_after,
             commit_in_forward=commit_in_forward,
         )
-        self.commitment = at_least_zero(commitment)
-        self.gradient = checked_gradient(gradient)
-        self.assignment = checked_assignment(assignment)
+        self.commitment = commitment
+        self.gradient = gradient
+        self.assignment = assignment
 
     @property
     def error_weight(self) -> float:
