@@ -80,6 +80,9 @@ class DrawingQuantizer(SoftQuantizer):
         commit_in_forward: bool = True,
         codebook: Codebook | None = None,
     ) -> None:
+        weight = at_least_zero(self.usual_weight if weight is None else weight, "weight")
+        if annealing is not None and not isinstance(annealing, Annealing):
+            raise TypeError(f"annealing is {annealing!r}; give Annealing(start=..., end=...)")
         super().__init__(
             dim,
             own_codebook(codebook, codebook_size, dim, metric, start),
@@ -87,9 +90,7 @@ class DrawingQuantizer(SoftQuantizer):
             dead_after=dead_after,
             commit_in_forward=commit_in_forward,
         )
-        self.weight = at_least_zero(self.usual_weight if weight is None else weight, "weight")
-        if annealing is not None and not isinstance(annealing, Annealing):
-            raise TypeError(f"annealing is {annealing!r}; give Annealing(start=..., end=...)")
+        self.weight = weight
         self.annealing = annealing or Annealing()
 
     @abstractmethod

@@ -65,6 +65,7 @@ class IndexBackpropQuantizer(SoftQuantizer):
         commit_in_forward: bool = True,
         codebook: Codebook | None = None,
     ) -> None:
+        commitment = at_least_zero(commitment)
         super().__init__(
             dim,
             own_codebook(codebook, codebook_size, dim, metric, start),
@@ -72,7 +73,7 @@ class IndexBackpropQuantizer(SoftQuantizer):
             dead_after=dead_after,
             commit_in_forward=commit_in_forward,
         )
-        self.commitment = at_least_zero(commitment)
+        self.commitment = commitment
 
     @property
     def error_weight(self) -> float:
