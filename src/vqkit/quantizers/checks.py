@@ -41,6 +41,21 @@ def whole(number: int, name: str, least: int) -> int:
     return number
 
 
+def whole_seed(seed: int | Tensor) -> int:
+    """``seed`` as an integer; raises an error unless it is one of int64."""
+    seed = whole(seed, "seed", -(2**63))  # pyright: ignore[reportArgumentType]
+    if seed >= 2**63:
+        raise ValueError(f"seed is {seed}; give less than 2^63")
+    return seed
+
+
+def truth(x: bool, name: str) -> bool:
+    """``x`` itself; raises TypeError unless it is True or False."""
+    if not isinstance(x, bool):
+        raise TypeError(f"{name} is {x!r}; give True or False")
+    return x
+
+
 def numeric(x: float, name: str) -> float:
     """``x`` itself; raises TypeError unless it is a number."""
     if isinstance(x, bool) or not isinstance(x, Real):
@@ -53,6 +68,20 @@ def are_finite(x: Tensor) -> bool:
     total = x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32))
     # One pass without a copy; a sum of large finite numbers may still overflow.
     return bool(total.isfinite()) or bool(x.isfinite().all())
+
+
+def checked_entries(entries: Tensor, dim: int | str, dtype: torch.dtype) -> Tensor:
+    """Entries (M, D) in the precision of a codebook; raises an error unless they are such."""
+    check_tensor(entries, "entries", dim)
+    if entries.is_complex():
+        raise TypeError(f"entries are {entries.dtype}; give real numbers")
+    shape, entries = tuple(entries.shape), entries.to(dtype)  # which may make them infinite
+    if len(shape) != 2 or dim not in (shape[1], "D") or not are_finite(entries):
+        precision = str(dtype).removeprefix("torch.")
+        raise ValueError(
+            f"entries have shape {shape}; give (M, {dim}) numbers that are finite in {precision}"
+        )
+    return entries
 
 
 def check_finite(z_e: Tensor) -> None:

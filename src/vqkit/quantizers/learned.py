@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vqkit.quantizers.assignment import Assignment, AssignmentConfig, Nearest
 from vqkit.quantizers.base import Quantizer, mask_out, real_positions, real_rows
-from vqkit.quantizers.checks import numeric
+from vqkit.quantizers.checks import numeric, truth
 from vqkit.quantizers.codebook import USAGE_DECAY, Codebook, Metric, Mover
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 from vqkit.quantizers.passes import of_pass
@@ -115,9 +115,9 @@ class LearnedQuantizer(Quantizer):
         super().__init__(dim)
         self.codebook = codebook
         self.codebook.claim(mover)
-        self.revive = revive
+        self.revive = truth(revive, "revive")
         self.dead_after = above_zero(dead_after, "dead_after")
-        self.commit_in_forward = commit_in_forward
+        self.commit_in_forward = truth(commit_in_forward, "commit_in_forward")
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -259,7 +259,7 @@ def checked_gradient(gradient: Gradient, *, without: str | None = None) -> Gradi
         gradient: A name of GRADIENTS.
         without: Why "directional" makes no sense; None where it does.
     """
-    if gradient not in GRADIENTS:
+    if gradient not in list(GRADIENTS):
         raise ValueError(f"gradient is {gradient!r}; give one of {', '.join(GRADIENTS)}")
     if gradient == "directional" and without is not None:
         raise ValueError(f"gradient is 'directional', but {without}; give another")

@@ -193,8 +193,8 @@ MEMORY = (
         "quantizers/binary.py",
         (
             (
-                "self.commit_in_forward = commit_in_forward\n",
-                "self.commit_in_forward = commit_in_forward\n"
+                "        even = [torch.full((2**bits,), 2.0**-bits) for bits in self.groups]\n",
+                "        even = [torch.full((2**bits,), 2.0**-bits) for bits in self.groups]\n"
                 '        self.register_buffer("codebook", torch.zeros(min(2**dim, 9999)))\n',
             ),
         ),
