@@ -5,17 +5,24 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from vqkit.quantizers import (
+    Annealing,
+    Balanced,
     BinarySphericalQuantizer,
     Codebook,
     EMAVectorQuantizer,
     FiniteScalarQuantizer,
+    GumbelQuantizer,
+    LFQConfig,
     LookupFreeQuantizer,
     Quantizer,
     RandomProjectionQuantizer,
     Regularized,
+    RegularizedConfig,
     Residual,
+    Sampled,
     Selective,
     VectorQuantizer,
 )
@@ -53,6 +60,52 @@ def test_a_temperature_that_float32_cannot_divide_by_is_refused(
     with pytest.raises(ValueError, match="temperature is 1e-45; give a number greater than 0"):
         kind(DIM, temperature=1e-45)
     assert kind(DIM, temperature=1e-30)(torch.randn(10, DIM)).loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda t: Sampled(temperature=t),
+        lambda t: Balanced(softness=t),
+        lambda t: Annealing(start=t),
+        lambda t: Annealing(end=t),
+        lambda t: LFQConfig(temperature=t),
+        lambda t: RegularizedConfig(diversity=1, temperature=t),
+    ],
+)
+def test_a_temperature_of_a_config_has_the_same_bound(make: Callable[[float], object]):
+    make(1e-30)
+    for wrong in (1e-31, 0.0, float("inf")):
+        with pytest.raises(ValidationError):
+            make(wrong)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"assignment": Sampled(temperature=1e-30)},
+        {"assignment": Balanced(softness=1e-30)},
+    ],
+)
+def test_with_the_least_temperature_losses_are_finite_and_the_nearest_are_drawn(options: dict):
+    layer = EMAVectorQuantizer(DIM, SIZE, commit_in_forward=False, **options)
+    z_e = torch.randn(100, DIM)
+    layer.initialize(z_e, seed=0)
+    out = layer(z_e)
+    assert out.loss.isfinite()
+    if isinstance(layer.assignment, Sampled):
+        assert torch.equal(out.indices, layer.encode(z_e))
+
+
+def test_with_the_least_temperature_gumbel_draws_are_hard():
+    layer = GumbelQuantizer(DIM, SIZE, annealing=Annealing(start=1e-30, end=1e-30, steps=1))
+    z_e = torch.randn(100, DIM, requires_grad=True)
+    layer.initialize(z_e.detach(), seed=0)
+    out = layer(z_e)
+    (gradient,) = torch.autograd.grad(out.loss + out.z_q.square().sum(), z_e)
+    assert out.loss.isfinite()
+    assert gradient.isfinite().all()
+    assert torch.equal(out.z_q, layer.decode(out.indices))
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,6 @@ def test_what_makes_no_sense_is_refused():
         with pytest.raises(ValueError, match=match):
             RandomProjectionQuantizer(DIM, size, entry_dim=entry_dim)
     for wrong in ("x", 16.0):
-        with pytest.raises(TypeError, match="codebook_size is .*; give an integer"):
+        with pytest.raises(TypeError, match=r"codebook_size is .*; give an integer"):
             RandomProjectionQuantizer(DIM, wrong)  # pyright: ignore[reportArgumentType]
     assert RandomProjectionConfig(codebook_size=10, entry_dim=3).build(5).codebook_sizes == (10,)

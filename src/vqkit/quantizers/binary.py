@@ -15,7 +15,7 @@ from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real, squa
 from vqkit.quantizers.checks import truth
 from vqkit.quantizers.learned import above_zero, at_least_zero
 from vqkit.quantizers.passes import of_pass
-from vqkit.schema import STRICT, AtLeastZero, Positive
+from vqkit.schema import STRICT, AtLeastZero, Divisor
 
 LONGEST = 62  # bits of an index
 GROUP_BITS = 8
@@ -51,7 +51,7 @@ class LFQConfig(BinaryOptions):
 
     type: Literal["lfq"] = "lfq"
     temperature: Annotated[
-        Positive, Field(description="How far from 0 a coordinate must be for its sign to be sure.")
+        Divisor, Field(description="How far from 0 a coordinate must be for its sign to be sure.")
     ] = 1.0
 
     def build(self, dim: int) -> "LookupFreeQuantizer":
@@ -65,7 +65,7 @@ class BSQConfig(BinaryOptions):
 
     type: Literal["bsq"] = "bsq"
     temperature: Annotated[
-        Positive, Field(description="How far from 0 a coordinate must be for its sign to be sure.")
+        Divisor, Field(description="How far from 0 a coordinate must be for its sign to be sure.")
     ] = 0.1
 
     def build(self, dim: int) -> "BinarySphericalQuantizer":

@@ -1,10 +1,13 @@
 """What vectors, masks and sizes have to be."""
 
 import operator
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
 from torch import Tensor
+
+Batch = Tensor | Sequence[Tensor | None]  # alone, or as a tuple or list with its mask
 
 
 class NotFinite(ValueError):
@@ -28,6 +31,20 @@ def check_vectors(z_e: Tensor, dim: int) -> None:
             f"z_e has shape {tuple(z_e.shape)}, and its last axis should be the {dim} "
             "coordinates of a vector; move the channels there, or change dim"
         )
+
+
+def checked_batch(batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """The tensor of a batch, and its mask if there is one.
+
+    Raises:
+        TypeError: If it is no tensor, and no tuple or list of a tensor and a mask.
+    """
+    parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    x, mask = (*parts, None)[:2] if parts else (None, None)
+    if len(parts) > 2 or not isinstance(x, Tensor) or not isinstance(mask, Tensor | None):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise TypeError(f"a batch is of {kinds or 'nothing'}; give a tensor, or (tensor, mask)")
+    return x, mask
 
 
 def whole(number: int, name: str, least: int) -> int:

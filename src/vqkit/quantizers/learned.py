@@ -17,9 +17,7 @@ from vqkit.quantizers.gradients import GRADIENTS, Gradient
 from vqkit.quantizers.passes import of_pass
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.start import Start
-from vqkit.schema import STRICT, AtLeastZero
-
-SMALLEST = 1e-30  # float32 divides by it
+from vqkit.schema import SMALLEST, STRICT, AtLeastZero
 
 
 # Field, because a class that inherits them would lose docstrings under fields.

@@ -103,7 +103,7 @@ class RandomProjectionQuantizer(Quantizer):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = self.projection.dtype
         super()._apply(fn, recurse)
-        if not self.inverse.dtype == torch.float64 or before != self.projection.dtype:
+        if self.inverse.dtype != torch.float64 or before != self.projection.dtype:
             _follow_projection(self)
         return self
 
