@@ -11,12 +11,14 @@ from vqkit.quantizers import (
     Annealing,
     Balanced,
     BinarySphericalQuantizer,
-    Codebook,
     EMAVectorQuantizer,
     FiniteScalarQuantizer,
     GumbelQuantizer,
+    LatentQuantizer,
     LFQConfig,
     LookupFreeQuantizer,
+    MultiScaleResidual,
+    Product,
     Quantizer,
     RandomProjectionQuantizer,
     Regularized,
@@ -108,21 +110,6 @@ def test_with_the_least_temperature_gumbel_draws_are_hard():
     assert torch.equal(out.z_q, layer.decode(out.indices))
 
 
-@pytest.mark.parametrize(
-    ("seed", "error", "words"),
-    [(2**63, ValueError, "give less than 2"), (1.5, TypeError, "seed is 1.5; give an integer")],
-)
-def test_a_seed_that_does_not_fit_is_refused_and_nothing_starts(
-    seed: int, error: type[Exception], words: str
-):
-    codebook = Codebook(SIZE, DIM)
-    before = codebook.entries.clone()
-    with pytest.raises(error, match=words):
-        codebook.initialize(torch.randn(100, DIM), seed=seed)
-    assert torch.equal(codebook.entries, before)
-    assert not codebook.is_initialized
-
-
 def test_another_default_precision_changes_no_value_of_finite_scalars():
     layer, indices = FiniteScalarQuantizer((8, 5, 5)), torch.arange(200).unsqueeze(-1)
     usual = layer.decode(indices)
@@ -148,3 +135,49 @@ def test_a_random_projection_is_rounded_by_no_precision_that_the_user_chose():
         assert torch.equal(layer.decode(indices), values)
     finally:
         torch.backends.mkldnn.matmul.fp32_precision = chosen  # pyright: ignore
+
+
+def vq() -> VectorQuantizer:
+    return VectorQuantizer(DIM, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Residual(vq()), "quantizers is a VectorQuantizer; give a list"),  # pyright: ignore
+        (lambda: Product(vq()), "quantizers is a VectorQuantizer; give a list"),  # pyright: ignore
+        (lambda: MultiScaleResidual(vq(), [1]), "quantizers is a VectorQuantizer; give a list"),  # pyright: ignore
+        (lambda: MultiScaleResidual([vq()], 3), "scales is 3; give a list of grids"),  # pyright: ignore
+        (lambda: MultiScaleResidual([vq()], [2.0]), "give integers, or tuples of them"),  # pyright: ignore
+        (lambda: MultiScaleResidual([vq()], [(2, 2.0)]), "give integers, or tuples of them"),  # pyright: ignore
+        (lambda: MultiScaleResidual([vq()], [3]).decode([1]), "indices: give a tensor"),  # pyright: ignore
+        (lambda: MultiScaleResidual([vq()], [3]).decode(None), "indices: give a tensor"),  # pyright: ignore
+        (lambda: FiniteScalarQuantizer(8), "levels is 8; give a number of values for each"),  # pyright: ignore
+        (lambda: LatentQuantizer(8), "levels is 8; give a number of values for each"),  # pyright: ignore
+        (lambda: VectorQuantizer(DIM, SIZE, revive="no"), "revive is 'no'; give True or False"),  # pyright: ignore
+        (
+            lambda: EMAVectorQuantizer(DIM, SIZE, commit_in_forward="no"),  # pyright: ignore
+            "commit_in_forward is 'no'; give True or False",
+        ),
+        (
+            lambda: LookupFreeQuantizer(DIM, commit_in_forward="no"),  # pyright: ignore
+            "commit_in_forward is 'no'; give True or False",
+        ),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_in_one_line(make: Callable[[], object], match: str):
+    with pytest.raises(TypeError, match=f"^.*{match}[^\n]*$"):
+        make()
+
+
+@pytest.mark.parametrize("option", ["start", "gradient", "metric"])
+@pytest.mark.parametrize("wrong", [["kmeans"], {"rotation": 1}, 3, None])
+def test_a_choice_that_is_no_name_is_refused_in_one_line(option: str, wrong: object):
+    with pytest.raises(ValueError, match=f"^{option} is [^\n]*; give [^\n]*$"):
+        VectorQuantizer(DIM, SIZE, **{option: wrong})  # pyright: ignore[reportArgumentType]
+
+
+def test_integers_are_the_sides_of_squares():
+    one = vq()
+    squares = MultiScaleResidual([one] * 2, [1, 3])
+    assert squares.scales == MultiScaleResidual([one] * 2, [(1, 1), (3, 3)]).scales

@@ -338,6 +338,26 @@ def test_an_empty_batch_revives_nothing(quantizer: Quantizer, name: str):
     assert_close(dict(quantizer.state_dict()), dict(before), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("seed", "error", "match"),
+    [
+        (1.5, TypeError, r"seed is 1\.5; give an integer"),
+        ("0", TypeError, "seed is '0'; give an integer"),
+        (torch.tensor(1.5), TypeError, "; give an integer"),
+        (2**63, ValueError, "give less than 2^63"),
+        (-(2**63) - 1, ValueError, "give at least -9223372036854775808"),
+    ],
+)
+def test_a_seed_that_is_no_integer_of_64_bits_is_refused_and_nothing_starts(
+    fresh: Quantizer, seed: int, error: type[Exception], match: str
+):
+    before = copy.deepcopy(fresh.state_dict())
+    with pytest.raises(error, match=match.replace("^", r"\^")):
+        fresh.initialize(torch.randn(100, DIM), seed=seed)
+    assert_close(dict(fresh.state_dict()), dict(before), rtol=0, atol=0)
+    assert not any(book.is_initialized for book in fresh.codebooks())
+
+
 def test_a_start_from_vectors_of_another_length_is_refused(fresh: Quantizer):
     before = copy.deepcopy(fresh.state_dict())
     for length in (1, DIM + 1):

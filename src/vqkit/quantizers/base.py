@@ -18,6 +18,7 @@ from vqkit.quantizers.checks import (
     check_vectors,
     mask_out,
     whole,
+    whole_seed,
 )
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 from vqkit.quantizers.passes import is_repeated
@@ -157,6 +158,7 @@ class Quantizer(nn.Module, ABC):
             mask: True where a position is real; None when all are. (...) bool
             seed: What every random choice depends on, now and in training.
         """
+        whole_seed(seed)
         self.checked(z_e, mask)
 
     def code_mask(self, mask: Tensor | None) -> Tensor | None:

@@ -83,6 +83,9 @@ class CompositeQuantizer(Quantizer):
 
 def dims(quantizers: Sequence[Quantizer]) -> list[int]:
     """The length of the vectors of each; raises an error where there is no quantizer."""
+    if isinstance(quantizers, Quantizer) or not isinstance(quantizers, Sequence | nn.ModuleList):
+        kind = type(quantizers).__name__
+        raise TypeError(f"quantizers is a {kind}; give a list of quantizers")
     if not quantizers:
         raise ValueError("there are no quantizers; give one at least")
     for quantizer in quantizers:

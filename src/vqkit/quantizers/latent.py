@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vqkit.means import Mean
 from vqkit.quantizers import mixed_radix
 from vqkit.quantizers.base import Quantized, Quantizer, real_rows, squared_errors
+from vqkit.quantizers.checks import whole_seed
 from vqkit.quantizers.kmeans import check_vectors, thinned
 from vqkit.quantizers.learned import at_least_zero
 from vqkit.schema import STRICT, AtLeastZero
@@ -100,6 +101,7 @@ class LatentQuantizer(Quantizer):
         Raises:
             ValueError: If there are no vectors, or one is not finite.
         """
+        seed = whole_seed(seed)
         z_e = real_rows(self.checked(z_e, mask), mask)
         check_vectors(z_e)
         columns = thinned(z_e, seed).to(self.values.dtype).unbind(-1)

@@ -1,6 +1,7 @@
 """Multi-scale residual quantization: coarse to fine over a grid."""
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 from vqkit import random
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real, real_rows
+from vqkit.quantizers.checks import check_tensor, whole_seed
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import summed_terms
+from vqkit.quantizers.composite import dims, summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.scales import Grid, Scale
 from vqkit.quantizers.stages import StagedQuantizer, summed
@@ -47,10 +49,9 @@ class MultiScaleConfig:
 
     def build(self, dim: int) -> "MultiScaleResidual":
         """The quantizer for vectors of length ``dim``."""
-        grids = [(side, side) if isinstance(side, int) else side for side in self.scales]
-        num = 1 if self.shared else len(grids)
+        num = 1 if self.shared else len(self.scales)
         made = [self.quantizer.build(dim) for _ in range(num)]
-        return MultiScaleResidual(made * (len(grids) // num), grids)
+        return MultiScaleResidual(made * (len(self.scales) // num), self.scales)
 
 
 class MultiScaleResidual(StagedQuantizer):
@@ -72,8 +73,8 @@ class MultiScaleResidual(StagedQuantizer):
         quantizers: One for each scale, of equal codebook sizes, for vectors of one length; the
             same one for all in the paper. Of different ones, use of an entry is counted for all
             scales together.
-        scales: The grid of each, lengths of 1 to 3 axes, from coarse to fine. The last is that of
-            the vectors.
+        scales: The grid of each, lengths of 1 to 3 axes or the side of a square, from coarse to
+            fine. The last is that of the vectors.
 
     Attributes:
         scales: The grids.
@@ -82,8 +83,10 @@ class MultiScaleResidual(StagedQuantizer):
 
     reads_grid = True
 
-    def __init__(self, quantizers: Sequence[Quantizer], scales: Sequence[Sequence[int]]) -> None:
-        grids = checked_scales(scales, len(quantizers))
+    def __init__(
+        self, quantizers: Sequence[Quantizer], scales: Sequence[int | Sequence[int]]
+    ) -> None:
+        grids = checked_scales(scales, len(dims(quantizers)))
         super().__init__(quantizers)
         kinds = {(part.codebook_sizes, part.structure) for part in self.parts}
         if len(kinds) > 1:
@@ -167,6 +170,7 @@ class MultiScaleResidual(StagedQuantizer):
         Returns:
             Vectors on the full grid. (B, *grid, D)
         """
+        check_tensor(indices, "indices", len(self.codebook_sizes))
         ends = list(accumulate(self.lengths))
         if indices.dim() != 3 or indices.shape[1] not in ends:
             raise ValueError(
@@ -196,6 +200,7 @@ class MultiScaleResidual(StagedQuantizer):
 
     @torch.no_grad()
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        seed = whole_seed(seed)
         z, first = self.squashed(self.checked(z_e, mask)), self.parts[0]
         seen: list[Tensor] = []
 
@@ -261,9 +266,15 @@ class MultiScaleResidual(StagedQuantizer):
         return torch.stack(totals).sum() / len(totals)
 
 
-def checked_scales(scales: Sequence[Sequence[int]], num: int) -> tuple[Grid, ...]:
-    """The grids, if they grow and there are ``num``; raises ValueError otherwise."""
-    grids = tuple(tuple(grid) for grid in scales)
+def checked_scales(scales: Sequence[int | Sequence[int]], num: int) -> tuple[Grid, ...]:
+    """The grids, if they grow and there are ``num``; raises an error otherwise."""
+    if not isinstance(scales, Sequence):
+        raise TypeError(f"scales is {scales!r}; give a list of grids, from coarse to fine")
+    squares = ((grid, grid) if isinstance(grid, int) else grid for grid in scales)
+    try:
+        grids = tuple(tuple(operator.index(length) for length in grid) for grid in squares)
+    except TypeError:
+        raise TypeError(f"scales are {scales!r}; give integers, or tuples of them") from None
     if len(grids) != num:
         raise ValueError(f"there are {num} quantizers for {len(grids)} scales; give one for each")
     num_axes = {len(grid) for grid in grids}

@@ -11,6 +11,7 @@ from torch import Tensor
 from vqkit import random
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real
+from vqkit.quantizers.checks import whole_seed
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import CompositeQuantizer, dims, refuse_grid_readers, summed_terms
 from vqkit.quantizers.ema import EMAConfig
@@ -113,6 +114,7 @@ class Product(CompositeQuantizer):
         return torch.cat([part.decode(some) for part, some in cut], -1)
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        seed = whole_seed(seed)
         z_e = self.checked(z_e, mask)
         if self.is_shared:
             self.parts[0].initialize(self._heads(z_e), self._for_heads(mask), seed=seed)

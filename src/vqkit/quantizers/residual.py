@@ -20,7 +20,7 @@ from vqkit.quantizers.base import (
     squared_errors,
 )
 from vqkit.quantizers.beam import beam_search
-from vqkit.quantizers.checks import check_tensor, numeric, whole
+from vqkit.quantizers.checks import check_tensor, numeric, whole, whole_seed
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import summed_terms
 from vqkit.quantizers.ema import EMAConfig
@@ -173,6 +173,7 @@ class Residual(StagedQuantizer):
         self.pending_items.zero_()
 
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        seed = whole_seed(seed)
         left, seen = self.squashed(real_rows(self.checked(z_e, mask), mask)), []
         self.seed.fill_(random.hash_int(seed))
         self.has_common_seed = True

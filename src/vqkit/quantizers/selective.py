@@ -19,7 +19,7 @@ from vqkit.quantizers.base import (
     real_positions,
     real_rows,
 )
-from vqkit.quantizers.checks import numeric
+from vqkit.quantizers.checks import numeric, whole_seed
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer, dims, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
@@ -212,6 +212,7 @@ class Selective(WrappedQuantizer):
 
     @torch.no_grad()
     def initialize(self, z_e: Tensor, mask: Tensor | None = None, *, seed: int) -> None:
+        seed = whole_seed(seed)
         z_e = real_rows(self.checked(z_e, mask), mask)
         check_vectors(z_e)
         self.seed.fill_(random.hash_int(seed))
