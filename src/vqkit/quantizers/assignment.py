@@ -103,9 +103,9 @@ def numbers(pending: Tensor, real: Tensor) -> Tensor:
     Returns:
         Numbers; where there is padding they mean nothing. (N,) int64
     """
-    counts = distributed.all_gather(real.sum())
-    first = pending + counts[: distributed.rank()].sum()
-    pending.add_(counts.sum())
+    before, total = distributed.rows_before(real.sum())
+    first = pending + before
+    pending.add_(total)
     return first + real.cumsum(0) - 1
 
 
