@@ -27,7 +27,7 @@ def everything() -> dict[str, object]:
         "rows": distributed.gather_rows(rows_of(rank)),
         "rows_of_one": distributed.gather_rows(rows_of(rank)[: 3 * rank]),
         "rows_of_none": distributed.gather_rows(torch.zeros(0, 2)),
-        "before": distributed.rows_before(torch.tensor(5 + rank)),
+        "before": distributed.rows_before(torch.tensor([5 + rank, 2])),
         "object": distributed.broadcast_object({"from": rank}),
     }
     x = torch.tensor([1.0, rank])
@@ -86,7 +86,8 @@ def test_a_rank_without_rows_does_not_hang_the_others(pair: list[dict]):
 
 
 def test_rows_before_are_those_of_lower_ranks(pair: list[dict]):
-    assert [one["before"] for one in pair] == [0, 5]
+    for one, before in zip(pair, ([0, 0], [5, 2]), strict=True):
+        assert [rows.tolist() for rows in one["before"]] == [before, [11, 4]]
 
 
 def test_an_object_of_rank_0_reaches_all(pair: list[dict]):
@@ -100,7 +101,7 @@ def test_alone_each_function_does_nothing():
     assert distributed.all_reduce(x) is x
     assert torch.equal(distributed.all_gather(x), x.unsqueeze(0))
     assert distributed.gather_rows(x) is x
-    assert distributed.rows_before(torch.tensor(3)) == 0
+    assert distributed.rows_before(torch.tensor(3)) == (0, 3)
     value = object()
     assert distributed.broadcast_object(value) is value
     distributed.barrier()

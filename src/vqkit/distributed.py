@@ -82,16 +82,17 @@ def gather_rows(x: Tensor) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
-def rows_before(count: Tensor) -> Tensor:
-    """How many rows the lower ranks hold: the global index of this rank's first row.
+def rows_before(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """How many rows the lower ranks hold, where this rank's own begin, and how many all hold.
 
     Args:
-        count: Number of rows of this rank. () int64
+        counts: Numbers of rows of this rank. (...) int64
 
     Returns:
-        Number of rows of all lower ranks. () int64
+        Those of the lower ranks, and of all. (...), (...) int64
     """
-    return all_gather(count)[: rank()].sum()
+    gathered = all_gather(counts)
+    return gathered[: rank()].sum(0), gathered.sum(0)
 
 
 def broadcast_object(value: T) -> T:

@@ -255,9 +255,10 @@ def load_weights(folder: Path, module: nn.Module) -> None:
         ValueError: If the file is damaged or belongs to another structure.
     """
     path = Path(folder) / WEIGHTS
+    tensors = read_tensors(path)
     try:
-        module.load_state_dict(read_tensors(path))
-    except RuntimeError as error:
+        module.load_state_dict(tensors)
+    except (RuntimeError, ValueError) as error:
         first = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} does not fit the model: {first}") from None
 

@@ -101,7 +101,7 @@ def test_an_extended_model_is_saved_and_opened_and_trains_on(model: VQVAE, tmp_p
 def test_a_state_of_another_size_that_a_user_loads_is_an_error():
     model, other = small(EMA), small(EMAConfig(codebook_size=12))
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(RuntimeError, match="make the layer with the saved sizes"):
+    with pytest.raises(ValueError, match="make the quantizer with the sizes that were saved"):
         model.load_state_dict(other.state_dict())
     assert sizes(model) == (16,)
     for name in ("entries", "average_counts", "unused_for"):

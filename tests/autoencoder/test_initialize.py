@@ -9,6 +9,7 @@ from tests.autoencoder.models import images, levels, small, with_scales
 from torch import distributed as dist
 from torch import multiprocessing
 from torch.testing import assert_close
+from torch.utils.data import DataLoader, TensorDataset
 
 from vqkit.autoencoder import VQVAE, start
 from vqkit.modalities.image import GaussianObjective
@@ -50,6 +51,21 @@ def test_padding_has_no_part_in_the_start():
     values = torch.cat([x[:, :, :8, :12].flatten(), images(2).flatten()]).double() / 127.5 - 1
     variance = models[1].objective.variance.double()
     assert_close(variance, values.var(correction=0), rtol=1e-6, atol=0)
+
+
+def test_the_lists_that_a_loader_makes_are_batches():
+    x, mask = images(8), torch.rand(8, 16, 16) < 0.8
+    cut = list(zip(x.split(4), mask.split(4), strict=True))
+    found = []
+    for batches in (cut, list(DataLoader(TensorDataset(x, mask), batch_size=4))):
+        model = small(EMAConfig(codebook_size=16))
+        model.initialize(batches, seed=0)
+        model.calibrate(batches)
+        found.append((model.refit(batches, passes=2), model.state_dict()))
+    assert found[0][0] == found[1][0]
+    assert_close(dict(found[0][1]), dict(found[1][1]), rtol=0, atol=0)
+    with pytest.raises(TypeError, match="a batch is of dict; give a tensor, or"):
+        small(EMAConfig(codebook_size=16)).initialize([{"x": x}], seed=0)  # pyright: ignore
 
 
 def test_too_many_vectors_are_thinned_out_evenly(monkeypatch: pytest.MonkeyPatch):

@@ -3,13 +3,14 @@
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from vqkit.quantizers import Codebook, EMAVectorQuantizer, VectorQuantizer
+from vqkit.quantizers import Codebook, EMAVectorQuantizer, SimVQuantizer, VectorQuantizer
 
 DIM, SIZE = 4, 16
 KINDS = [EMAVectorQuantizer, VectorQuantizer]
@@ -66,6 +67,59 @@ def test_entries_that_are_freed_again_move_again(kind: Kind):
     assert moved[used].all()
     assert moved.sum() > len(used)  # revival too
     assert quantizer.codebook.entries.requires_grad is (kind is VectorQuantizer)
+
+
+@pytest.mark.parametrize("kind", [VectorQuantizer, SimVQuantizer])
+def test_an_optimizer_that_holds_gradients_and_momentum_moves_no_frozen_entry(kind: Kind):
+    torch.manual_seed(0)
+    quantizer = kind(DIM, SIZE)
+    optimizer = torch.optim.AdamW(quantizer.parameters(), lr=0.1, weight_decay=0.5)
+    quantizer(torch.randn(50, DIM)).loss.backward()
+    optimizer.step()
+    quantizer.codebook.freeze()
+    table = quantizer.codebook.table.clone()
+    for _ in range(2):
+        optimizer.zero_grad(set_to_none=False)
+        quantizer(torch.randn(50, DIM))
+        optimizer.step()
+    assert torch.equal(quantizer.codebook.table, table)
+    quantizer.codebook.freeze(False)
+    quantizer(torch.randn(50, DIM)).loss.backward()
+    optimizer.step()
+    assert not torch.equal(quantizer.codebook.table, table)
+
+
+@pytest.mark.parametrize("change", ["prune", "extend"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_that_was_changed_in_inference_mode_trains_on(kind: Kind, change: str):
+    quantizer = layer(kind)
+    with torch.inference_mode():
+        if change == "prune":
+            quantizer.codebook.prune(torch.arange(SIZE) < 5)
+        else:
+            quantizer.codebook.extend(torch.randn(3, DIM))
+    before = quantizer.codebook.entries.detach().clone()
+    train_step(quantizer, torch.randn(50, DIM))
+    assert not torch.equal(quantizer.codebook.entries, before)
+
+
+@pytest.mark.parametrize(
+    ("used", "error", "match"),
+    [
+        (
+            torch.ones(5, dtype=torch.bool),
+            ValueError,
+            r"shape \(5,\); give a boolean for each of 16",
+        ),
+        ([True] * SIZE, TypeError, r"^used: give a tensor .* not a list"),
+        (np.ones(SIZE, dtype=bool), TypeError, r"^used: give a tensor .* not a ndarray"),
+    ],
+)
+def test_what_does_not_say_which_entries_stay_is_refused(
+    used: Tensor, error: type[Exception], match: str
+):
+    with pytest.raises(error, match=match):
+        layer().codebook.prune(used)
 
 
 def test_a_codebook_frozen_before_a_quantizer_takes_it_stays_frozen():
@@ -158,7 +212,7 @@ def test_what_was_pending_for_the_old_table_is_forgotten(change: Callable[[Codeb
         (lambda b: b.extend(torch.full((1, DIM), torch.nan)), ValueError, "finite"),
         (lambda b: b.prune(torch.arange(SIZE) < 1), ValueError, "1 of 16 entries would stay"),
         (lambda b: b.prune(), ValueError, "0 of 16 entries would stay"),
-        (lambda b: b.prune(torch.ones(3, dtype=torch.bool)), ValueError, "entries would stay"),
+        (lambda b: b.prune(torch.ones(3, dtype=torch.bool)), ValueError, "a boolean for each"),
         (lambda b: b.prune(torch.ones(SIZE, dtype=torch.int64)), TypeError, "give booleans"),
     ],
 )

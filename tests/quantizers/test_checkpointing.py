@@ -8,6 +8,7 @@ import torch
 from tests.quantizers.test_compiled import ALL, drifting
 from tests.quantizers.test_contract import DIM, SIZE
 from torch import Tensor, nn
+from torch.autograd.graph import save_on_cpu
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
@@ -92,6 +93,38 @@ def test_checkpointing_changes_no_bit(name: str, commit: bool):
 def test_checkpoints_in_a_checkpoint_change_no_bit(name: str):
     expected = run(fresh(name), name, plain, commit=True)
     assert_close(run(fresh(name), name, twice, commit=True), expected, rtol=0, atol=0)
+
+
+def on_cpu(network: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
+    """What is kept is packed, and no pass is repeated."""
+    with save_on_cpu():
+        return network(x, mask)
+
+
+def checkpointed_on_cpu(network: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
+    """Packed inside a checkpoint."""
+    return checkpoint(on_cpu, network, x, mask, use_reentrant=False)  # pyright: ignore
+
+
+@pytest.mark.parametrize("step_by_step", [on_cpu, checkpointed_on_cpu])
+@pytest.mark.parametrize("name", ["sampled ema", "gumbel", "residual dropout", "selective vq"])
+def test_keeping_tensors_elsewhere_changes_no_bit(name: str, step_by_step: Pass):
+    expected = run(fresh(name), name, plain, commit=True)
+    assert_close(run(fresh(name), name, step_by_step, commit=True), expected, rtol=0, atol=0)
+
+
+def test_keeping_tensors_elsewhere_is_no_checkpoint():
+    """Nothing is kept, no random number is drawn, and passes may be seeded alike."""
+    network, x = fresh("sampled ema"), torch.randn(50, DIM)
+    losses = []
+    with save_on_cpu():
+        for _ in range(2):
+            torch.manual_seed(3)
+            before = torch.get_rng_state()
+            losses.append(network(x, None))
+            assert torch.equal(torch.get_rng_state(), before)
+    assert len(passes._read) == 0
+    sum(losses).backward()  # pyright: ignore
 
 
 def test_a_pass_is_forgotten_with_its_tensors():

@@ -5,17 +5,26 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from vqkit.quantizers import (
+    Annealing,
+    Balanced,
     BinarySphericalQuantizer,
-    Codebook,
     EMAVectorQuantizer,
     FiniteScalarQuantizer,
+    GumbelQuantizer,
+    LatentQuantizer,
+    LFQConfig,
     LookupFreeQuantizer,
+    MultiScaleResidual,
+    Product,
     Quantizer,
     RandomProjectionQuantizer,
     Regularized,
+    RegularizedConfig,
     Residual,
+    Sampled,
     Selective,
     VectorQuantizer,
 )
@@ -56,18 +65,49 @@ def test_a_temperature_that_float32_cannot_divide_by_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("seed", "error", "words"),
-    [(2**63, ValueError, "give less than 2"), (1.5, TypeError, "seed is 1.5; give an integer")],
+    "make",
+    [
+        lambda t: Sampled(temperature=t),
+        lambda t: Balanced(softness=t),
+        lambda t: Annealing(start=t),
+        lambda t: Annealing(end=t),
+        lambda t: LFQConfig(temperature=t),
+        lambda t: RegularizedConfig(diversity=1, temperature=t),
+    ],
 )
-def test_a_seed_that_does_not_fit_is_refused_and_nothing_starts(
-    seed: int, error: type[Exception], words: str
-):
-    codebook = Codebook(SIZE, DIM)
-    before = codebook.entries.clone()
-    with pytest.raises(error, match=words):
-        codebook.initialize(torch.randn(100, DIM), seed=seed)
-    assert torch.equal(codebook.entries, before)
-    assert not codebook.is_initialized
+def test_a_temperature_of_a_config_has_the_same_bound(make: Callable[[float], object]):
+    make(1e-30)
+    for wrong in (1e-31, 0.0, float("inf")):
+        with pytest.raises(ValidationError):
+            make(wrong)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"assignment": Sampled(temperature=1e-30)},
+        {"assignment": Balanced(softness=1e-30)},
+    ],
+)
+def test_with_the_least_temperature_losses_are_finite_and_the_nearest_are_drawn(options: dict):
+    layer = EMAVectorQuantizer(DIM, SIZE, commit_in_forward=False, **options)
+    z_e = torch.randn(100, DIM)
+    layer.initialize(z_e, seed=0)
+    out = layer(z_e)
+    assert out.loss.isfinite()
+    if isinstance(layer.assignment, Sampled):
+        assert torch.equal(out.indices, layer.encode(z_e))
+
+
+def test_with_the_least_temperature_gumbel_draws_are_hard():
+    layer = GumbelQuantizer(DIM, SIZE, annealing=Annealing(start=1e-30, end=1e-30, steps=1))
+    z_e = torch.randn(100, DIM, requires_grad=True)
+    layer.initialize(z_e.detach(), seed=0)
+    out = layer(z_e)
+    (gradient,) = torch.autograd.grad(out.loss + out.z_q.square().sum(), z_e)
+    assert out.loss.isfinite()
+    assert gradient.isfinite().all()
+    assert torch.equal(out.z_q, layer.decode(out.indices))
 
 
 def test_another_default_precision_changes_no_value_of_finite_scalars():
@@ -95,3 +135,49 @@ def test_a_random_projection_is_rounded_by_no_precision_that_the_user_chose():
         assert torch.equal(layer.decode(indices), values)
     finally:
         torch.backends.mkldnn.matmul.fp32_precision = chosen  # pyright: ignore
+
+
+def vq() -> VectorQuantizer:
+    return VectorQuantizer(DIM, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Residual(vq()), "quantizers is a VectorQuantizer; give a list"),  # pyright: ignore
+        (lambda: Product(vq()), "quantizers is a VectorQuantizer; give a list"),  # pyright: ignore
+        (lambda: MultiScaleResidual(vq(), [1]), "quantizers is a VectorQuantizer; give a list"),  # pyright: ignore
+        (lambda: MultiScaleResidual([vq()], 3), "scales is 3; give a list of grids"),  # pyright: ignore
+        (lambda: MultiScaleResidual([vq()], [2.0]), "give integers, or tuples of them"),  # pyright: ignore
+        (lambda: MultiScaleResidual([vq()], [(2, 2.0)]), "give integers, or tuples of them"),  # pyright: ignore
+        (lambda: MultiScaleResidual([vq()], [3]).decode([1]), "indices: give a tensor"),  # pyright: ignore
+        (lambda: MultiScaleResidual([vq()], [3]).decode(None), "indices: give a tensor"),  # pyright: ignore
+        (lambda: FiniteScalarQuantizer(8), "levels is 8; give a number of values for each"),  # pyright: ignore
+        (lambda: LatentQuantizer(8), "levels is 8; give a number of values for each"),  # pyright: ignore
+        (lambda: VectorQuantizer(DIM, SIZE, revive="no"), "revive is 'no'; give True or False"),  # pyright: ignore
+        (
+            lambda: EMAVectorQuantizer(DIM, SIZE, commit_in_forward="no"),  # pyright: ignore
+            "commit_in_forward is 'no'; give True or False",
+        ),
+        (
+            lambda: LookupFreeQuantizer(DIM, commit_in_forward="no"),  # pyright: ignore
+            "commit_in_forward is 'no'; give True or False",
+        ),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_in_one_line(make: Callable[[], object], match: str):
+    with pytest.raises(TypeError, match=f"^.*{match}[^\n]*$"):
+        make()
+
+
+@pytest.mark.parametrize("option", ["start", "gradient", "metric"])
+@pytest.mark.parametrize("wrong", [["kmeans"], {"rotation": 1}, 3, None])
+def test_a_choice_that_is_no_name_is_refused_in_one_line(option: str, wrong: object):
+    with pytest.raises(ValueError, match=f"^{option} is [^\n]*; give [^\n]*$"):
+        VectorQuantizer(DIM, SIZE, **{option: wrong})  # pyright: ignore[reportArgumentType]
+
+
+def test_integers_are_the_sides_of_squares():
+    one = vq()
+    squares = MultiScaleResidual([one] * 2, [1, 3])
+    assert squares.scales == MultiScaleResidual([one] * 2, [(1, 1), (3, 3)]).scales

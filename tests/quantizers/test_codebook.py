@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from tests.quantizers.watching import Watch
@@ -20,9 +21,12 @@ from vqkit.quantizers import (
     Regularized,
     Residual,
     Selective,
+    SimVQuantizer,
     VectorQuantizer,
 )
 from vqkit.quantizers.codebook_state import MAX_PASSES
+
+Kind = type[EMAVectorQuantizer] | type[VectorQuantizer]
 
 
 def test_collect_moves_nothing():
@@ -139,6 +143,23 @@ def test_a_start_that_keeps_nothing_replaces_given_entries():
     assert not codebook.is_given
 
 
+@pytest.mark.parametrize("kind", [EMAVectorQuantizer, VectorQuantizer, SimVQuantizer])
+def test_entries_given_to_a_layer_that_has_trained_are_as_if_given_to_a_new_one(kind: Kind):
+    """No average of the entries before pulls them back, and no map moves them."""
+    torch.manual_seed(0)
+    entries, z = torch.randn(8, 4), torch.randn(50, 4)
+    fresh, trained = kind(4, 8, revive=False), kind(4, 8, revive=False)
+    for _ in range(3):
+        trained((torch.randn(100, 4) + 20).requires_grad_()).loss.backward()
+        torch.optim.SGD(trained.parameters(), lr=0.1).step()
+    for layer in (fresh, trained):
+        layer.codebook.load_state_dict({"entries": entries}, strict=False)
+        assert torch.equal(layer.codebook.table, entries)
+        layer(z)
+    for name in ("entries", "average_counts", "average_sums", "unused_for", "given"):
+        assert_close(getattr(trained.codebook, name), getattr(fresh.codebook, name))
+
+
 def test_loading_a_fresh_state_makes_the_codebook_fresh_again():
     codebook = Codebook(8, 4)
     fresh = {name: value.clone() for name, value in codebook.state_dict().items()}
@@ -208,5 +229,48 @@ def test_given_entries_keep_their_precision_and_are_numbers():
     entries = torch.randn(8, 4, dtype=torch.float64)
     assert torch.equal(Codebook.from_entries(entries).entries, entries)
     for wrong in (entries[0], entries / 0 * 0):
-        with pytest.raises(ValueError, match="give K rows of D finite numbers"):
+        with pytest.raises(ValueError, match=r"give \(M, D\) numbers that are finite in float64"):
             Codebook.from_entries(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "match"),
+    [
+        ([[0.0] * 4] * 8, TypeError, r"^entries: give a tensor .* not a list"),
+        (np.zeros((8, 4)), TypeError, r"^entries: give a tensor .* not a ndarray"),
+        (torch.zeros(8, 4, dtype=torch.complex64), TypeError, r"complex64; give real numbers"),
+        (torch.full((8, 4), 1e300, dtype=torch.float64), ValueError, "finite in float32"),
+        (torch.full((8, 4), torch.nan), ValueError, "finite in float32"),
+        (torch.zeros(8), ValueError, r"shape \(8,\); give \(M, "),
+    ],
+)
+def test_what_makes_no_entries_is_refused_in_one_line(
+    wrong: torch.Tensor, error: type[Exception], match: str
+):
+    started = Codebook.from_entries(torch.randn(8, 4))
+    before = {name: value.clone() for name, value in started.state_dict().items()}
+    with pytest.raises(error, match=match):
+        started.extend(wrong)
+    if not (isinstance(wrong, torch.Tensor) and wrong.dtype == torch.float64):  # which it keeps
+        with pytest.raises(error, match=match):
+            Codebook.from_entries(wrong)
+    assert_close(dict(started.state_dict()), before)
+
+
+def test_a_table_is_loaded_in_the_precision_of_the_codebook_however_it_is_loaded():
+    half = {name: value.half() for name, value in EMAVectorQuantizer(4, 8).state_dict().items()}
+    for layer in (EMAVectorQuantizer(4, 8), EMAVectorQuantizer(4, 8).double()):
+        types = {name: value.dtype for name, value in layer.state_dict().items()}
+        for assign in (False, True):
+            layer.load_state_dict(half, assign=assign)
+            assert {name: value.dtype for name, value in layer.state_dict().items()} == types
+            layer(torch.randn(20, 4))
+
+
+def test_entries_without_a_start_are_not_extended_since_the_start_would_replace_them():
+    book = Codebook(8, 4)
+    with pytest.raises(ValueError, match="start it first"):
+        book.extend(torch.randn(2, 4))
+    book.initialize(torch.randn(100, 4), seed=0)
+    book.extend(torch.ones(2, 4))
+    assert torch.equal(book.entries[8:], torch.ones(2, 4))

@@ -338,6 +338,26 @@ def test_an_empty_batch_revives_nothing(quantizer: Quantizer, name: str):
     assert_close(dict(quantizer.state_dict()), dict(before), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("seed", "error", "match"),
+    [
+        (1.5, TypeError, r"seed is 1\.5; give an integer"),
+        ("0", TypeError, "seed is '0'; give an integer"),
+        (torch.tensor(1.5), TypeError, "; give an integer"),
+        (2**63, ValueError, "give less than 2^63"),
+        (-(2**63) - 1, ValueError, "give at least -9223372036854775808"),
+    ],
+)
+def test_a_seed_that_is_no_integer_of_64_bits_is_refused_and_nothing_starts(
+    fresh: Quantizer, seed: int, error: type[Exception], match: str
+):
+    before = copy.deepcopy(fresh.state_dict())
+    with pytest.raises(error, match=match.replace("^", r"\^")):
+        fresh.initialize(torch.randn(100, DIM), seed=seed)
+    assert_close(dict(fresh.state_dict()), dict(before), rtol=0, atol=0)
+    assert not any(book.is_initialized for book in fresh.codebooks())
+
+
 def test_a_start_from_vectors_of_another_length_is_refused(fresh: Quantizer):
     before = copy.deepcopy(fresh.state_dict())
     for length in (1, DIM + 1):
@@ -351,12 +371,12 @@ def test_a_state_of_other_sizes_in_a_network_of_ones_own_is_not_half_loaded(fres
         return
     other = copy.deepcopy(fresh)
     other(torch.randn(100, DIM))
-    for book in other.codebooks():
-        book.extend(torch.randn(3, book.entries.shape[1]))
-    network, before = torch.nn.Sequential(fresh), copy.deepcopy(fresh.codebooks()[0].state_dict())
-    with pytest.raises(RuntimeError, match="make the layer with the saved sizes"):
+    book = other.codebooks()[-1]  # of several only the last misfits
+    book.extend(torch.randn(3, book.entries.shape[1]))
+    network, before = torch.nn.Sequential(fresh), copy.deepcopy(fresh.state_dict())
+    with pytest.raises(ValueError, match=r"^0\.\S+ has shape .* make the quantizer with the sizes"):
         network.load_state_dict(torch.nn.Sequential(other).state_dict())
-    assert_close(dict(fresh.codebooks()[0].state_dict()), dict(before), rtol=0, atol=0)
+    assert_close(dict(fresh.state_dict()), dict(before), rtol=0, atol=0)
     assert not any(book.is_initialized for book in fresh.codebooks())
 
 
@@ -498,10 +518,13 @@ def test_a_model_of_half_precision_quantizes_as_before(
     assert_close(quantizer.state_dict(), twin.state_dict(), rtol=0, atol=0)
 
 
-def test_a_model_of_double_precision_is_double_throughout(quantizer: Quantizer):
+def test_tables_of_a_model_of_double_precision_are_double_throughout(quantizer: Quantizer):
     quantizer.double()
     out, gradient = train_step(quantizer, torch.randn(200, DIM, dtype=torch.float64))
-    assert out.z_q.dtype == out.loss.dtype == gradient.dtype == torch.float64
+    assert gradient.dtype == torch.float64
+    assert out.z_q.dtype == quantizer.decode(out.indices).dtype  # of steps and signs float32
+    if quantizer.codebooks():
+        assert out.z_q.dtype == out.loss.dtype == torch.float64
     for book in quantizer.codebooks():
         assert book.entries.dtype == book.average_sums.dtype == torch.float64
     quantizer.float()
@@ -521,6 +544,19 @@ def test_a_state_of_other_sizes_is_refused_in_one_line_and_nothing_is_loaded(
         ):
             quantizer.load_state_dict(other)
     assert_close(dict(quantizer.state_dict()), dict(before), rtol=0, atol=0)
+
+
+def test_vectors_of_float64_become_what_their_indices_decode_to(quantizer: Quantizer):
+    """In the precision of the table, whatever that of the vectors is."""
+    z_e = torch.randn(30, DIM, dtype=torch.float64, requires_grad=True)
+    for training in (True, False):
+        out = quantizer.train(training)(z_e)
+        assert out.z_q.dtype == torch.float32
+        if not training:
+            assert torch.equal(out.z_q, quantizer.decode(out.indices))
+            assert torch.equal(quantizer.encode(z_e), out.indices)
+        (gradient,) = torch.autograd.grad(out.z_q.sum() + out.loss, z_e, allow_unused=True)
+        assert gradient is None or gradient.dtype == torch.float64
 
 
 def test_what_is_no_tensor_of_real_numbers_is_refused(quantizer: Quantizer):

@@ -15,7 +15,7 @@ from vqkit.quantizers.revival import Candidates, costs_of_removal, gains
 from vqkit.quantizers.scores import scores_in_chunks
 
 FAR = 1000.0
-WITHOUT_NETWORKS = [n for n in CASES if n not in WITH_NETWORKS and "selective" not in n]
+WITHOUT_NETWORKS = [n for n in CASES if n not in WITH_NETWORKS]
 # What is on a sphere is not far; SimVQ's map would have to be found again by training.
 IN_SPACE = [n for n in LEARNED if not {*n.split()} & {"cosine", "simvq"}] + ["residual beams"]
 

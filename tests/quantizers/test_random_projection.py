@@ -54,6 +54,25 @@ def test_the_saved_state_says_everything():
     assert torch.equal(first(z_e).z_q, second(z_e).z_q)
 
 
+def test_codes_decode_to_the_same_bits_however_the_layer_was_converted_and_reloaded():
+    """The inverse is that of the projection as it is, in float64, and nothing of the past."""
+    indices = torch.arange(SIZE).unsqueeze(-1)
+    for convert in ("double", "half", "float"):
+        first, second = getattr(quantizer(0), convert)(), getattr(quantizer(1), convert)()
+        second.load_state_dict(first.state_dict())
+        assert torch.equal(first.decode(indices), second.decode(indices))
+        exact = torch.linalg.pinv(first.projection.double())
+        assert torch.equal(first.inverse, exact)
+    there_and_back = quantizer(0).double().float()
+    assert torch.equal(there_and_back.decode(indices), quantizer(0).decode(indices))
+    finer = quantizer(0).double()
+    finer.projection += 1e-9 * torch.randn(DIM, ENTRY_DIM)
+    finer.load_state_dict(finer.state_dict())
+    coarse = quantizer(1)
+    coarse.load_state_dict(finer.state_dict())
+    assert torch.equal(finer.float().decode(indices), coarse.decode(indices))
+
+
 def test_the_seed_decides_the_quantizer():
     same, again, other = quantizer(0), quantizer(0), quantizer(1)
     assert_close(dict(same.state_dict()), dict(again.state_dict()), rtol=0, atol=0)
@@ -79,7 +98,14 @@ def test_a_decoded_vector_is_the_shortest_that_projects_onto_its_entry():
 
 
 def test_what_makes_no_sense_is_refused():
-    for size, entry_dim in ((1, 4), (10, 0), (10, DIM + 1)):
-        with pytest.raises(ValueError, match=f"entries of length 1 to {DIM}"):
+    for size, entry_dim, match in (
+        (1, 4, "codebook_size is 1; give at least 2"),
+        (10, 0, "entry_dim is 0; give at least 1"),
+        (10, DIM + 1, f"entry_dim is {DIM + 1}, and vectors have length {DIM}"),
+    ):
+        with pytest.raises(ValueError, match=match):
             RandomProjectionQuantizer(DIM, size, entry_dim=entry_dim)
+    for wrong in ("x", 16.0):
+        with pytest.raises(TypeError, match=r"codebook_size is .*; give an integer"):
+            RandomProjectionQuantizer(DIM, wrong)  # pyright: ignore[reportArgumentType]
     assert RandomProjectionConfig(codebook_size=10, entry_dim=3).build(5).codebook_sizes == (10,)

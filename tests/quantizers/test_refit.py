@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from tests.pair import run_pair
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils.data import DataLoader, TensorDataset
 
 from vqkit import distributed
 from vqkit.quantizers import (
@@ -376,3 +377,35 @@ def test_what_a_codebook_sees_has_the_error_that_training_sees():
     out = layer.eval()(z_e)
     by_layer = squared_errors(z_e, out.z_q).mean()
     assert layer.refit([z_e], passes=1)[0][0] == pytest.approx(float(by_layer), rel=1e-5)
+
+
+def test_the_lists_that_a_loader_makes_are_batches_with_or_without_masks():
+    torch.manual_seed(0)
+    z_e, mask = torch.randn(90, 3, DIM), torch.rand(90, 3) < 0.7
+    for tensors in ((z_e,), (z_e, mask)):
+        loader = DataLoader(TensorDataset(*tensors), batch_size=30)
+        cut = list(zip(*(tensor.split(30) for tensor in tensors), strict=True))
+        first, second = ema(), ema()
+        for one in (first, second):
+            one.initialize(z_e, seed=0)
+        expected = first.refit([batch if len(batch) == 2 else batch[0] for batch in cut])
+        assert second.refit(loader) == expected
+        assert torch.equal(first.codebook.entries, second.codebook.entries)
+
+
+@pytest.mark.parametrize(
+    ("batch", "match"),
+    [
+        ({"x": torch.zeros(5, DIM)}, "a batch is of dict; give a tensor, or"),
+        ([torch.zeros(5, DIM), None, None], "a batch is of Tensor, NoneType, NoneType; give"),
+        ([], "a batch is of nothing; give"),
+        ("z_e", "a batch is of str; give"),
+        (torch.zeros(5, DIM, dtype=torch.int64), "int64; give floating-point numbers"),
+        ([torch.zeros(5, DIM, dtype=torch.int64)], "int64; give floating-point numbers"),
+    ],
+)
+def test_what_is_no_batch_is_refused_in_one_line(batch: object, match: str):
+    layer = ema()
+    layer.initialize(torch.randn(100, DIM), seed=0)
+    with pytest.raises(TypeError, match=match):
+        layer.refit([batch])  # pyright: ignore[reportArgumentType]

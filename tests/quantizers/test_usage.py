@@ -78,8 +78,22 @@ def test_it_tells_what_moves_the_entries_and_how_they_began():
     assert book.usage().is_frozen
     given = Codebook.from_entries(torch.randn(SIZE, DIM))
     assert EMAVectorQuantizer(DIM, SIZE, codebook=given).codebook.usage().start == "given"
+    reloaded = Codebook(SIZE, DIM)
+    reloaded.load_state_dict(given.state_dict())
+    assert reloaded.usage().start == "given"
     given.initialize(torch.randn(100, DIM), seed=0)
     assert given.usage().start == "kmeans"
+    reloaded.load_state_dict(given.state_dict())
+    assert reloaded.usage().start == "kmeans"
+
+
+def test_a_state_from_before_it_was_kept_how_entries_began_is_loaded_as_not_given():
+    old = Codebook.from_entries(torch.randn(SIZE, DIM)).state_dict()
+    del old["given"]
+    book = Codebook.from_entries(torch.randn(SIZE, DIM))
+    book.load_state_dict(old)
+    assert book.usage().start == "kmeans"
+    assert torch.equal(book.entries, old["entries"])
 
 
 def test_revived_entries_are_counted_and_the_count_is_saved():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vqkit.quantizers.checks import checked_batch
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.refit import Batches, check_rereadable
 from vqkit.quantizers.usage import in_use
@@ -36,8 +37,7 @@ class LevelInputs:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         for batch in self.batches:
-            x, mask = batch if isinstance(batch, tuple) else (batch, None)
-            yield self.model.inputs(x, mask, level=self.level)
+            yield self.model.inputs(*checked_batch(batch), level=self.level)
 
 
 def refit(model: VQVAE, batches: Batches, passes: int = 10) -> dict[str, tuple[float, ...]]:

@@ -19,6 +19,7 @@ from vqkit.codes import Codes
 from vqkit.means import Mean
 from vqkit.nn.evaluating import dtype_of, evaluating
 from vqkit.quantizers.base import Quantizer
+from vqkit.quantizers.checks import Batch, checked_batch
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.refit import Batches
 
@@ -147,7 +148,7 @@ class VQVAE(nn.Module):
     @torch.no_grad()
     def initialize(
         self,
-        batches: Sequence[Tensor | tuple[Tensor, Tensor | None]],
+        batches: Sequence[Batch],
         *,
         seed: int,
         keep_started: bool = False,
@@ -163,7 +164,7 @@ class VQVAE(nn.Module):
         Raises:
             ValueError: If a codebook has more entries than there are vectors in the batches.
         """
-        pairs = [batch if isinstance(batch, tuple) else (batch, None) for batch in batches]
+        pairs = [checked_batch(batch) for batch in batches]
         if not pairs:
             raise ValueError("there are no batches to start from; give at least one")
         self.objective.observe(real_values(self._normalized(x, mask), mask) for x, mask in pairs)
@@ -176,13 +177,13 @@ class VQVAE(nn.Module):
             start(quantizer, *inputs, seed=own, keep_started=keep_started)
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[Tensor | tuple[Tensor, Tensor | None]]) -> None:
+    def calibrate(self, batches: Iterable[Batch]) -> None:
         """Fits after training what makes a likelihood of reconstructions; every rank must call it.
 
         Args:
             batches: Items as the data give them, (B, C, *grid), alone or with their masks.
         """
-        pairs = (batch if isinstance(batch, tuple) else (batch, None) for batch in batches)
+        pairs = map(checked_batch, batches)
         self.objective.calibrate(
             (
                 real_values(self._outputs(self.encode(x, mask)), mask),

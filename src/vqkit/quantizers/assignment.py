@@ -10,7 +10,7 @@ from torch import Tensor
 from vqkit import distributed, random
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.scores import best_priced, drawn, taken
-from vqkit.schema import STRICT, Positive
+from vqkit.schema import STRICT, Divisor
 
 
 class Assignment(Protocol):
@@ -50,7 +50,7 @@ class Sampled:
     """
 
     type: Literal["sampled"] = "sampled"
-    temperature: Positive = 0.1
+    temperature: Divisor = 0.1
     """What squared distances are divided by; near 0 the nearest entry is drawn."""
 
     def __call__(self, codebook: Codebook, z: Tensor, real: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Balanced:
     """
 
     type: Literal["balanced"] = "balanced"
-    softness: Positive = 0.05
+    softness: Divisor = 0.05
     """How far vectors share entries while prices are found, as a part of their mean squared
     distance from all entries. With less, use is more even and takes more iterations."""
     iterations: Annotated[int, Field(ge=1)] = 5
@@ -103,9 +103,9 @@ def numbers(pending: Tensor, real: Tensor) -> Tensor:
     Returns:
         Numbers; where there is padding they mean nothing. (N,) int64
     """
-    counts = distributed.all_gather(real.sum())
-    first = pending + counts[: distributed.rank()].sum()
-    pending.add_(counts.sum())
+    before, total = distributed.rows_before(real.sum())
+    first = pending + before
+    pending.add_(total)
     return first + real.cumsum(0) - 1
 
 

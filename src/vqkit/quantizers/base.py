@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,11 @@ from vqkit.quantizers.checks import (
     check_vectors,
     mask_out,
     whole,
+    whole_seed,
 )
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 from vqkit.quantizers.passes import is_repeated
-from vqkit.quantizers.state import check_shapes, forget_pending, unrounded
+from vqkit.quantizers.state import check_shapes, forget_pending, keep_precision, unrounded
 
 if TYPE_CHECKING:
     from vqkit.quantizers.codebook import Codebook
@@ -101,6 +102,8 @@ class Quantizer(nn.Module, ABC):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = whole(dim, "dim", 1)
+        for hook in (check_shapes, keep_precision):
+            self.register_load_state_dict_pre_hook(hook)
         self.register_load_state_dict_post_hook(forget_pending)
 
     @property
@@ -164,6 +167,7 @@ class Quantizer(nn.Module, ABC):
             seed: What every random choice depends on, now and in training.
             keep_started: Whether what was given, or started before, stays.
         """
+        whole_seed(seed)
         self.checked(z_e, mask)
 
     def code_mask(self, mask: Tensor | None) -> Tensor | None:
@@ -217,13 +221,6 @@ class Quantizer(nn.Module, ABC):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # What codes depend on is not rounded by model.half(), the networks inside included.
         return super()._apply(unrounded(fn), recurse)
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """See torch; a state of other sizes is refused before anything is loaded."""
-        check_shapes(self.state_dict(), state_dict)
-        return super().load_state_dict(state_dict, strict, assign)
 
     def extra_repr(self) -> str:
         options = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str)}

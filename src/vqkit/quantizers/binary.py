@@ -12,9 +12,10 @@ from torch import Tensor
 from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real, squared_errors, unit
+from vqkit.quantizers.checks import truth
 from vqkit.quantizers.learned import above_zero, at_least_zero
 from vqkit.quantizers.passes import of_pass
-from vqkit.schema import STRICT, AtLeastZero, Positive
+from vqkit.schema import STRICT, AtLeastZero, Divisor
 
 LONGEST = 62  # bits of an index
 GROUP_BITS = 8
@@ -50,7 +51,7 @@ class LFQConfig(BinaryOptions):
 
     type: Literal["lfq"] = "lfq"
     temperature: Annotated[
-        Positive, Field(description="How far from 0 a coordinate must be for its sign to be sure.")
+        Divisor, Field(description="How far from 0 a coordinate must be for its sign to be sure.")
     ] = 1.0
 
     def build(self, dim: int) -> "LookupFreeQuantizer":
@@ -64,7 +65,7 @@ class BSQConfig(BinaryOptions):
 
     type: Literal["bsq"] = "bsq"
     temperature: Annotated[
-        Positive, Field(description="How far from 0 a coordinate must be for its sign to be sure.")
+        Divisor, Field(description="How far from 0 a coordinate must be for its sign to be sure.")
     ] = 0.1
 
     def build(self, dim: int) -> "BinarySphericalQuantizer":
@@ -116,7 +117,7 @@ class BinaryQuantizer(Quantizer):
         self.certainty = at_least_zero(certainty, "certainty")
         self.diversity = at_least_zero(diversity, "diversity")
         self.temperature = above_zero(temperature, "temperature")
-        self.commit_in_forward = commit_in_forward
+        self.commit_in_forward = truth(commit_in_forward, "commit_in_forward")
         self.groups = [min(GROUP_BITS, dim - first) for first in range(0, dim, GROUP_BITS)]
         # One after another, the probabilities of all groups; even use at first.
         even = [torch.full((2**bits,), 2.0**-bits) for bits in self.groups]
@@ -140,7 +141,7 @@ class BinaryQuantizer(Quantizer):
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.projected(self.checked(z_e, mask))
         indices = self._indices(z_e, mask)
-        z_q = self._entries(indices).to(z_e.dtype)
+        z_q = self._entries(indices)
         commitment = Mean.over(squared_errors(z_e, z_q), mask)
         with torch.autocast(z_e.device.type, enabled=False):
             certainty, diversity = self._entropies(z_e, mask)

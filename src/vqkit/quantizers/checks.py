@@ -1,10 +1,13 @@
 """What vectors, masks and sizes have to be."""
 
 import operator
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
 from torch import Tensor
+
+Batch = Tensor | Sequence[Tensor | None]  # alone, or as a tuple or list with its mask
 
 
 class NotFinite(ValueError):
@@ -30,6 +33,20 @@ def check_vectors(z_e: Tensor, dim: int) -> None:
         )
 
 
+def checked_batch(batch: Batch) -> tuple[Tensor, Tensor | None]:
+    """The tensor of a batch, and its mask if there is one.
+
+    Raises:
+        TypeError: If it is no tensor, and no tuple or list of a tensor and a mask.
+    """
+    parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    x, mask = (*parts, None)[:2] if parts else (None, None)
+    if len(parts) > 2 or not isinstance(x, Tensor) or not isinstance(mask, Tensor | None):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise TypeError(f"a batch is of {kinds or 'nothing'}; give a tensor, or (tensor, mask)")
+    return x, mask
+
+
 def whole(number: int, name: str, least: int) -> int:
     """``number`` itself; raises an error unless it is an integer of at least ``least``."""
     try:
@@ -39,6 +56,21 @@ def whole(number: int, name: str, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} is {number}; give at least {least}")
     return number
+
+
+def whole_seed(seed: int | Tensor) -> int:
+    """``seed`` as an integer; raises an error unless it is one of int64."""
+    seed = whole(seed, "seed", -(2**63))  # pyright: ignore[reportArgumentType]
+    if seed >= 2**63:
+        raise ValueError(f"seed is {seed}; give less than 2^63")
+    return seed
+
+
+def truth(x: bool, name: str) -> bool:
+    """``x`` itself; raises TypeError unless it is True or False."""
+    if not isinstance(x, bool):
+        raise TypeError(f"{name} is {x!r}; give True or False")
+    return x
 
 
 def numeric(x: float, name: str) -> float:
@@ -53,6 +85,20 @@ def are_finite(x: Tensor) -> bool:
     total = x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32))
     # One pass without a copy; a sum of large finite numbers may still overflow.
     return bool(total.isfinite()) or bool(x.isfinite().all())
+
+
+def checked_entries(entries: Tensor, dim: int | str, dtype: torch.dtype) -> Tensor:
+    """Entries (M, D) in the precision of a codebook; raises an error unless they are such."""
+    check_tensor(entries, "entries", dim)
+    if entries.is_complex():
+        raise TypeError(f"entries are {entries.dtype}; give real numbers")
+    shape, entries = tuple(entries.shape), entries.to(dtype)  # which may make them infinite
+    if len(shape) != 2 or dim not in (shape[1], "D") or not are_finite(entries):
+        precision = str(dtype).removeprefix("torch.")
+        raise ValueError(
+            f"entries have shape {shape}; give (M, {dim}) numbers that are finite in {precision}"
+        )
+    return entries
 
 
 def check_finite(z_e: Tensor) -> None:

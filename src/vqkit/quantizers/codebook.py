@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vqkit import distributed
 from vqkit.quantizers.base import unit
-from vqkit.quantizers.checks import NotFinite, are_finite, whole
+from vqkit.quantizers.checks import NotFinite, are_finite, checked_entries, whole_seed
 from vqkit.quantizers.codebook_state import CodebookState
 from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.passes import is_repeated, of_pass
@@ -50,7 +50,7 @@ class Codebook(CodebookState):
         seed: What all random numbers of the codebook depend on. () int64
         step: Number of commits. () int64
         revived: Number of times that an entry was replaced. () int64
-        is_given: Whether the entries were given, and not made by ``initialize``; not saved.
+        given: Whether the entries were given, and not made by ``initialize``. () bool
         has_common_seed: Whether all ranks have agreed on the seed; not saved.
     """
 
@@ -60,7 +60,7 @@ class Codebook(CodebookState):
         super().__init__(size, dim)
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric is {metric!r}; give 'euclidean' or 'cosine'")
-        if start not in STARTS:
+        if start not in list(STARTS):
             raise ValueError(f"start is {start!r}; give one of {', '.join(STARTS)}")
         self.metric: Metric = metric
         self.start: Start = start
@@ -72,13 +72,13 @@ class Codebook(CodebookState):
         """A codebook that starts from given entries (K, D) instead of from data.
 
         Raises:
+            TypeError: If they are no tensor of real numbers.
             ValueError: If they are no table, or not all finite.
         """
-        if entries.dim() != 2 or not are_finite(entries):
-            shape = tuple(entries.shape)
-            raise ValueError(f"entries have shape {shape}; give K rows of D finite numbers")
+        is_double = isinstance(entries, Tensor) and entries.dtype == torch.float64
+        entries = checked_entries(entries, "D", torch.float64 if is_double else torch.float32)
         codebook = cls(*entries.shape, metric=metric)
-        if entries.dtype == torch.float64:
+        if is_double:
             codebook.double()
         codebook.load_state_dict({"entries": entries}, strict=False)
         return codebook
@@ -102,6 +102,8 @@ class Codebook(CodebookState):
         It is not part of the saved state.
         """
         self.is_frozen = frozen
+        if frozen:
+            self.entries.grad = None  # an optimizer would go on with it
         self.entries.requires_grad_(self.moved_by == "gradients" and not frozen)
 
     @property
@@ -157,10 +159,7 @@ class Codebook(CodebookState):
         Raises:
             ValueError: If there are no vectors, or one is not finite.
         """
-        seed = whole(int(seed) if isinstance(seed, Tensor) else seed, "seed", -(2**63))
-        if seed >= 2**63:
-            raise ValueError(f"seed is {seed}; give less than 2^63")
-        first_seed = distributed.all_gather(self.seed.new_tensor(seed))[0]
+        first_seed = distributed.all_gather(self.seed.new_tensor(whole_seed(seed)))[0]
         start = started(self.start, z.to(self.entries.dtype), self.size, seed=int(first_seed))
         if not are_finite(start.entries):
             raise NotFinite("vectors are too large to start a codebook; look at the encoder")
@@ -172,7 +171,8 @@ class Codebook(CodebookState):
         self.average_sums.copy_(self.average_counts.unsqueeze(-1) * self.entries)
         self.unused_for.zero_()
         self.initialized.fill_(True)
-        self.is_given, self.has_common_seed = False, True
+        self.given.zero_()
+        self.has_common_seed = True
         self._read_state()
 
     @torch.no_grad()
@@ -268,12 +268,10 @@ class Codebook(CodebookState):
 
         An optimizer that moves the entries has to be made anew: they are another parameter.
         """
-        dim = self.entries.shape[1]
-        if entries.dim() != 2 or entries.shape[1] != dim or not are_finite(entries):
-            shape = tuple(entries.shape)
-            raise ValueError(f"entries have shape {shape}; give (M, {dim}) finite numbers")
-        new = self.rows_for(self.placed(entries.to(self.entries)))
-        self.append(new)
+        entries = checked_entries(entries, self.entries.shape[1], self.entries.dtype)
+        if not self.is_initialized:
+            raise ValueError("the codebook's start would replace what is added; start it first")
+        self.append(self.rows_for(self.placed(entries.to(self.entries))))
 
     @torch.no_grad()
     def prune(self, used: Tensor | None = None) -> Tensor:

@@ -6,12 +6,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from vqkit.quantizers.checks import mask_out, whole
+from vqkit.quantizers.checks import check_tensor, mask_out, whole
 from vqkit.quantizers.revival import Candidates
 from vqkit.quantizers.seeds import agree_on_seed
-from vqkit.quantizers.state import unrounded
+from vqkit.quantizers.state import keep_precision, unrounded
 
 MAX_PASSES = 1024  # a commit was forgotten
+LATER = ("revived", "given")  # what a file may lack, from before it was kept
 
 
 class CodebookState(nn.Module):
@@ -24,6 +25,7 @@ class CodebookState(nn.Module):
     seed: Tensor
     step: Tensor
     revived: Tensor
+    given: Tensor
     pending_counts: Tensor
     pending_sums: Tensor
     pending_seen: Tensor
@@ -41,13 +43,16 @@ class CodebookState(nn.Module):
         self.register_buffer("seed", torch.tensor(self.random_seed))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("revived", torch.zeros((), dtype=torch.int64))
-        self.is_initialized = self.is_given = self.has_common_seed = False
+        self.register_buffer("given", torch.zeros((), dtype=torch.bool))
+        self.is_initialized = self.has_common_seed = False
         # Not saved: a checkpoint is written between steps, when nothing is pending.
         counts = torch.zeros(size, dtype=torch.int64)
         self.register_buffer("pending_counts", counts, persistent=False)
         self.register_buffer("pending_sums", torch.zeros_like(entries), persistent=False)
         self.register_buffer("pending_seen", torch.zeros_like(self.step), persistent=False)
         self.candidates: list[Candidates] = []
+        for hook in (complete, keep_precision):
+            self.register_load_state_dict_pre_hook(hook)
 
     @property
     def size(self) -> int:
@@ -62,9 +67,13 @@ class CodebookState(nn.Module):
 
     def check_used(self, used: Tensor) -> None:
         """Raises an error unless it says which entries stay, 2 at least. (K,) bool"""
+        check_tensor(used, "used", self.size)
         if used.dtype != torch.bool:
             raise TypeError(f"used is {used.dtype}; give booleans, True where an entry stays")
-        if used.shape != self.average_counts.shape or used.sum() < 2:
+        if used.shape != self.average_counts.shape:
+            shape = tuple(used.shape)
+            raise ValueError(f"used has shape {shape}; give a boolean for each of {self.size}")
+        if used.sum() < 2:
             raise ValueError(f"{int(used.sum())} of {self.size} entries would stay; keep 2 or more")
 
     @torch.no_grad()
@@ -127,11 +136,19 @@ class CodebookState(nn.Module):
             sums: Running average of the sum of their vectors. (K, D)
             unused_for: Number of vectors since each was used. (K,) int64
         """
-        self.entries = nn.Parameter(entries, requires_grad=self.entries.requires_grad)
-        self.average_counts, self.average_sums, self.unused_for = counts, sums, unused_for
-        self.pending_counts = torch.zeros_like(unused_for)
-        self.pending_sums = torch.zeros_like(entries)
+        with torch.inference_mode(False):  # or what is made in that mode could never be trained
+            self.entries = nn.Parameter(entries.clone(), requires_grad=self.entries.requires_grad)
+            self.average_counts, self.average_sums = counts.clone(), sums.clone()
+            self.unused_for = unused_for.clone()
+            self.pending_counts = torch.zeros_like(self.unused_for)
+            self.pending_sums = torch.zeros_like(self.average_sums)
         self.forget_pending()
+
+    def state_of_given(self) -> dict[str, Tensor]:
+        """What goes with entries that are given, and that nobody has used yet."""
+        followed = ("average_counts", "average_sums", "unused_for", "revived")
+        state = {name: torch.zeros_like(getattr(self, name)) for name in followed}
+        return state | {name: torch.ones_like(self.given) for name in ("given", "initialized")}
 
     def agree_on_seed(self) -> None:
         """Gives all ranks the first one's seed, where nothing else did; all have to call it."""
@@ -168,15 +185,25 @@ class CodebookState(nn.Module):
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         self.forget_pending()  # it belongs to the entries before
-        if f"{prefix}entries" in state_dict and f"{prefix}initialized" not in state_dict:
-            self.initialized.fill_(True)  # entries that are given are a start
-            self.is_given = True
-        if f"{prefix}revived" not in state_dict:  # a file from before it was counted
-            missing_keys[:] = [key for key in missing_keys if key != f"{prefix}revived"]
-            self.revived.zero_()
         self._read_state()
 
     def _read_state(self) -> None:
         """Keeps saved values where reading them does not wait for the device."""
         self.is_initialized = bool(self.initialized)
         self.random_seed = int(self.seed)
+
+
+def complete(codebook: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Adds to a state that is to be loaded what it may leave out: a hook.
+
+    Entries without anything else are given ones: a start, with what goes with it.
+    """
+    assert isinstance(codebook, CodebookState)
+    if f"{prefix}entries" not in state:
+        return
+    if f"{prefix}initialized" in state:
+        missing = {name: torch.zeros_like(getattr(codebook, name)) for name in LATER}
+    else:
+        missing = codebook.state_of_given()
+    for name, value in missing.items():
+        state.setdefault(f"{prefix}{name}", value)

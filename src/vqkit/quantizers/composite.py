@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer
+from vqkit.quantizers.checks import whole_seed
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.gathering import joined_items, joined_rows
 from vqkit.quantizers.learned import LearnedQuantizer
@@ -90,7 +91,7 @@ class CompositeQuantizer(Quantizer):
     def initialize(
         self, z_e: Tensor, mask: Tensor | None = None, *, seed: int, keep_started: bool = False
     ) -> None:
-        z_e = self.checked(z_e, mask)
+        seed, z_e = whole_seed(seed), self.checked(z_e, mask)
         if keep_started and self.is_started:
             return
         parts = dict.fromkeys(self.parts)
@@ -114,6 +115,9 @@ class CompositeQuantizer(Quantizer):
 
 def dims(quantizers: Sequence[Quantizer]) -> list[int]:
     """The length of the vectors of each; raises an error where there is no quantizer."""
+    if isinstance(quantizers, Quantizer) or not isinstance(quantizers, Sequence | nn.ModuleList):
+        kind = type(quantizers).__name__
+        raise TypeError(f"quantizers is a {kind}; give a list of quantizers")
     if not quantizers:
         raise ValueError("there are no quantizers; give one at least")
     for quantizer in quantizers:

@@ -20,16 +20,16 @@ from vqkit.quantizers.passes import of_pass
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.soft import SoftQuantizer, Weighed, weigh
 from vqkit.quantizers.start import Start
-from vqkit.schema import STRICT, AtLeastZero, Positive
+from vqkit.schema import STRICT, AtLeastZero, Divisor
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Annealing:
     """How draws begin soft and become hard."""
 
-    start: Positive = 1.0
+    start: Divisor = 1.0
     """Temperature at first."""
-    end: Positive = 0.1
+    end: Divisor = 0.1
     """Temperature at last; near 0 the entry drawn has all the weight."""
     steps: Annotated[int, Field(ge=1)] = 10_000
     """Number of steps in which it falls, geometrically, from start to end."""

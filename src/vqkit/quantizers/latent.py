@@ -14,6 +14,7 @@ from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.quantizers import mixed_radix
 from vqkit.quantizers.base import Quantized, Quantizer, real_rows, squared_errors
+from vqkit.quantizers.checks import whole_seed
 from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.kmeans import check_vectors, thinned
 from vqkit.quantizers.learned import at_least_zero
@@ -117,6 +118,7 @@ class LatentQuantizer(Quantizer):
         Raises:
             ValueError: If there are no vectors, or one is not finite.
         """
+        seed = whole_seed(seed)
         z_e = real_rows(self.checked(z_e, mask), mask)
         if keep_started and self.is_initialized:
             return

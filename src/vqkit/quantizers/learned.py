@@ -11,15 +11,13 @@ from torch import Tensor
 
 from vqkit.quantizers.assignment import Assignment, AssignmentConfig, Nearest
 from vqkit.quantizers.base import Quantizer, mask_out, real_positions, real_rows
-from vqkit.quantizers.checks import numeric
+from vqkit.quantizers.checks import numeric, truth
 from vqkit.quantizers.codebook import USAGE_DECAY, Codebook, Metric, Mover
 from vqkit.quantizers.gradients import GRADIENTS, Gradient
 from vqkit.quantizers.passes import of_pass
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.start import Start
-from vqkit.schema import STRICT, AtLeastZero
-
-SMALLEST = 1e-30  # float32 divides by it
+from vqkit.schema import SMALLEST, STRICT, AtLeastZero
 
 
 # Field, because a class that inherits them would lose docstrings under fields.
@@ -114,9 +112,9 @@ class LearnedQuantizer(Quantizer):
     ) -> None:
         super().__init__(dim)
         self.codebook = codebook
-        self.revive = revive
+        self.revive = truth(revive, "revive")
         self.dead_after = above_zero(dead_after, "dead_after")
-        self.commit_in_forward = commit_in_forward
+        self.commit_in_forward = truth(commit_in_forward, "commit_in_forward")
         codebook.claim(mover)  # last: what is refused has claimed nothing
 
     @property
@@ -262,7 +260,7 @@ def checked_gradient(gradient: Gradient, *, without: str | None = None) -> Gradi
         gradient: A name of GRADIENTS.
         without: Why "directional" makes no sense; None where it does.
     """
-    if gradient not in GRADIENTS:
+    if gradient not in list(GRADIENTS):
         raise ValueError(f"gradient is {gradient!r}; give one of {', '.join(GRADIENTS)}")
     if gradient == "directional" and without is not None:
         raise ValueError(f"gradient is 'directional', but {without}; give another")

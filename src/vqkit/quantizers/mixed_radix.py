@@ -1,7 +1,7 @@
 """One integer for several digits."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,10 @@ LARGEST = 2**63 - 1
 
 def check_levels(levels: Sequence[int]) -> tuple[int, ...]:
     """``levels`` as a tuple; raises ValueError where they make no codebook of an int64."""
+    if not isinstance(levels, Iterable):
+        raise TypeError(
+            f"levels is {levels!r}; give a number of values for each coordinate: (8, 5)"
+        )
     levels = tuple(whole(level, "a level", 2) for level in levels)
     size = 1
     for level in levels:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from vqkit import random
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real, real_rows
+from vqkit.quantizers.checks import check_tensor
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import dims, summed_terms
 from vqkit.quantizers.ema import EMAConfig
@@ -48,10 +50,9 @@ class MultiScaleConfig:
 
     def build(self, dim: int) -> "MultiScaleResidual":
         """The quantizer for vectors of length ``dim``."""
-        grids = [(side, side) if isinstance(side, int) else side for side in self.scales]
-        num = 1 if self.shared else len(grids)
+        num = 1 if self.shared else len(self.scales)
         made = [self.quantizer.build(dim) for _ in range(num)]
-        return MultiScaleResidual(made * (len(grids) // num), grids)
+        return MultiScaleResidual(made * (len(self.scales) // num), self.scales)
 
 
 class MultiScaleResidual(StagedQuantizer):
@@ -73,8 +74,8 @@ class MultiScaleResidual(StagedQuantizer):
         quantizers: One for each scale, of equal codebook sizes, for vectors of one length; the
             same one for all in the paper. Of different ones, use of an entry is counted for all
             scales together.
-        scales: The grid of each, lengths of 1 to 3 axes, from coarse to fine. The last is that of
-            the vectors.
+        scales: The grid of each, lengths of 1 to 3 axes or the side of a square, from coarse to
+            fine. The last is that of the vectors.
 
     Attributes:
         scales: The grids.
@@ -83,9 +84,10 @@ class MultiScaleResidual(StagedQuantizer):
 
     reads_grid = True
 
-    def __init__(self, quantizers: Sequence[Quantizer], scales: Sequence[Sequence[int]]) -> None:
-        grids = checked_scales(scales, len(quantizers))
-        dims(quantizers)  # refuses what is no quantizer
+    def __init__(
+        self, quantizers: Sequence[Quantizer], scales: Sequence[int | Sequence[int]]
+    ) -> None:
+        grids = checked_scales(scales, len(dims(quantizers)))
         kinds = {(part.codebook_sizes, part.structure) for part in quantizers}
         if len(kinds) > 1:
             sizes = [part.codebook_sizes for part in quantizers]
@@ -169,6 +171,7 @@ class MultiScaleResidual(StagedQuantizer):
         Returns:
             Vectors on the full grid. (B, *grid, D)
         """
+        check_tensor(indices, "indices", len(self.codebook_sizes))
         ends = list(accumulate(self.lengths))
         if indices.dim() != 3 or indices.shape[1] not in ends:
             raise ValueError(
@@ -269,9 +272,15 @@ class MultiScaleResidual(StagedQuantizer):
         return torch.stack(totals).sum() / len(totals)
 
 
-def checked_scales(scales: Sequence[Sequence[int]], num: int) -> tuple[Grid, ...]:
-    """The grids, if they grow and there are ``num``; raises ValueError otherwise."""
-    grids = tuple(tuple(grid) for grid in scales)
+def checked_scales(scales: Sequence[int | Sequence[int]], num: int) -> tuple[Grid, ...]:
+    """The grids, if they grow and there are ``num``; raises an error otherwise."""
+    if not isinstance(scales, Sequence):
+        raise TypeError(f"scales is {scales!r}; give a list of grids, from coarse to fine")
+    squares = ((grid, grid) if isinstance(grid, int) else grid for grid in scales)
+    try:
+        grids = tuple(tuple(operator.index(length) for length in grid) for grid in squares)
+    except TypeError:
+        raise TypeError(f"scales are {scales!r}; give integers, or tuples of them") from None
     if len(grids) != num:
         raise ValueError(f"there are {num} quantizers for {len(grids)} scales; give one for each")
     num_axes = {len(grid) for grid in grids}

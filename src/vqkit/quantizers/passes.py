@@ -5,6 +5,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.utils import checkpoint
 
 TOKEN = 2**62
 
@@ -27,8 +28,8 @@ def all_of_pass(read: Callable[[], list[Tensor]]) -> list[Tensor]:
     """What ``read`` gives; when a pass is repeated, what it gave then, and ``read`` is not called.
 
     A pass is known again by torch's random numbers of the CPU: checkpointing puts back their
-    state before it repeats a pass. So each call draws one of them, but only where tensors are
-    packed, as in checkpointing, and nowhere else.
+    state before it repeats a pass. So each call draws one of them, but only in what torch
+    checkpoints, and nowhere else.
 
     Compiled, the values are copies that the backward pass keeps. It would otherwise compute them
     again from buffers that have moved on by then; that they are made in the forward pass is sure
@@ -48,10 +49,28 @@ def all_of_pass(read: Callable[[], list[Tensor]]) -> list[Tensor]:
     if is_repeated():
         return _recalled()
     values = read()
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)  # pyright: ignore
-    if hooks is not None:
-        _remember(hooks[1], values)
+    hook = _hook_of_checkpoint()
+    if hook is not None:
+        _remember(hook, values)
     return values
+
+
+def _hook_of_checkpoint() -> Callable[..., object] | None:
+    """What unpacks the tensors of the innermost checkpoint; None outside.
+
+    Others pack tensors too, inside a checkpoint or without one: ``save_on_cpu`` repeats no pass.
+    """
+    stack, others = torch._C._autograd, []  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        while (hooks := stack._top_saved_tensors_default_hooks(True)) is not None:
+            if getattr(hooks[1], "__module__", None) == checkpoint.__name__:
+                return hooks[1]
+            others.append(hooks)
+            stack._pop_saved_tensors_default_hooks()
+        return None
+    finally:
+        for hooks in reversed(others):
+            stack._push_saved_tensors_default_hooks(*hooks)
 
 
 def _remember(hook: Callable[..., object], values: list[Tensor]) -> None:

@@ -1,6 +1,7 @@
 """The random-projection quantizer: targets for self-supervised learning, nothing is learned."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, mask_out, num_real
+from vqkit.quantizers.checks import whole
 from vqkit.quantizers.search import nearest
 from vqkit.schema import STRICT
 
@@ -34,7 +36,9 @@ class RandomProjectionQuantizer(Quantizer):
 
     Self-supervised Learning with Random-projection Quantizer for Speech Recognition, equation 1,
     https://arxiv.org/abs/2202.01855. Its codes are targets to predict; ``decode`` gives the
-    shortest vector whose projection is the entry, which restores little of what was coded.
+    shortest vector whose projection is the entry, which restores little of what was coded. Nothing
+    is normalised in front: give vectors whose coordinates have mean 0 and variance 1 over the data,
+    as the paper does, or a few entries get all of them.
 
     Args:
         dim: Length D of each vector.
@@ -43,6 +47,7 @@ class RandomProjectionQuantizer(Quantizer):
 
     Attributes:
         projection: Drawn at construction (Xavier), never trained. (D, entry_dim)
+        inverse: Its pseudoinverse, which follows it and is not saved. (entry_dim, D) float64
         entries: Drawn at construction, of length 1, never trained. (K, entry_dim)
     """
 
@@ -52,15 +57,17 @@ class RandomProjectionQuantizer(Quantizer):
 
     def __init__(self, dim: int, codebook_size: int, *, entry_dim: int = 16) -> None:
         super().__init__(dim)
-        if codebook_size < 2 or not 1 <= entry_dim <= dim:
+        codebook_size = whole(codebook_size, "codebook_size", 2)
+        entry_dim = whole(entry_dim, "entry_dim", 1)
+        if entry_dim > self.dim:
             raise ValueError(
-                f"codebook is {codebook_size} x {entry_dim} for vectors of length {dim}; give at "
-                f"least 2 entries of length 1 to {dim}"
+                f"entry_dim is {entry_dim}, and vectors have length {dim}; give entry_dim of at "
+                "most that"
             )
         projection = torch.nn.init.xavier_uniform_(torch.empty(dim, entry_dim))
         self.register_buffer("projection", projection)
         self.register_buffer("entries", F.normalize(torch.randn(codebook_size, entry_dim)))
-        self.register_buffer("inverse", torch.linalg.pinv(projection), persistent=False)
+        self.register_buffer("inverse", inverse_of(projection), persistent=False)
         self.register_load_state_dict_post_hook(_follow_projection)
 
     @property
@@ -91,10 +98,31 @@ class RandomProjectionQuantizer(Quantizer):
     def _entries(self, indices: Tensor) -> Tensor:
         """What indices stand for, unchecked: a check waits for the device. (..., 1) -> (..., D)"""
         chosen = self.entries[indices.squeeze(-1)]
-        return (chosen.double() @ self.inverse.double()).to(chosen.dtype)
+        return (chosen.double() @ self.inverse).to(chosen.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = self.projection.dtype
+        super()._apply(fn, recurse)
+        if self.inverse.dtype != torch.float64 or before != self.projection.dtype:
+            _follow_projection(self)
+        return self
 
 
-def _follow_projection(layer: nn.Module, _: object) -> None:
-    """Makes the inverse of a projection that was loaded: made when it is used, a GPU would wait."""
+def inverse_of(projection: Tensor) -> Tensor:
+    """The pseudoinverse, the same wherever the projection is and whatever its precision.
+
+    Args:
+        projection: (D, entry_dim)
+
+    Returns:
+        (entry_dim, D) float64
+    """
+    if projection.is_meta:
+        return projection.T.double()
+    return torch.linalg.pinv(projection.detach().cpu().double()).to(projection.device)
+
+
+def _follow_projection(layer: nn.Module, _: object = None) -> None:
+    """Makes the inverse of another projection: made when it is used, a GPU would wait."""
     assert isinstance(layer, RandomProjectionQuantizer)
-    layer.inverse = torch.linalg.pinv(layer.projection)
+    layer.inverse = inverse_of(layer.projection)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vqkit import distributed, random
 from vqkit.quantizers.base import Quantizer, real_rows, squared_errors
-from vqkit.quantizers.checks import NotFinite, mask_out
+from vqkit.quantizers.checks import Batch, NotFinite, check_vectors, checked_batch, mask_out
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.revival import Candidates, Drawn, draw, joined
 
@@ -21,7 +21,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor | None]]:
+    def __iter__(self) -> Iterator[Batch]:
         """Batches of this rank, alone or with their masks."""
         ...
 
@@ -44,7 +44,8 @@ def refit(
 
     Args:
         quantizer: Whose codebooks have started. Only they are changed.
-        batches: Encoder outputs (..., D), alone or with masks (...). They are read ``passes`` + 1
+        batches: Encoder outputs (..., D), alone or with masks (...), as tuples or as the lists
+            that a ``DataLoader`` makes. They are read ``passes`` + 1
             times for each codebook, less often where nothing moves any more.
         passes: Number of passes, at least 1.
 
@@ -54,7 +55,7 @@ def refit(
 
     Raises:
         NotFinite: If a vector is not finite.
-        TypeError: If the batches can be read only once.
+        TypeError: If the batches can be read only once, or one holds something else.
         ValueError: If there is nothing to move, or nothing to move it to.
     """
     books = quantizer.codebooks()
@@ -117,7 +118,9 @@ def read(quantizer: Quantizer, book: Codebook, batches: Batches, *, pass_number:
     """
     reading = Reading(book, pass_number)
     for batch in batches:
-        inputs = finite(*(batch if isinstance(batch, tuple) else (batch, None)))
+        z_e, mask = checked_batch(batch)
+        check_vectors(z_e, quantizer.dim)
+        inputs = finite(z_e, mask)
         if not quantizer.reads_grid:
             inputs = real_rows(*inputs), None
         mine = [vectors for other, vectors in quantizer.seen(*inputs) if other is book]
@@ -135,7 +138,7 @@ def finite(z_e: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     Raises:
         NotFinite: On every rank, if one on any is not finite.
     """
-    z_e = mask_out(torch.atleast_1d(z_e), mask)
+    z_e = mask_out(z_e, mask)
     bad = distributed.all_reduce(z_e.isfinite().all(-1).logical_not_().sum())
     if bad:
         raise NotFinite(f"{int(bad)} vectors of a batch are not finite; look at the encoder")

@@ -15,7 +15,7 @@ from vqkit.quantizers.learned import above_zero, at_least_zero
 from vqkit.quantizers.regularizers import AverageChances, chances, squared_cosines
 from vqkit.quantizers.residual import Residual
 from vqkit.quantizers.vector import VQConfig
-from vqkit.schema import STRICT, AtLeastZero, Positive
+from vqkit.schema import STRICT, AtLeastZero, Divisor
 
 if TYPE_CHECKING:
     from vqkit.quantizers import QuantizerConfig
@@ -45,7 +45,7 @@ class RegularizedConfig:
         Field(description="Weight of the loss that makes the choice of each vector less doubtful."),
     ] = 0.0
     temperature: Annotated[
-        Positive,
+        Divisor,
         Field(
             description="What squared distances are divided by where diversity and certainty ask "
             "how likely each entry is."

@@ -157,9 +157,8 @@ def _first_numbers(passes: Sequence[Candidates]) -> list[Tensor]:
     if len(passes) == 1 and not distributed.is_distributed():
         return [passes[0].errors.new_zeros((), dtype=torch.int64)]
     counts = torch.stack([one.real.sum() for one in passes])
-    gathered = distributed.all_gather(counts)
-    lower = gathered[: distributed.rank()].sum(0)
-    return list((gathered.sum(0).cumsum(0) - gathered.sum(0) + lower).unbind())
+    before, total = distributed.rows_before(counts)
+    return list((total.cumsum(0) - total + before).unbind())
 
 
 def _race(one: Candidates, num: int, words: tuple[int, Tensor], first: Tensor) -> Drawn:

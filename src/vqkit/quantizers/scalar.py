@@ -81,9 +81,8 @@ class FiniteScalarQuantizer(Quantizer):
         table = self._table(z)
         steps = self._steps(z, table)
         digits = self._digits(steps, table, z_e, mask)
-        # As decode does it, where whole numbers become float32 in a model of float64 too.
-        values = (digits - table.widths).float() / table.widths.float()
-        z_q = values.view(z_e.shape).to(steps.dtype)
+        # As decode does it: float32, whatever the vectors are.
+        z_q = ((digits - table.widths).float() / table.widths.float()).view(z_e.shape)
         objective = Mean(z_q.new_zeros(()), num_real(z_q, mask))
         if self.passes_gradient:
             z_q = exactly(z_q, (steps / table.widths).view(z_e.shape))

@@ -241,8 +241,9 @@ class Selective(WrappedQuantizer):
 
     def _scores(self, z_e: Tensor) -> Tensor:
         """How much each position is worth a code. (..., D) -> (...)"""
-        dtype = self.fill.dtype
-        return self.score(z_e.detach().to(dtype)).squeeze(-1).to(self.offset.dtype)
+        rows = z_e.detach().to(self.fill.dtype)
+        with torch.autocast(rows.device.type, enabled=False):  # or others would be kept
+            return self.score(rows).squeeze(-1).to(self.offset.dtype)
 
     def _kept_in_training(self, scores: Tensor, z_e: Tensor, mask: Tensor | None) -> list[Tensor]:
         """The positions that training keeps, and the unit of their scores. (...) bool, ()

@@ -57,8 +57,15 @@ class LinearCodebook(Codebook):
 
     def freeze(self, frozen: bool = True) -> None:
         super().freeze(frozen)
+        if frozen:
+            self.weight.grad = None
         self.entries.requires_grad_(False)
         self.weight.requires_grad_(not frozen)
+
+    def state_of_given(self) -> dict[str, Tensor]:
+        return super().state_of_given() | {
+            "weight": torch.eye(len(self.weight), device=self.weight.device)
+        }
 
     def rows_for(self, vectors: Tensor) -> Tensor:
         """Rows whose image is each vector, or near it where the map has almost lost a direction.

@@ -62,7 +62,8 @@ class StagedQuantizer(CompositeQuantizer):
         """The sum with the encoder's gradient, and that of what the stages train by it."""
         if not (z_q.requires_grad and self.gradient == "straight_through" and self.passes_gradient):
             return z_q if not self.passes_gradient else self.passed(z_e, z_q, mask)
-        return detached_at_padding(z_q, mask) + (z_e - z_e.detach())  # which adds exactly 0
+        # Which adds exactly 0.
+        return detached_at_padding(z_q, mask) + (z_e - z_e.detach()).to(z_q.dtype)
 
 
 def summed(parts: Sequence[Tensor]) -> Tensor:

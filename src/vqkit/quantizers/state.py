@@ -1,6 +1,6 @@
 """What holds for what quantizers keep: precision, sizes, starts, and nothing pending at a load."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -26,10 +26,13 @@ def forget_pending(quantizer: nn.Module, _: object) -> None:
             buffer.zero_()
 
 
-def check_shapes(own: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raises ValueError if a tensor of a saved state has not the shape that it has here."""
-    for name, here in own.items():
-        there = given.get(name, here)
+def check_shapes(quantizer: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Raises ValueError if a tensor of a state that is to be loaded has not the shape it has here.
+
+    A hook, which is called before anything of the quantizer is loaded, wherever the quantizer is.
+    """
+    for name, here in quantizer.state_dict(prefix=prefix).items():
+        there = state.get(name, here)
         if isinstance(here, Tensor) and isinstance(there, Tensor) and here.shape != there.shape:
             shapes = f"{tuple(there.shape)}, and here it has {tuple(here.shape)}"
             raise ValueError(
@@ -67,3 +70,14 @@ def _start_what_is_given(
 
 def _read_start(layer: Any, _: object) -> None:
     layer.is_initialized = bool(layer.initialized)
+
+
+def keep_precision(owner: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Gives tensors that are to be loaded the type they have here.
+
+    Torch does so itself but where it takes them as they are (``assign=True``), which would round.
+    """
+    for name, here in owner.state_dict(prefix=prefix).items():
+        there = state.get(name)
+        if isinstance(here, Tensor) and isinstance(there, Tensor) and here.dtype != there.dtype:
+            state[name] = there.to(here.dtype)

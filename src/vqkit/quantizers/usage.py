@@ -56,7 +56,7 @@ class Usage:
 
 def usage_of(codebook: Codebook, dead_after: float) -> Usage:
     """What a codebook knows of its use; see ``is_dead`` for ``dead_after``."""
-    start = "given" if codebook.is_given else codebook.start
+    start = "given" if codebook.given else codebook.start
     counts, unused_for = codebook.average_counts, codebook.unused_for
     return Usage(
         size=codebook.size,

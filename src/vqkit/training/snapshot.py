@@ -51,9 +51,10 @@ def load_model(model: nn.Module, checkpoint: Checkpoint) -> None:
     Raises:
         ValueError: If they are those of another model.
     """
+    saved = checkpoint.model()
     try:
-        model.load_state_dict(checkpoint.model())
-    except RuntimeError as error:
+        model.load_state_dict(saved)
+    except (RuntimeError, ValueError) as error:
         first = " ".join(str(error).split())[:300]
         raise ValueError(
             f"checkpoint {checkpoint.path} is of another model ({first}); set the model back, or "

@@ -91,7 +91,7 @@ PROCESSES = (
     Fault(
         "ranks draw entries by the same random numbers",
         "quantizers/assignment.py",
-        (("first = pending + counts[: distributed.rank()].sum()", "first = pending.clone()"),),
+        (("first = pending + before", "first = pending.clone()"),),
         "quantizers/test_two_processes.py::test_two_processes_equal_one_on_the_joined_batch"
         "[sampled ema-engine]",
     ),
@@ -114,10 +114,10 @@ PROCESSES = (
         "quantizers/assignment.py",
         (
             (
-                "counts = distributed.all_gather(real.sum())\n",
+                "before, total = distributed.rows_before(real.sum())\n",
                 "if not real.any():\n"
                 "        return real.long()\n"
-                "    counts = distributed.all_gather(real.sum())\n",
+                "    before, total = distributed.rows_before(real.sum())\n",
             ),
         ),
         "quantizers/test_collectives.py::test_a_rank_without_real_vectors_asks_for_as_much_as_any_"
@@ -193,8 +193,8 @@ MEMORY = (
         "quantizers/binary.py",
         (
             (
-                "self.commit_in_forward = commit_in_forward\n",
-                "self.commit_in_forward = commit_in_forward\n"
+                "        even = [torch.full((2**bits,), 2.0**-bits) for bits in self.groups]\n",
+                "        even = [torch.full((2**bits,), 2.0**-bits) for bits in self.groups]\n"
                 '        self.register_buffer("codebook", torch.zeros(min(2**dim, 9999)))\n',
             ),
         ),

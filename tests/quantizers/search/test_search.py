@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tests.quantizers.watching import Watch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -103,6 +104,27 @@ def test_neither_small_nor_large_numbers_change_the_choice(search: Search, scale
     z, entries = torch.randn(200, 6), torch.randn(100, 6)
     z, entries = scale * z, scale * entries
     assert torch.equal(search(z, entries), by_brute_force(z, entries))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 7])
+def test_squares_that_overflow_do_not_change_the_choice(search: Search, dim: int):
+    """Numbers of many sizes, from where their squares fit in float32 to where they end."""
+    torch.manual_seed(0)
+    for _ in range(100):
+        lengths = torch.empty(13, 1).uniform_(-2, 2) + torch.empty(1).uniform_(17, 35)
+        z, entries = (torch.randn(13, dim) * 10**lengths).split([8, 5])
+        assert torch.equal(search(z, entries), by_brute_force(z, entries))
+
+
+@pytest.mark.parametrize("near", [2**0.5, 1.0, 0.5, 0.25])
+def test_a_choice_at_the_end_of_float32_is_exact(search: Search, near: float):
+    """Lengths whose squares just fit, and scores that just do not."""
+    torch.manual_seed(0)
+    length = near * torch.finfo(torch.float32).max ** 0.5
+    for _ in range(100):
+        z, entries = F.normalize(torch.randn(2, 9, 2), dim=-1) * length
+        entries = torch.cat([entries, entries * (1 + 1e-6 * torch.randn(9, 2))])
+        assert torch.equal(search(z, entries), by_brute_force(z, entries))
 
 
 def test_products_too_small_to_keep_do_not_change_the_choice(search: Search):

@@ -23,6 +23,7 @@ enum {
 };
 #define ROUNDING 0x1p-24f /* of one float32 operation, relative */
 #define LOST 0x1p-126f    /* of a product that is too small to keep, at most */
+#define LONGEST 0x1p62f   /* of two lengths together: no product or sum of theirs overflows */
 
 /* A codebook, prepared; made once for all vectors of a search. */
 typedef struct {

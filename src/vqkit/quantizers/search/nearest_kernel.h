@@ -104,7 +104,8 @@ TARGET static void JOIN(decide_, NAME)(const Table *t, const float *z, const flo
             } else if (score > second)
                 second = score;
         }
-        float apart = t->slack * (sqrtf(squares[r] + dim * LOST) + t->longest) + t->least;
+        float lengths = sqrtf(squares[r] + dim * LOST) + t->longest;
+        float apart = lengths < LONGEST ? t->slack * lengths + t->least : INFINITY;
         indices[r] = index + winner * WIDTH;
         if (!(best - second > apart))
             indices[r] = JOIN(by_distance_, NAME)(t, z + r * dim, centred + r * dim, best - apart);
