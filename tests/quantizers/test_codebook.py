@@ -119,7 +119,7 @@ def test_given_entries_are_not_replaced_by_a_start_from_data(
     else:
         layer(z_e)
     assert torch.equal(codebook.entries, entries)
-    assert codebook.is_given
+    assert codebook.given
     assert layer.is_started
     if fresh.codebook in layer.codebooks():
         assert not torch.equal(fresh.codebook.entries, before)
@@ -140,7 +140,7 @@ def test_a_start_that_keeps_nothing_replaces_given_entries():
     layer = Residual([VectorQuantizer(4, 8, codebook=codebook), VectorQuantizer(4, 8)])
     layer.initialize(torch.randn(100, 4), seed=0)
     assert codebook.entries.any()
-    assert not codebook.is_given
+    assert not codebook.given
 
 
 @pytest.mark.parametrize("kind", [EMAVectorQuantizer, VectorQuantizer, SimVQuantizer])

@@ -23,7 +23,7 @@ from vqkit.quantizers.base import (
 from vqkit.quantizers.beam import beam_search
 from vqkit.quantizers.checks import check_tensor, numeric, whole
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import summed_terms
+from vqkit.quantizers.composite import dims, summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.passes import of_pass
@@ -95,6 +95,7 @@ class Residual(StagedQuantizer):
     def __init__(
         self, quantizers: Sequence[Quantizer], *, dropout: float = 0.0, beams: int = 1
     ) -> None:
+        dims(quantizers)  # refuses what is none
         if not 0 <= numeric(dropout, "dropout") <= 1:
             raise ValueError(f"dropout is {dropout}; give a share between 0 and 1")
         beams = whole(beams, "beams", 1)
