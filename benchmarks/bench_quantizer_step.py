@@ -21,6 +21,13 @@ DIM, DECAY, ITEMS, BATCHES = 64, 0.99, 16, 8
 SIZES = ((2_048, 512, 10, 9), (16_384, 1_024, 3, 3), (16_384, 8_192, 1, 1))
 ROUNDS = 9
 TARGETS = {(2_048, 512): 6.0, (16_384, 1_024): 10.0, (16_384, 8_192): 22.0}
+# Defaults; alike without revival, and with it; defaults where nothing was compiled.
+PAIRS = (
+    ("peer", "vqkit"),
+    ("peer", "vqkit, revive=False"),
+    ("peer, revival", "vqkit"),
+    ("peer", "vqkit, torch search"),
+)
 MEMORY_LAUNCHES = 5  # how the heap happens to lie moves the peak by several MB
 
 
@@ -47,9 +54,10 @@ def ours(num: int, size: int, *, revive: bool = True, by_torch: bool = False) ->
     return step
 
 
-def theirs(num: int, size: int) -> Task:
-    """The same of the peer, at its defaults but for sizes and decay."""
-    layer = VectorQuantize(dim=DIM, codebook_size=size, decay=DECAY)
+def theirs(num: int, size: int, *, dead_below: int = 0) -> Task:
+    """The same of the peer, at its defaults but for sizes, decay and, above 0, revival."""
+    options = {"decay": DECAY, "threshold_ema_dead_code": dead_below}
+    layer = VectorQuantize(dim=DIM, codebook_size=size, **options)
     source, upstream = cycle(batches(num)), torch.randn(ITEMS, num // ITEMS, DIM)
 
     def step() -> None:
@@ -73,6 +81,7 @@ def compare(num: int, size: int, steps: int, launches: int) -> None:
         "vqkit, revive=False": partial(ours, num, size, revive=False),
         "vqkit, torch search": partial(ours, num, size, by_torch=True),
         "peer": partial(theirs, num, size),
+        "peer, revival": partial(theirs, num, size, dead_below=2),
         "product alone": partial(product, num, size),
     }
     found = [cpu_ms_apart(makers, ROUNDS, steps) for _ in range(launches)]
@@ -82,11 +91,11 @@ def compare(num: int, size: int, steps: int, launches: int) -> None:
     middles = {name: [statistics.median(one[name]) for one in found] for name in makers}
     for name, ms in middles.items():
         print(f"  {name:<20} {statistics.median(ms):9.2f} ms  ({min(ms):.2f} to {max(ms):.2f})")
-    for name in ("vqkit", "vqkit, torch search"):
-        ratios = [a / b for a, b in zip(middles["peer"], middles[name], strict=True)]
+    for peer, name in PAIRS:
+        ratios = [a / b for a, b in zip(middles[peer], middles[name], strict=True)]
         middle, target = statistics.median(ratios), TARGETS[num, size]
         print(
-            f"  peer / {name}: median {middle:.1f} ({min(ratios):.1f} to {max(ratios):.1f}), "
+            f"  {peer} / {name}: median {middle:.1f} ({min(ratios):.1f} to {max(ratios):.1f}), "
             f"target {target:g}: {'yes' if middle >= target else 'NO'}"
         )
 
@@ -111,7 +120,8 @@ def main() -> None:
     print(
         "'vqkit': EMAVectorQuantizer at its defaults, so with revival, which the peer leaves off;"
     )
-    print("'vqkit, torch search': the same where the compiled search was not built.")
+    print("'vqkit, torch search': the same where the compiled search was not built;")
+    print("'peer, revival': with threshold_ema_dead_code=2.")
     for size in SIZES:
         compare(*size)
     num, size, *_ = SIZES[-1]
