@@ -64,6 +64,9 @@ class BSQConfig(BinaryOptions):
     """The signs of the coordinates of vectors of length 1; K = 2^D."""
 
     type: Literal["bsq"] = "bsq"
+    diversity: Annotated[
+        AtLeastZero, Field(description="Weight of the loss that spreads use over all codes.")
+    ] = 0.1
     temperature: Annotated[
         Divisor, Field(description="How far from 0 a coordinate must be for its sign to be sure.")
     ] = 0.1
@@ -86,15 +89,16 @@ class BinaryQuantizer(Quantizer):
         dim: Length D of each vector, the number of bits.
         commitment: Weight of the loss that pulls each coordinate toward its sign.
         certainty: Weight of the entropy of each vector's code, per bit.
-        diversity: Weight of the entropy of all codes, per bit, which is made large. Its gradient
-            is that of the cross-entropy with a running average of their probabilities, so that
-            micro-batches and ranks add up.
+        diversity: Weight of the entropy of all codes, per bit, which is made large; the kind's
+            usual one when None. Its gradient is that of the cross-entropy with a running average
+            of their probabilities, so that micro-batches and ranks add up.
         temperature: How far from 0 a coordinate must be for its sign to be sure; the kind's
             usual one when None.
         commit_in_forward: Whether each training forward ends with ``commit``.
     """
 
     usual_temperature = 1.0
+    usual_diversity = 1.0
 
     def __init__(
         self,
@@ -102,12 +106,13 @@ class BinaryQuantizer(Quantizer):
         *,
         commitment: float = 0.25,
         certainty: float = 0.1,
-        diversity: float = 1.0,
+        diversity: float | None = None,
         temperature: float | None = None,
         commit_in_forward: bool = True,
     ) -> None:
         super().__init__(dim)
         temperature = self.usual_temperature if temperature is None else temperature
+        diversity = self.usual_diversity if diversity is None else diversity
         if dim > LONGEST:
             raise ValueError(
                 f"dim is {dim}; an index has room for 1 to {LONGEST} bits: project the vectors "
@@ -235,6 +240,7 @@ class BinarySphericalQuantizer(BinaryQuantizer):
     """
 
     usual_temperature = 0.1
+    usual_diversity = 0.1
 
     @property
     def size(self) -> float:
