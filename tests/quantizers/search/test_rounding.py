@@ -7,6 +7,7 @@ from torch import Tensor
 from vqkit.quantizers.search.products import Table
 from vqkit.quantizers.search.rounding import (
     decide,
+    farthest,
     terms_in_order,
     terms_on_tensor_cores,
     uncertainty,
@@ -25,9 +26,35 @@ def test_no_score_is_off_by_more_than_half_the_bound(dim: int, offset: float):
     center = table.center.double()
     points, columns = z.double() - center, entries.double() - center
     exact = points @ columns.T - columns.square().sum(1) / 2
-    bound = uncertainty(rows[:, :-1].norm(dim=1), table.longest, terms_in_order(dim))
+    squares = rows[:, :-1].square().sum(1)
+    any_score = torch.full_like(squares, -torch.inf)
+    bound = uncertainty(squares, any_score, table.longest, dim, terms_in_order(dim))
     assert ((rows @ block - exact).abs() <= bound.unsqueeze(1) / 2).all()
     assert (bound < 1e-5 * dim * (points.norm(dim=1) + 10) * columns.norm(dim=1).max()).all()
+
+
+@pytest.mark.parametrize("sign", [-1, 0, 1])
+@pytest.mark.parametrize("terms", [11, 74, 5000])
+def test_an_entry_is_never_farther_than_its_score_allows_however_it_was_rounded(
+    terms: int, sign: int
+):
+    """Entries on vectors, near them and far away, with scores that are as wrong as they may be."""
+    z = torch.randn(4000, 3).double()
+    entries = z + 10.0 ** (12 * torch.rand(4000, 1) - 6) * torch.randn(4000, 3)
+    lengths, own = z.norm(dim=1), entries.norm(dim=1)
+    error = terms * 2.0**-24 * own * (lengths + own)
+    scores = (z * entries).sum(1) - own.square() / 2 + sign * error
+    found = farthest(lengths.square().float(), scores.float(), terms)
+    assert (found >= (z - entries).norm(dim=1)).all()
+
+
+def test_an_entry_far_from_all_others_puts_no_choice_in_doubt():
+    z, entries = torch.randn(500, 8), torch.randn(64, 8)
+    squares, best = z.square().sum(1), (z @ entries.T - entries.square().sum(1) / 2).amax(1)
+    usual, far = entries.norm(dim=1).max(), torch.tensor(1e6)
+    terms = terms_in_order(8)
+    bound = uncertainty(squares, best, far, 8, terms)
+    assert (bound <= 4 * uncertainty(squares, best, usual, 8, terms)).all()
 
 
 def test_distance_decides_only_among_scores_that_may_be_the_best():
@@ -82,6 +109,8 @@ def test_no_score_on_tensor_cores_is_off_by_more_than_half_the_bound(
         scores += on_tensor_cores(pairs, at_once).float()
     exact = z.double() @ entries.double().T - entries.double().square().sum(1) / 2
     lengths, longest = z.norm(dim=1), entries.norm(dim=1).max()
-    bound = uncertainty(lengths, longest, terms_on_tensor_cores(dim, depth)).unsqueeze(1)
+    squares, terms = lengths.square(), terms_on_tensor_cores(dim, depth)
+    any_score = torch.full_like(squares, -torch.inf)
+    bound = uncertainty(squares, any_score, longest, dim, terms).unsqueeze(1)
     assert ((scores - half - exact).abs() <= bound / 2).all()
     assert (bound < 1e-5 * (depth + 10) * longest * (lengths + longest).unsqueeze(1)).all()

@@ -155,6 +155,24 @@ def test_one_entry_far_from_all_others_does_not_blur_them(search: Search):
     assert torch.equal(search(z, entries), by_brute_force(z, entries))
 
 
+@pytest.mark.parametrize("size", [10, 100, 1000, 1e4])
+def test_one_entry_far_from_all_others_costs_no_time(search: Search, size: float):
+    """Not even as much as all vectors in doubt would: 20 and 200 times as long."""
+    z, entries = torch.randn(1000, 32), torch.randn(4096, 32)
+    outlying = entries.clone()
+    outlying[5] *= size
+    usual = min(seconds(search, z, entries) for _ in range(5))
+    assert min(seconds(search, z, outlying) for _ in range(5)) < 4 * usual
+    assert torch.equal(search(z[:100], outlying), by_brute_force(z[:100], outlying))
+
+
+def seconds(search: Search, z: Tensor, entries: Tensor) -> float:
+    """Of the process that a search takes."""
+    begin = time.process_time()
+    search(z, entries)
+    return time.process_time() - begin
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_a_vector_that_is_no_number_gets_index_zero_and_others_their_own(
     search: Search, bad: float

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vqkit import random
 
-ROWS_PER_CHUNK = 2**13
+ROWS_PER_CHUNK = 2**11
 
 
 def are_worth_finding(z: Tensor, entries: Tensor) -> bool:

@@ -193,9 +193,13 @@ def settle(
         square += tl.sum(x * x, 1)
     length = tl.sqrt(square + dim * TINY)
     longest = tl.sqrt(2 * tl.load(squares) + dim * TINY)
+    # Only entries count that may be the nearest: see ``rounding.farthest``.
+    share = 16 * terms * EPS
+    gap = tl.maximum(square - 2 * first, 0.0) * (1 + share) + square * share
+    reach = tl.minimum(longest, length + tl.sqrt(gap))
+    apart = (length + reach) * reach * (terms * EPS) + (1 + length + longest) * (4 * terms * TINY)
     # 16 times what any product or sum can reach: infinite, and so in doubt, where one overflowed.
-    reach = (length + longest) * longest * 16
-    apart = reach * (terms * EPS / 16) + (1 + length + longest) * (4 * terms * TINY)
+    apart = tl.where((length + longest) * longest * 16 < INF, apart, INF)
     good = inside & (wrong == 0)
     unsure = good & ((first - second > apart) == 0)
     index = tl.where(good, tl.minimum(where, size - 1), 0)

@@ -33,8 +33,8 @@ typedef struct {
     const float *center;  /* (D,) */
     int64_t size, dim, num_panels;
     float longest; /* the largest |e - center| */
-    float slack;   /* times |z - center| + longest: how far apart rounding leaves two scores, */
-    float least;   /* but for what is lost because it is too small */
+    float slack;   /* times |e - center| (|z - center| + |e - center|): how far apart rounding */
+    float least;   /* leaves two scores, but for what is lost because it is too small */
 } Table;
 
 /* What is known of one vector: its best panel and lane, and the score of the next best. */
@@ -204,7 +204,7 @@ static Table table_at(const float *entries, int64_t size, int64_t dim, float *ro
     float longest = center[dim], terms = 2 * (float)(dim + 10);
     return (Table){entries,    room,    bias,    center,
                    size,       dim,     num_panels, longest,
-                   terms * ROUNDING * longest,      2 * terms * LOST};
+                   terms * ROUNDING, 2 * terms * LOST};
 }
 
 /* Takes equal entries but the first out of the search: they could never be chosen, and float32

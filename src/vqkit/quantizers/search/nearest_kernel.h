@@ -104,8 +104,12 @@ TARGET static void JOIN(decide_, NAME)(const Table *t, const float *z, const flo
             } else if (score > second)
                 second = score;
         }
-        float lengths = sqrtf(squares[r] + dim * LOST) + t->longest;
-        float apart = lengths < LONGEST ? t->slack * lengths + t->least : INFINITY;
+        /* Only entries count that may be the nearest: see rounding.farthest, and uncertainty. */
+        float length = sqrtf(squares[r] + dim * LOST), share = 16 * t->slack;
+        float gap = fmaxf(squares[r] - 2 * best, 0) * (1 + share) + squares[r] * share;
+        float reach = fminf(t->longest, length + sqrtf(gap));
+        float apart = t->slack * reach * (length + reach) + t->least;
+        if (!(length + t->longest < LONGEST)) apart = INFINITY;
         indices[r] = index + winner * WIDTH;
         if (!(best - second > apart))
             indices[r] = JOIN(by_distance_, NAME)(t, z + r * dim, centred + r * dim, best - apart);

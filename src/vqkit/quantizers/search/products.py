@@ -137,7 +137,7 @@ def settle(z: Tensor, entries: Tensor, table: Table, found: Best, squares: Tenso
         squares: The squared length of each centred vector. (N,)
     """
     dim = entries.shape[1]
-    apart = uncertainty(length(squares, dim), table.longest, terms_in_order(dim))
+    apart = uncertainty(squares, found.first, table.longest, dim, terms_in_order(dim))
     unsure = (found.first - found.second > apart).logical_not_().nonzero().squeeze(1)
     num = max(1, SCORES_PER_CHUNK // 4 // len(entries))
     for some in unsure.split(num) if len(unsure) else ():

@@ -37,22 +37,49 @@ def terms_on_tensor_cores(dim: int, depth: int) -> int:
     return 5 * min(dim, depth) + 2 * -(-dim // depth) + 40
 
 
-def uncertainty(lengths: Tensor, longest: Tensor, terms: int) -> Tensor:
+def uncertainty(squares: Tensor, best: Tensor, longest: Tensor, dim: int, terms: int) -> Tensor:
     """How far apart two scores must lie for rounding not to have swapped them.
 
-    Each is off by at most terms u |e| (|z| + |e|), so their difference by twice that.
+    Each is off by at most terms u |e| (|z| + |e|), so their difference by twice that. Only entries
+    count that may be the nearest: one entry far away from all leaves nothing in doubt.
 
     Args:
-        lengths: Length of each centred vector. (N,)
+        squares: Squared length of each centred vector. (N,)
+        best: Its largest score, rounded. (N,)
         longest: Length of the longest centred entry. ()
+        dim: Length D of the vectors.
         terms: Roundings of one score.
 
     Returns:
         Differences of scores. (N,)
     """
-    kind = torch.finfo(lengths.dtype)
-    relative = (lengths + longest) * (longest * (terms * kind.eps))
-    return relative + 4 * terms * kind.tiny  # products below it are lost, or flushed to 0
+    kind, lengths = torch.finfo(squares.dtype), length(squares, dim)
+    reach = torch.minimum(longest, lengths + farthest(squares, best, terms))
+    relative = (lengths + reach) * (reach * (terms * kind.eps))
+    apart = relative + 4 * terms * kind.tiny  # products below it are lost, or flushed to 0
+    # Beyond, squares of some entry may have overflowed.
+    return torch.where(lengths + longest < kind.max**0.5 / 4, apart, torch.inf)
+
+
+def farthest(squares: Tensor, best: Tensor, terms: int) -> Tensor:
+    """How far from a vector its nearest entry may be at most.
+
+    Not farther than the one of the largest score s, at a distance d. d^2 = |z|^2 - 2 s, and s is
+    off by at most terms u (2 |z| + d)^2 <= terms u (8 |z|^2 + 2 d^2), since no entry is longer than
+    |z| and its distance together. So d^2 (1 - 4 terms u) <= |z|^2 - 2 s + 16 terms u |z|^2, and of
+    the shares twice as much is taken, for the roundings of |z|^2 and of this.
+
+    Args:
+        squares: Squared length of each centred vector. (N,)
+        best: Its largest score, rounded. (N,)
+        terms: Roundings of one score.
+
+    Returns:
+        Distances. (N,)
+    """
+    share = 16 * terms * torch.finfo(squares.dtype).eps
+    gaps = (squares - 2 * best).clamp(min=0) * (1 + share) + squares * share
+    return gaps.sqrt()
 
 
 def length(squares: Tensor, dim: int) -> Tensor:
