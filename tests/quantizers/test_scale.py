@@ -14,12 +14,8 @@ TABLE = SIZE * DIM * 4 / MB
 SCORES = 2**20 * 4 / MB  # of the vectors that are weighed at a time
 CODE = """
 import sys, torch
-from pathlib import Path
+from tests.quantizers.watching import peak_mb
 from vqkit.quantizers import *
-
-def peak():
-    text = Path("/proc/self/status").read_text()
-    return int(text.split("VmHWM:")[1].split()[0]) / 1024
 
 def step(layer, num):
     z_e = torch.randn(num, layer.dim, requires_grad=True)
@@ -29,14 +25,12 @@ def step(layer, num):
 torch.set_num_threads(1)
 make, small, num = eval(sys.argv[1]), eval(sys.argv[2]), int(sys.argv[3])
 step(small, 64)
-before = peak()
+before = peak_mb()
 step(make, num)
 step(make, num)
 make.eval().encode(torch.randn(num, make.dim))
-print(peak() - before)
+print(peak_mb() - before)
 """
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is read")
 
 
 @pytest.mark.slow

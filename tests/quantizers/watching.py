@@ -1,8 +1,11 @@
-"""Which tensors a piece of code makes, and how many numbers they hold at once."""
+"""Which tensors a piece of code makes, how many numbers they hold at once, and peaks of memory."""
 
+import resource
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,3 +61,12 @@ def kept_for_backward() -> Iterator[list[int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield found
+
+
+def peak_mb() -> float:
+    """The most memory that this process ever held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # there the other figure may be that of the process that started this one
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (2**20 if sys.platform == "darwin" else 1024)

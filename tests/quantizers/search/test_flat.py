@@ -110,16 +110,13 @@ def test_where_faiss_is_not_installed_torch_searches(monkeypatch: pytest.MonkeyP
 def test_a_search_by_faiss_needs_at_most_20_megabytes():
     code = """if True:
         import torch
-        from pathlib import Path
+        from tests.quantizers.watching import peak_mb
         from vqkit.quantizers.search import flat
-        def peak():
-            text = Path("/proc/self/status").read_text()
-            return int(text.split("VmHWM:")[1].split()[0]) / 1024
         z, entries = torch.randn(16_384, 64), torch.randn(8_192, 64)
         flat.search(z[:2100], entries[:100])
-        before = peak()
+        before = peak_mb()
         flat.search(z, entries)
-        print(peak() - before)
+        print(peak_mb() - before)
     """
     command = [sys.executable, "-c", code]
     grown = [float(subprocess.check_output(command, text=True)) for _ in range(3)]
