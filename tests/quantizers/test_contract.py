@@ -145,7 +145,8 @@ BALANCED = {n for n in CASES if "balanced" in n}
 DRAWN = BY_COMPANY - BALANCED
 SHARED = {n for n in CASES if "shared" in n}
 AT_RANDOM = {n for n in CASES if "normal" in n.split()}  # not every entry is used at first
-MOVING = {n for n in CASES if CASES[n].build(DIM).codebooks() or "lfq" in n or "bsq" in n}
+WITH_CODEBOOKS = {name for name in CASES if CASES[name].build(DIM).codebooks()}
+MOVING = WITH_CODEBOOKS | {name for name in CASES if "lfq" in name or "bsq" in name}
 # Their weights are rounded, as those of any network.
 WITH_NETWORKS = {name for name in CASES if "projected" in name}
 
@@ -366,9 +367,10 @@ def test_a_start_from_vectors_of_another_length_is_refused(fresh: Quantizer):
     assert_close(dict(fresh.state_dict()), dict(before), rtol=0, atol=0)
 
 
-def test_a_state_of_other_sizes_in_a_network_of_ones_own_is_not_half_loaded(fresh: Quantizer):
-    if not fresh.codebooks():
-        return
+@only(WITH_CODEBOOKS)
+def test_a_state_of_other_sizes_in_a_network_of_ones_own_is_not_half_loaded(
+    fresh: Quantizer, name: str
+):
     other = copy.deepcopy(fresh)
     other(torch.randn(100, DIM))
     book = other.codebooks()[-1]  # of several only the last misfits
@@ -518,13 +520,11 @@ def test_a_model_of_half_precision_quantizes_as_before(
     assert_close(quantizer.state_dict(), twin.state_dict(), rtol=0, atol=0)
 
 
-def test_tables_of_a_model_of_double_precision_are_double_throughout(quantizer: Quantizer):
+def test_a_model_of_double_precision_is_double_throughout(quantizer: Quantizer):
     quantizer.double()
     out, gradient = train_step(quantizer, torch.randn(200, DIM, dtype=torch.float64))
-    assert gradient.dtype == torch.float64
-    assert out.z_q.dtype == quantizer.decode(out.indices).dtype  # of steps and signs float32
-    if quantizer.codebooks():
-        assert out.z_q.dtype == out.loss.dtype == torch.float64
+    assert out.z_q.dtype == out.loss.dtype == gradient.dtype == torch.float64
+    assert quantizer.decode(out.indices).dtype == torch.float64
     for book in quantizer.codebooks():
         assert book.entries.dtype == book.average_sums.dtype == torch.float64
     quantizer.float()

@@ -170,7 +170,8 @@ class BinaryQuantizer(Quantizer):
     def _entries(self, indices: Tensor) -> Tensor:
         """What indices stand for, unchecked: a check waits for the device. (..., 1) -> (..., D)"""
         places = torch.arange(self.dim, device=indices.device)
-        return ((indices >> places) & 1).float().mul_(2).sub_(1).mul_(self.size)
+        bits = ((indices >> places) & 1).to(self.average_probabilities.dtype)
+        return bits.mul_(2).sub_(1).mul_(self.size)
 
     def commit(self) -> None:
         """Takes the codes of all forwards since the last commit into the running average."""

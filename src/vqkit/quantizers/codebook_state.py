@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vqkit.quantizers.checks import check_tensor, mask_out, whole
 from vqkit.quantizers.revival import Candidates
 from vqkit.quantizers.seeds import agree_on_seed
-from vqkit.quantizers.state import keep_precision, unrounded
+from vqkit.quantizers.state import check_shapes, keep_precision, unrounded
 
 MAX_PASSES = 1024  # a commit was forgotten
 LATER = ("revived", "given")  # what a file may lack, from before it was kept
@@ -51,7 +51,7 @@ class CodebookState(nn.Module):
         self.register_buffer("pending_sums", torch.zeros_like(entries), persistent=False)
         self.register_buffer("pending_seen", torch.zeros_like(self.step), persistent=False)
         self.candidates: list[Candidates] = []
-        for hook in (complete, keep_precision):
+        for hook in (check_shapes, complete, keep_precision):
             self.register_load_state_dict_pre_hook(hook)
 
     @property
@@ -176,11 +176,6 @@ class CodebookState(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        saved = state_dict.get(f"{prefix}entries", self.entries)
-        if isinstance(saved, Tensor) and saved.shape != self.entries.shape:
-            sizes = f"{tuple(saved.shape)}, and here it is {tuple(self.entries.shape)}"
-            error_msgs.append(f"{prefix}entries is {sizes}; make the layer with the saved sizes")
-            return  # or what is no table would be loaded without it
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

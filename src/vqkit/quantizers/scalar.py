@@ -58,12 +58,14 @@ class FiniteScalarQuantizer(Quantizer):
             )
         super().__init__(len(levels))
         self.levels = levels
-        # Steps from the lowest value to 0; not saved, because the levels say it.
-        self.register_buffer("widths", torch.tensor(levels) // 2, persistent=False)
+        # Steps from the lowest value to 0; not saved, because the levels say it. Whole numbers in
+        # the precision of the values: float32, or float64 in a model that was converted to it.
+        widths = torch.tensor([level // 2 for level in levels], dtype=torch.float32)
+        self.register_buffer("widths", widths, persistent=False)
 
     @property
     def sizes(self) -> Tensor:
-        """The levels. (D,) int64"""
+        """The levels, whole numbers. (D,)"""
         return self.widths.new_tensor(self.levels)
 
     @property
@@ -81,8 +83,9 @@ class FiniteScalarQuantizer(Quantizer):
         table = self._table(z)
         steps = self._steps(z, table)
         digits = self._digits(steps, table, z_e, mask)
-        # As decode does it: float32, whatever the vectors are.
-        z_q = ((digits - table.widths).float() / table.widths.float()).view(z_e.shape)
+        # As decode does it, in the precision of the values, whatever the vectors are.
+        whole, widths = digits - table.widths, table.widths.to(self.widths.dtype)
+        z_q = (whole.to(widths.dtype) / widths).view(z_e.shape)
         objective = Mean(z_q.new_zeros(()), num_real(z_q, mask))
         if self.passes_gradient:
             z_q = exactly(z_q, (steps / table.widths).view(z_e.shape))
@@ -97,7 +100,7 @@ class FiniteScalarQuantizer(Quantizer):
     def decode(self, indices: Tensor) -> Tensor:
         self.check_indices(indices)
         digits = mixed_radix.split(indices.squeeze(-1), self.levels)
-        return (digits - self.widths).float() / self.widths.float()
+        return (digits.to(self.widths.dtype) - self.widths) / self.widths
 
     def squash(self, z_e: Tensor) -> Tensor:
         z = _in_long_rows(z_e)
