@@ -17,6 +17,7 @@ from vqkit.quantizers import (
     LFQConfig,
     ProjectedConfig,
     SimVQConfig,
+    VQConfig,
 )
 
 LARGE, LARGEST = 16_384, 65_536
@@ -27,6 +28,7 @@ RUNS = {
         ProjectedConfig(quantizer=FSQConfig(levels=(16, 16, 16, 16)), dim=4), True
     ),
     "ema, 65,536": Run(EMAConfig(codebook_size=LARGEST), True),
+    "vq, 65,536": Run(VQConfig(codebook_size=LARGEST), True),
     "bsq, 16 bits, 65,536": Run(ProjectedConfig(quantizer=BSQConfig(), dim=16), True),
     "simvq, 65,536": Run(SimVQConfig(codebook_size=LARGEST), True),
     "lfq, 16 bits, 65,536": Run(ProjectedConfig(quantizer=LFQConfig(), dim=16), True),
