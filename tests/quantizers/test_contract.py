@@ -506,6 +506,14 @@ def test_a_start_from_numbers_that_are_none_is_refused(fresh: Quantizer):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_code_of_a_vector_does_not_depend_on_the_precision_that_holds_it(
+    quantizer: Quantizer, dtype: torch.dtype
+):
+    z_e = (2 * torch.randn(1000, DIM)).to(dtype)
+    assert torch.equal(quantizer.encode(z_e), quantizer.encode(z_e.float()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @only(CASES.keys() - WITH_NETWORKS)
 def test_a_model_of_half_precision_quantizes_as_before(
     quantizer: Quantizer, name: str, dtype: torch.dtype

@@ -6,7 +6,13 @@ AVERAGES = (
     Fault(
         "sums start at the entry and counts at 0, so that a first hit throws an entry far away",
         "quantizers/codebook_state.py",
-        (('"average_sums", torch.zeros_like(entries)', '"average_sums", entries.clone()'),),
+        (
+            (
+                "missing = codebook.state_of_given()",
+                "missing = codebook.state_of_given()\n"
+                '        missing["average_sums"] = state[f"{prefix}entries"]',
+            ),
+        ),
         "quantizers/test_ema.py::test_an_entry_is_the_average_of_its_vectors_with_weights_that_"
         "decay_per_step",
     ),

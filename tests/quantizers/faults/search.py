@@ -125,8 +125,8 @@ SEARCH = (
         "finite scalars are rounded in the half precision of the vectors",
         "quantizers/scalar.py",
         (("return rows.to(torch.promote_types(z_e.dtype, torch.float32))", "return rows"),),
-        "quantizers/test_contract.py::test_z_q_is_exactly_what_the_indices_decode_to"
-        "[fsq-True-dtype1]",
+        "quantizers/test_contract.py::test_the_code_of_a_vector_does_not_depend_on_the_precision_"
+        "that_holds_it[fsq-dtype1]",
     ),
     Fault(
         "pending counts are floats",
@@ -191,7 +191,7 @@ PRECISION = (
     Fault(
         "autocast rounds the products that weigh all entries",
         "quantizers/soft.py",
-        (("with torch.autocast(z.device.type, enabled=False):", "if True:"),),
+        (("with torch.autocast(points.device.type, enabled=False):", "if True:"),),
         "quantizers/test_precision.py::test_autocast_changes_nothing[gumbel]",
     ),
     Fault(
