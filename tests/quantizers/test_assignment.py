@@ -201,3 +201,10 @@ def test_what_makes_no_sense_is_refused():
 def test_a_rule_that_is_none_is_refused():
     with pytest.raises(TypeError, match=r"assignment is 'sampled'; give Nearest\(\), Sampled"):
         VectorQuantizer(4, 8, assignment="sampled")  # pyright: ignore
+
+
+@pytest.mark.parametrize("size", [1.0, 1e10])
+def test_near_temperature_0_the_nearest_entry_is_drawn_however_long_vectors_are(size: float):
+    codebook = Codebook.from_entries(size * torch.randn(16, 4))
+    z = size * torch.randn(500, 4)
+    assert torch.equal(choose(Sampled(temperature=1e-30), codebook, z), codebook.nearest(z))

@@ -283,3 +283,32 @@ def test_a_metric_that_is_none_is_refused():
     with pytest.raises(ValueError, match="codebook has metric 'euclidean'"):
         VectorQuantizer(DIM, SIZE, metric="cosine", codebook=Codebook(SIZE, DIM))
     assert copy.deepcopy(Codebook(SIZE, DIM, metric="cosine")).metric == "cosine"
+
+
+@pytest.mark.parametrize("kind", [EMAVectorQuantizer, VectorQuantizer, SimVQuantizer])
+def test_frozen_entries_stay_where_a_model_around_them_is_thawed(kind: Kind):
+    torch.manual_seed(0)
+    quantizer = kind(DIM, SIZE)
+    quantizer.initialize(torch.randn(100, DIM), seed=0)
+    quantizer.codebook.freeze()
+    quantizer.requires_grad_(False).requires_grad_(True)
+    table = quantizer.codebook.table.detach().clone()
+    optimizer = torch.optim.AdamW(quantizer.parameters(), lr=0.1, weight_decay=0.5)
+    for _ in range(3):
+        z_e = torch.randn(50, DIM, requires_grad=True)
+        out = quantizer(z_e)
+        (out.z_q.square().mean() + out.loss).backward()
+        optimizer.step()
+    assert torch.equal(quantizer.codebook.table, table)
+
+
+def test_the_entries_of_a_linear_map_stay_where_a_model_around_them_is_thawed():
+    quantizer = SimVQuantizer(DIM, SIZE, revive=False)
+    quantizer.initialize(torch.randn(100, DIM), seed=0)
+    quantizer.requires_grad_(True)
+    before = saved(quantizer.codebook)
+    optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.1)
+    quantizer(torch.randn(50, DIM)).loss.backward()
+    optimizer.step()
+    assert torch.equal(quantizer.codebook.entries, before["entries"])
+    assert not torch.equal(quantizer.codebook.weight, before["weight"])  # pyright: ignore

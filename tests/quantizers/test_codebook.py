@@ -75,7 +75,7 @@ def test_half_precision_never_touches_entries_or_statistics(dtype: torch.dtype):
     codebook = Codebook(8, 4)
     before = {name: value.clone() for name, value in codebook.state_dict().items()}
     torch.nn.Sequential(codebook).to(dtype)
-    assert codebook.pending_sums.dtype == torch.float32
+    assert codebook.pending_sums.dtype == torch.float64
     assert_close(codebook.state_dict(), before, rtol=0, atol=0)
 
 
@@ -274,3 +274,13 @@ def test_entries_without_a_start_are_not_extended_since_the_start_would_replace_
     book.initialize(torch.randn(100, 4), seed=0)
     book.extend(torch.ones(2, 4))
     assert torch.equal(book.entries[8:], torch.ones(2, 4))
+
+
+def test_entries_that_are_not_finite_are_not_loaded():
+    layer = VectorQuantizer(4, 8)
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    entries = torch.randn(8, 4)
+    entries[2, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"codebook\.entries: 1 of 8 are not finite"):
+        layer.load_state_dict({"codebook.entries": entries}, strict=False)
+    assert_close(layer.state_dict(), before, rtol=0, atol=0)

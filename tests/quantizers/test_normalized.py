@@ -97,3 +97,11 @@ def test_what_cannot_be_normalized_is_refused():
         layer("batchnorm")
     with pytest.raises(ValueError, match="at least 2"):
         Normalized(VectorQuantizer(1, 8))
+
+
+@pytest.mark.parametrize(("dim", "length"), [(8, 0.05), (64, 0.15), (4096, 1.0)])
+def test_short_vectors_get_length_1_too(dim: int, length: float):
+    torch.manual_seed(0)
+    layer = Normalized(VectorQuantizer(dim, 16), "l2")
+    z = layer.normalize(length * F.normalize(torch.randn(100, dim), dim=-1))
+    assert_close(z.norm(dim=-1), torch.ones(100), rtol=0, atol=3e-4)

@@ -144,3 +144,13 @@ def test_nothing_and_what_is_no_quantizer_are_refused():
         Product([])
     with pytest.raises(TypeError, match="one of the quantizers is 3; give quantizers"):
         Product([3])  # pyright: ignore
+
+
+def test_terms_are_means_over_the_coordinates_of_all_parts():
+    layer = Product([part(2, VectorQuantizer), part(6, VectorQuantizer)]).eval()
+    z_e = torch.cat([5 * torch.randn(50, 2), torch.randn(50, 6)], -1)
+    out = layer(z_e)
+    expected = (out.z_q - z_e).square().mean()
+    assert_close(out.terms["commitment"].value, expected)
+    assert_close(out.terms["codebook"].value, expected)
+    assert_close(out.loss, 1.25 * expected)

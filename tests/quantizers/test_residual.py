@@ -355,3 +355,9 @@ def test_nothing_and_what_is_no_quantizer_are_refused():
         Residual([])
     with pytest.raises(TypeError, match="one of the quantizers is 3; give quantizers"):
         Residual([3])  # pyright: ignore
+
+
+def test_levels_of_2_are_no_stages():
+    with pytest.raises(ValueError, match="give levels of at least 3"):
+        Residual([FiniteScalarQuantizer((4, 2, 3)) for _ in range(2)])
+    Residual([FiniteScalarQuantizer((4, 2, 3))])  # one stage leaves nothing to another

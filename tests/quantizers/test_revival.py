@@ -373,3 +373,23 @@ def test_the_first_pairs_do_not_depend_on_how_many_follow():
     )
     for name in ("rows", "accepted", "vectors"):
         assert torch.equal(getattr(few, name), getattr(many, name)[:7])
+
+
+def test_a_buffer_that_is_filled_anew_before_the_commit_does_no_harm():
+    """As where the vectors of a frozen encoder come from one buffer."""
+    torch.manual_seed(0)
+    layers = [EMAVectorQuantizer(4, 64, start="normal", commit_in_forward=False) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    start = 5 + 0.1 * torch.randn(500, 4)
+    for layer in layers:
+        layer.initialize(start, seed=0)
+    buffer = torch.empty(600, 4)
+    for _ in range(5):
+        z = torch.randn(600, 4)
+        layers[0](z)
+        layers[1](buffer.copy_(z))
+        buffer.fill_(torch.nan)
+        for layer in layers:
+            layer.commit()
+    assert layers[0].codebook.revived > 0
+    assert_close(layers[1].state_dict(), layers[0].state_dict(), rtol=0, atol=0)

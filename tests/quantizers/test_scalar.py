@@ -21,11 +21,14 @@ def all_vectors(levels: tuple[int, ...]) -> Tensor:
 
 
 def unsquashed(vectors: Tensor, levels: tuple[int, ...]) -> Tensor:
-    """What the paper's bound takes to given vectors, by its inverse. (..., D) float64"""
+    """What the paper's bound takes to given vectors, by its inverse. (..., D) float64
+
+    Of two levels each has half the line, without the paper's shift.
+    """
     sizes = torch.tensor(levels)
     half, offset = (sizes - 1) * (1 + SLACK) / 2, 0.5 * (sizes % 2 == 0)
     steps = vectors * (sizes // 2)
-    return torch.atanh((steps + offset) / half) - torch.atanh(offset / half)
+    return torch.atanh((steps + offset) / half) - torch.atanh(offset / half) * (sizes > 2)
 
 
 @pytest.mark.parametrize("levels", [(2,), (3,), (8, 5, 5, 5), MIXED, (7, 7), (2, 2, 2, 2)])
@@ -48,6 +51,12 @@ def test_values_lie_evenly_and_contain_zero_and_minus_one(size: int):
     assert (values == 0).sum() == 1
 
 
+def test_normal_vectors_reach_every_code_of_two_levels():
+    layer = FiniteScalarQuantizer((2,) * 8)
+    indices = layer.encode(torch.randn(10_000, 8)).flatten()
+    assert indices.bincount(minlength=256).min() > 10
+
+
 @pytest.mark.parametrize("size", [3, 5, 7])
 def test_odd_levels_treat_both_signs_alike(size: int):
     layer = FiniteScalarQuantizer((size,) * 4)
@@ -62,7 +71,8 @@ def test_the_gradient_is_the_derivative_of_the_squashing():
     layer(z_e).z_q.backward(upstream)
     for place, size in enumerate(MIXED):
         half, offset = (size - 1) * (1 + SLACK) / 2, 0.0 if size % 2 else 0.5
-        slope = half / torch.cosh(z_e[:, place] + math.atanh(offset / half)).square()
+        shift = math.atanh(offset / half) if size > 2 else 0.0
+        slope = half / torch.cosh(z_e[:, place] + shift).square()
         expected = upstream[:, place] * slope / (size // 2)
         assert_close(z_e.grad[:, place], expected.detach(), rtol=1e-5, atol=1e-6)  # pyright: ignore
 

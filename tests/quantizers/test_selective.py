@@ -201,3 +201,13 @@ def test_what_is_selective_already_or_no_hiding_is_refused():
         Selective(Selective(inner))
     with pytest.raises(TypeError, match=r"hiding is 0\.25; give Hiding"):
         Selective(inner, hiding=0.25)  # pyright: ignore
+
+
+def test_a_first_batch_that_overflows_starts_nothing():
+    selective = Selective(EMAVectorQuantizer(DIM, SIZE))
+    before = {name: tensor.clone() for name, tensor in selective.state_dict().items()}
+    with pytest.raises(ValueError, match="too large to start a threshold"):
+        selective(1e30 * torch.randn(64, DIM))
+    assert_close(selective.state_dict(), before, rtol=0, atol=0)
+    selective(torch.randn(64, DIM))
+    assert selective.threshold.isfinite()

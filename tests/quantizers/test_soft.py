@@ -172,3 +172,18 @@ def test_the_variance_of_stochastic_quantization_falls_to_that_of_the_clusters()
 def test_an_annealing_that_is_none_is_refused():
     with pytest.raises(TypeError, match=r"annealing is 1\.0; give Annealing"):
         GumbelQuantizer(4, 8, annealing=1.0)  # pyright: ignore
+
+
+def test_a_first_batch_of_equal_vectors_gives_no_huge_losses():
+    """As from an encoder whose last layer starts at 0."""
+    for kind in (GumbelQuantizer, StochasticQuantizer, IndexBackpropQuantizer):
+        torch.manual_seed(0)
+        layer = kind(8, 64)
+        for z in (torch.ones(64, 8), torch.randn(64, 8)):
+            z_e = z.requires_grad_()
+            out = layer(z_e)
+            (out.z_q.sum() + out.loss).backward()
+            assert z_e.grad is not None
+            gradients = [z_e.grad, *(p.grad for p in layer.parameters() if p.grad is not None)]
+            # What Adam squares in float32.
+            assert all(g.square().isfinite().all() for g in gradients)

@@ -7,6 +7,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Batch = Tensor | Sequence[Tensor | None]  # alone, or as a tuple or list with its mask
 
 
@@ -24,8 +25,10 @@ def check_tensor(x: object, name: str, length: int | str) -> None:
 def check_vectors(z_e: Tensor, dim: int) -> None:
     """Raises an error unless the last axis holds vectors of length ``dim``, of real numbers."""
     check_tensor(z_e, "z_e", dim)
-    if not z_e.is_floating_point():
-        raise TypeError(f"z_e is {z_e.dtype}; give floating-point numbers")
+    if z_e.dtype not in PRECISIONS:
+        raise TypeError(f"z_e is {z_e.dtype}; give floating-point numbers of 16 bits or more")
+    if z_e.layout != torch.strided:
+        raise TypeError(f"z_e is {z_e.layout}; give a dense tensor, such as z_e.to_dense()")
     if z_e.dim() == 0 or z_e.shape[-1] != dim:
         raise ValueError(
             f"z_e has shape {tuple(z_e.shape)}, and its last axis should be the {dim} "

@@ -72,8 +72,7 @@ class Codebook(CodebookState):
         """A codebook that starts from given entries (K, D) instead of from data.
 
         Raises:
-            TypeError: If they are no tensor of real numbers.
-            ValueError: If they are no table, or not all finite.
+            TypeError, ValueError: Unless they are a table of finite real numbers.
         """
         is_double = isinstance(entries, Tensor) and entries.dtype == torch.float64
         entries = checked_entries(entries, "D", torch.float64 if is_double else torch.float32)
@@ -107,12 +106,18 @@ class Codebook(CodebookState):
         self.entries.requires_grad_(self.moved_by == "gradients" and not frozen)
 
     @property
+    def stays(self) -> bool:
+        """Whether no gradient moves the entries, whatever ``requires_grad`` says."""
+        return self.is_frozen or self.moved_by == "averages"
+
+    @property
     def table(self) -> Tensor:
         """What indices stand for; on the sphere where the metric is the cosine. (K, D)"""
         return self.table_of(self.entries)
 
     def table_of(self, entries: Tensor) -> Tensor:
         """The table that these entries make. (K, D)"""
+        entries = entries.detach() if self.stays else entries
         # A copy, because ``revive`` writes to the entries before a backward pass has read them.
         return self.placed(entries.clone()) if self.metric == "cosine" else entries
 
@@ -206,7 +211,7 @@ class Codebook(CodebookState):
         """
         counts, sums = distributed.all_reduce(self.pending_counts), None
         if decay is not None:
-            sums = distributed.all_reduce(self.pending_sums)
+            sums = distributed.all_reduce(self.pending_sums).to(self.entries.dtype)
             finite = sums.sum(-1).isfinite()
             counts, sums = counts * finite, torch.where(finite.unsqueeze(-1), sums, 0)
         used, total = counts > 0, counts.sum()

@@ -6,12 +6,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from vqkit.quantizers.checks import check_tensor, mask_out, whole
+from vqkit.quantizers.checks import are_finite, check_tensor, mask_out, whole
 from vqkit.quantizers.revival import Candidates
 from vqkit.quantizers.seeds import agree_on_seed
 from vqkit.quantizers.state import check_shapes, keep_precision, unrounded
 
 MAX_PASSES = 1024  # a commit was forgotten
+ROWS = 4_096  # vectors that are added up at a time
 LATER = ("revived", "given")  # what a file may lack, from before it was kept
 
 
@@ -48,7 +49,9 @@ class CodebookState(nn.Module):
         # Not saved: a checkpoint is written between steps, when nothing is pending.
         counts = torch.zeros(size, dtype=torch.int64)
         self.register_buffer("pending_counts", counts, persistent=False)
-        self.register_buffer("pending_sums", torch.zeros_like(entries), persistent=False)
+        # float64: in float32 a million vectors of one entry lose several percent.
+        sums = torch.zeros(size, dim, dtype=torch.float64)
+        self.register_buffer("pending_sums", sums, persistent=False)
         self.register_buffer("pending_seen", torch.zeros_like(self.step), persistent=False)
         self.candidates: list[Candidates] = []
         for hook in (check_shapes, complete, keep_precision):
@@ -87,9 +90,11 @@ class CodebookState(nn.Module):
         """
         rows = indices.flatten()
         real = torch.ones_like(rows) if mask is None else mask.flatten().long()
-        vectors = mask_out(z, mask).reshape(-1, z.shape[-1]).to(self.entries.dtype)
+        vectors = mask_out(z, mask).reshape(-1, z.shape[-1])
         self.pending_counts.index_add_(0, rows, real)
-        self.pending_sums.index_add_(0, rows, vectors)
+        num = len(rows) if torch.compiler.is_compiling() else ROWS
+        for some, block in zip(rows.split(num), vectors.split(num), strict=True):
+            self.pending_sums.index_add_(0, some, block.double())
 
     def nominate(self, z: Tensor, errors: Tensor, mask: Tensor | None = None) -> None:
         """Keeps vectors until the next ``revive``, which may give them the places of dead entries.
@@ -141,7 +146,7 @@ class CodebookState(nn.Module):
             self.average_counts, self.average_sums = counts.clone(), sums.clone()
             self.unused_for = unused_for.clone()
             self.pending_counts = torch.zeros_like(self.unused_for)
-            self.pending_sums = torch.zeros_like(self.average_sums)
+            self.pending_sums = torch.zeros_like(self.average_sums, dtype=torch.float64)
         self.forget_pending()
 
     def state_of_given(self) -> dict[str, Tensor]:
@@ -164,7 +169,9 @@ class CodebookState(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # model.half() moves a codebook but must not round it: rounded entries are other entries.
-        return super()._apply(unrounded(fn), recurse)
+        super()._apply(unrounded(fn), recurse)
+        self.pending_sums = self.pending_sums.double()
+        return self
 
     def _load_from_state_dict(
         self,
@@ -191,11 +198,19 @@ class CodebookState(nn.Module):
 def complete(codebook: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
     """Adds to a state that is to be loaded what it may leave out: a hook.
 
-    Entries without anything else are given ones: a start, with what goes with it.
+    Entries without anything else are given ones: a start, with what goes with it. Raises
+    ValueError if some are not finite.
     """
     assert isinstance(codebook, CodebookState)
-    if f"{prefix}entries" not in state:
+    entries = state.get(f"{prefix}entries")
+    if entries is None:
         return
+    if isinstance(entries, Tensor) and not entries.is_meta and not are_finite(entries):
+        bad = int(entries.isfinite().all(-1).logical_not_().sum())
+        raise ValueError(
+            f"{prefix}entries: {bad} of {len(entries)} are not finite; load a state of before the "
+            "training diverged"
+        )
     if f"{prefix}initialized" in state:
         missing = {name: torch.zeros_like(getattr(codebook, name)) for name in LATER}
     else:

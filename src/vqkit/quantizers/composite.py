@@ -153,12 +153,20 @@ def without_parts(quantizer: Quantizer) -> list[Quantizer]:
     ]
 
 
-def summed_terms(outputs: Sequence[Quantized]) -> dict[str, Mean]:
-    """The terms of several quantizers by name, each a mean over all of them."""
+def summed_terms(
+    outputs: Sequence[Quantized], weights: Sequence[int] | None = None
+) -> dict[str, Mean]:
+    """The terms of several quantizers by name, each a mean over all of them.
+
+    Args:
+        outputs: What they returned.
+        weights: How often each counts; None for once.
+    """
     terms: dict[str, Mean] = {}
-    for out in outputs:
+    for out, weight in zip(outputs, weights or [1] * len(outputs), strict=True):
         for name, mean in out.terms.items():
-            terms[name] = terms[name] + mean if name in terms else mean
+            counted = mean if weight == 1 else Mean(weight * mean.total, weight * mean.count)
+            terms[name] = terms[name] + counted if name in terms else counted
     return terms
 
 

@@ -205,7 +205,9 @@ class LearnedQuantizer(Quantizer):
         if not self.learns:
             return
         if self.revive:
-            self.codebook.nominate(z_e, errors, mask)
+            # What no backward pass keeps, the caller may write over before the commit.
+            safe = self.commit_in_forward or z_e.requires_grad
+            self.codebook.nominate(z_e if safe else z_e.clone(), errors, mask)
         self.codebook.collect(z_e.detach(), indices, mask)
         if self.commit_in_forward:
             self.commit()

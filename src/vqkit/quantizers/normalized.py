@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from vqkit.quantizers.base import EPSILON, Quantized, Quantizer, unit
+from vqkit.quantizers.base import Quantized, Quantizer, unit
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer, dims
 from vqkit.quantizers.ema import EMAConfig
@@ -96,4 +96,4 @@ class Normalized(WrappedQuantizer):
         if self.how == "l2":
             return unit(z_e)
         z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
-        return F.layer_norm(z_e, (self.dim,), eps=EPSILON)
+        return F.layer_norm(z_e, (self.dim,))

@@ -1,5 +1,6 @@
 """Product quantization: parts of a vector, each with a code of its own."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -103,7 +104,7 @@ class Product(CompositeQuantizer):
             z_q=z_q,
             indices=indices,
             objective=Mean(self._weighted(outputs), num_real(z_e, mask)),
-            terms=summed_terms(outputs),
+            terms=summed_terms(outputs, self._lengths(outputs)),
         )
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -145,6 +146,11 @@ class Product(CompositeQuantizer):
     def _for_heads(self, mask: Tensor | None) -> Tensor | None:
         """A mask (...) for every head. (..., parts)"""
         return None if mask is None else mask.unsqueeze(-1).expand(*mask.shape, len(self.parts))
+
+    def _lengths(self, outputs: Sequence[Quantized]) -> list[int]:
+        """How long the vectors of each output are, in the largest unit that divides all."""
+        unit = math.gcd(*(part.dim for part in self.parts))
+        return [part.dim // unit for part in self.parts[: len(outputs)]]
 
     def _weighted(self, outputs: Sequence[Quantized]) -> Tensor:
         """The sum over positions of the parts' objectives, by their share of the coordinates."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vqkit import distributed, random
 from vqkit.quantizers.base import Quantizer, real_rows, squared_errors
-from vqkit.quantizers.checks import Batch, NotFinite, check_vectors, checked_batch, mask_out
+from vqkit.quantizers.checks import Batch, NotFinite, check_vectors, checked_batch, mask_out, whole
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.revival import Candidates, Drawn, draw, joined
 
@@ -72,8 +72,7 @@ def check(books: Sequence[Codebook], batches: Batches, passes: int) -> None:
         raise ValueError("a codebook is frozen; call its freeze(False) before")
     if not all(book.is_initialized for book in books):
         raise ValueError("a codebook has not started; call initialize with some vectors before")
-    if passes < 1:
-        raise ValueError(f"passes is {passes}; give at least 1")
+    whole(passes, "passes", 1)
     check_rereadable(batches)
     lengths = distributed.all_gather(books[0].seed.new_tensor(len(batches))).unique().tolist()
     if len(lengths) > 1:

@@ -41,7 +41,8 @@ class FiniteScalarQuantizer(Quantizer):
 
     Finite Scalar Quantization: VQ-VAE Made Simple, section 3.1, https://arxiv.org/abs/2309.15505.
     The product of the levels is the size of a codebook that is never written down; no loss is
-    needed, and every code is in reach.
+    needed, and every code is in reach. So of two levels each has half the line here: the paper's
+    shift, by which 0 stays 0, would put their border at -3.8.
 
     Args:
         levels: Number of values of each coordinate; there are as many as coordinates.
@@ -113,7 +114,8 @@ class FiniteScalarQuantizer(Quantizer):
         half = highest * ((1 + SLACK) / 2)
         offset = 0.5 * (1 - self.sizes % 2).to(z.dtype)
         counts = mixed_radix.basis(self.levels, z.device).to(z.dtype)
-        rows = half, offset, torch.atanh(offset / half), self.widths.to(z.dtype), highest, counts
+        shift = torch.atanh(offset / half) * (highest > 1)
+        rows = half, offset, shift, self.widths.to(z.dtype), highest, counts
         return _Table(*torch.stack(rows).repeat(1, z.shape[-1] // self.dim).unbind())
 
     def _steps(self, z: Tensor, table: "_Table") -> Tensor:
@@ -143,7 +145,7 @@ class _Table:
     Attributes:
         half: Half the range that coordinates are squashed to, in steps.
         offset: How far below 0 its middle is.
-        shift: What makes 0 stay 0.
+        shift: What makes 0 stay 0; of two levels it is their border.
         widths: Steps from the lowest value to 0.
         highest: Steps from the lowest value to the highest.
         counts: What a step counts in the index.

@@ -51,7 +51,8 @@ def drawn(z: Tensor, entries: Tensor, draws: Tensor, temperature: float) -> Tens
     """
     indices = torch.empty(len(z), dtype=torch.int64, device=z.device)
     for rows, scores in scores_in_chunks(z, entries):
-        chances = scores.mul_(1 / temperature).double().softmax(-1).cumsum_(-1)
+        scores.sub_(scores.amax(-1, keepdim=True)).mul_(1 / temperature)  # never all infinite
+        chances = scores.double().softmax(-1).cumsum_(-1)
         wanted = draws[rows].unsqueeze(1) * chances[:, -1:]
         indices[rows] = torch.searchsorted(chances, wanted, right=True).squeeze(1)
     return indices.clamp_(max=len(entries) - 1)

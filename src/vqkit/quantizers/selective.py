@@ -19,7 +19,7 @@ from vqkit.quantizers.base import (
     real_positions,
     real_rows,
 )
-from vqkit.quantizers.checks import numeric
+from vqkit.quantizers.checks import NotFinite, are_finite, numeric
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import WrappedQuantizer, dims, refuse_grid_readers
 from vqkit.quantizers.ema import EMAConfig
@@ -224,15 +224,18 @@ class Selective(WrappedQuantizer):
     ) -> None:
         z_e = real_rows(z_e, mask)
         check_vectors(z_e)
+        # Equal vectors may still give other bits on another device: the first rank's count.
+        scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]
+        average = torch.stack([scores.mean(), scores.square().mean()])
+        if not are_finite(average):
+            raise NotFinite("vectors are too large to start a threshold; look at the encoder")
         self.seed.fill_(random.hash_int(seed))
         self.has_common_seed = True
         own = random.hash_int(seed, 0)
         self.quantizer.initialize(z_e, seed=own, keep_started=keep_started)
         if keep_started and self.is_initialized:
             return
-        # Equal vectors may still give other bits on another device: the first rank's count.
-        scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]
-        self.average.copy_(torch.stack([scores.mean(), scores.square().mean()]))
+        self.average.copy_(average)
         num = min(max(round((1 - self.keep) * len(scores)), 1), len(scores) - 1)
         between = scores[[num - 1, num]].mean()  # a score itself might be kept or not by rounding
         spread = scores.std(correction=0).clamp(min=torch.finfo(scores.dtype).tiny)

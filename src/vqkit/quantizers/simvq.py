@@ -49,7 +49,8 @@ class LinearCodebook(Codebook):
     def table_of(self, entries: Tensor) -> Tensor:
         with torch.autocast(self.weight.device.type, enabled=False):
             # A copy, because ``revive`` writes to them before a backward pass has read them.
-            return self.placed(entries.clone() @ self.weight)
+            weight = self.weight.detach() if self.stays else self.weight
+            return self.placed(entries.detach().clone() @ weight)
 
     def claim(self, mover: Mover) -> None:
         super().claim(mover)

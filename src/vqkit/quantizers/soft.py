@@ -15,7 +15,7 @@ from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.scores import SCORES_PER_CHUNK
 
-SMALLEST_VARIANCE = 1e-30
+SMALLEST_VARIANCE = 1e-16  # below it entries count as equal, or losses would overflow
 Words = tuple[int, Tensor, Tensor]  # seed, step, and the number of each vector
 
 
@@ -93,7 +93,7 @@ class SoftQuantizer(LearnedQuantizer):
         error = (z - self.codebook.lookup(self.codebook.nearest(z))).square().mean()
         spread = z.var(0, correction=0).mean()
         # D coordinates count in a Gaussian's exponent, and an error of 0 has no precision.
-        floor = 1e-4 * spread + SMALLEST_VARIANCE
+        floor = torch.where(spread > SMALLEST_VARIANCE, 1e-4 * spread, SMALLEST_VARIANCE)
         precision = self.dim / (2 * torch.maximum(error, floor))
         self.log_precision.copy_((precision * variance(self.codebook.table)).log())
 

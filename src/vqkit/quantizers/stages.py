@@ -17,6 +17,7 @@ from vqkit.quantizers.gradients import Gradient
 from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.normalized import Normalized
 from vqkit.quantizers.projected import Projected
+from vqkit.quantizers.scalar import FiniteScalarQuantizer
 from vqkit.quantizers.selective import Selective
 
 
@@ -36,6 +37,8 @@ class StagedQuantizer(CompositeQuantizer):
         inside = [module for quantizer in quantizers for module in quantizer.modules()]
         for module in inside:
             check_inside(module, type(self).__name__)
+            if len(quantizers) > 1:
+                check_left(module)
         gradient = common_gradient(quantizers)
         if gradient != "straight_through" and any(isinstance(one, Projected) for one in inside):
             raise ValueError(
@@ -105,6 +108,15 @@ def check_inside(module: nn.Module, name: str) -> None:
         raise ValueError(
             "a stage is selective, and the decoder's gradient, which trains what is kept, "
             "does not reach it; put it around all stages: Selective(Residual(...))"
+        )
+
+
+def check_left(module: nn.Module) -> None:
+    """Raises ValueError if a quantizer cannot code what it leaves itself."""
+    if isinstance(module, FiniteScalarQuantizer) and min(module.levels) < 3:
+        raise ValueError(
+            f"a stage has levels {module.levels}, and the two values of a level of 2, -1 and 0, "
+            "cannot code what a stage before left above 0; give levels of at least 3"
         )
 
 

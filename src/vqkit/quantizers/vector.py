@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -108,7 +109,7 @@ class VectorQuantizer(LearnedQuantizer):
         commitment = Mean.over(squared_errors(z_e, z_q.detach()), mask)
         total = codebook.total + self.commitment * commitment.total
         if self.gradient == "directional":
-            total = 0 * commitment.total.detach()  # the gradient of z_q moves entries and encoder
+            total = torch.zeros_like(commitment.total)  # the gradient of z_q moves both
         self.follow(z_e, indices, errors, mask)
         return Quantized(
             z_q=self.passed(z_e, z_q, mask),
