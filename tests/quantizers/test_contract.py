@@ -101,7 +101,7 @@ COMPOSED = {
     "residual beams": ResidualConfig(quantizer=EMA, stages=3, beams=3),
     "residual gumbel": ResidualConfig(quantizer=GumbelConfig(codebook_size=SIZE), stages=2),
     "residual ibq": ResidualConfig(quantizer=IBQConfig(codebook_size=SIZE), stages=2),
-    "residual fsq": ResidualConfig(quantizer=WITHOUT_TABLE["fsq"], stages=2),
+    "residual fsq": ResidualConfig(quantizer=FSQConfig(levels=(5, 4, 3, 3)), stages=2),
     "residual projected": ResidualConfig(quantizer=ProjectedConfig(quantizer=EMA, dim=3), stages=2),
     "grouped residual": ProductConfig(quantizer=ResidualConfig(quantizer=EMA, stages=2), parts=2),
     "residual product": ResidualConfig(quantizer=PAIRS, stages=2),
