@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from vqkit.quantizers import (
@@ -187,3 +187,27 @@ def test_a_first_batch_of_equal_vectors_gives_no_huge_losses():
             gradients = [z_e.grad, *(p.grad for p in layer.parameters() if p.grad is not None)]
             # What Adam squares in float32.
             assert all(g.square().isfinite().all() for g in gradients)
+
+
+@pytest.mark.parametrize("kind", [GumbelQuantizer, StochasticQuantizer, IndexBackpropQuantizer])
+def test_an_encoder_whose_last_layer_starts_at_0_learns(
+    kind: type[GumbelQuantizer | StochasticQuantizer | IndexBackpropQuantizer],
+):
+    torch.manual_seed(0)
+    data = torch.randn(64, 32)[torch.arange(4096) % 64] + 0.1 * torch.randn(4096, 32)
+    encoder = nn.Sequential(nn.Linear(32, 64), nn.SiLU(), nn.Linear(64, DIM))
+    decoder = nn.Sequential(nn.Linear(DIM, 64), nn.SiLU(), nn.Linear(64, 32))
+    for parameter in encoder[-1].parameters():
+        nn.init.zeros_(parameter)
+    model = nn.ModuleList([encoder, decoder, kind(DIM, 64)])
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    errors = []
+    for _ in range(400):
+        x = data[torch.randint(4096, (256,))]
+        out = model[2](encoder(x))
+        errors.append((decoder(out.z_q) - x).square().mean())
+        optimizer.zero_grad()
+        (errors[-1] + out.loss).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    assert torch.stack(errors[-50:]).mean() < 0.9 * data.var()

@@ -184,8 +184,8 @@ class SQConfig(CodebookOptions):
     """Entries drawn from a Gaussian around the vector whose variance is learned."""
 
     type: Literal["sq"] = "sq"
-    weight: AtLeastZero = 0.1
-    """Weight of the two terms, per coordinate."""
+    weight: AtLeastZero = 1e-3
+    """Weight of the two terms, per coordinate. With more, small outputs of an encoder stay small."""
     annealing: Annealing = Annealing()
     """How draws begin soft and become hard."""
 
@@ -201,10 +201,12 @@ class StochasticQuantizer(DrawingQuantizer):
     Quantization, section 4.1 (Gaussian, one variance), https://arxiv.org/abs/2205.07547. The loss
     of a vector is precision |z - e|^2 / D, expected, less the entropy of its probabilities.
 
-    Arguments as for ``DrawingQuantizer``; the usual weight is 0.1.
+    Arguments as for ``DrawingQuantizer``; the usual weight is 1e-3. The loss does not depend on the scale of
+    vectors and entries, so its gradient is large where they are small: with a weight of 0.1 an
+    encoder whose last layer starts at 0 does not learn.
     """
 
-    usual_weight = 0.1
+    usual_weight = 1e-3
 
     def losses(self, weighed: Weighed, precision: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         distance = precision * weighed.gap
