@@ -185,7 +185,7 @@ class SQConfig(CodebookOptions):
 
     type: Literal["sq"] = "sq"
     weight: AtLeastZero = 1e-3
-    """Weight of the two terms, per coordinate. With more, small outputs of an encoder stay small."""
+    """Weight of the two terms, per coordinate; with more, small encoder outputs stay small."""
     annealing: Annealing = Annealing()
     """How draws begin soft and become hard."""
 
@@ -201,9 +201,9 @@ class StochasticQuantizer(DrawingQuantizer):
     Quantization, section 4.1 (Gaussian, one variance), https://arxiv.org/abs/2205.07547. The loss
     of a vector is precision |z - e|^2 / D, expected, less the entropy of its probabilities.
 
-    Arguments as for ``DrawingQuantizer``; the usual weight is 1e-3. The loss does not depend on the scale of
-    vectors and entries, so its gradient is large where they are small: with a weight of 0.1 an
-    encoder whose last layer starts at 0 does not learn.
+    Arguments as for ``DrawingQuantizer``; the usual weight is 1e-3. The loss does not depend on
+    the scale of vectors and entries, so its gradient is large where they are small: with a weight
+    of 0.1 an encoder whose last layer starts at 0 does not learn.
     """
 
     usual_weight = 1e-3
