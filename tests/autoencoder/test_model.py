@@ -18,7 +18,16 @@ from vqkit.modalities.image import (
     GaussianObjective,
     LogisticMixtureConfig,
 )
-from vqkit.quantizers import EMAConfig, EMAVectorQuantizer, NormalizedConfig, Quantized, VQConfig
+from vqkit.quantizers import (
+    EMAConfig,
+    EMAVectorQuantizer,
+    Hiding,
+    NormalizedConfig,
+    ProjectedConfig,
+    Quantized,
+    SelectiveConfig,
+    VQConfig,
+)
 
 QUANTIZERS = {
     "vq": VQConfig(codebook_size=16),
@@ -334,3 +343,31 @@ def test_log_prob_takes_items_as_the_data_give_them(objective: str):
     model.calibrate([x])
     found = model.distribution(model.encode(x))
     assert torch.equal(found.log_prob(x), found.log_prob(model.objective.normalize(x)))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("wrap", [False, True])
+def test_what_is_hidden_from_the_decoder_teaches_nothing(objective: str, wrap: bool):
+    """Or the codes around would learn to tell what is there, and not only what is theirs."""
+    config = SelectiveConfig(quantizer=VQConfig(codebook_size=16), keep=1, hiding=Hiding(share=0.5))
+    model = small(
+        ProjectedConfig(quantizer=config, dim=3) if wrap else config, OBJECTIVES[objective]
+    )
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+        output.retain_grad()
+        seen.append(output)
+
+    handle = model.decoder.register_forward_hook(keep)
+    out = model(images(4))
+    out.loss.backward()
+    (gradient,) = (output.grad for output in seen)
+    assert gradient is not None
+    kept = out.codes.levels[0].indices[..., 0] > 0
+    cells = kept.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    taught = (gradient != 0).any(1)
+    assert not (taught & ~cells).any()
+    assert taught[cells].float().mean() > 0.9
+    handle.remove()
+    model.eval()(images(4)).loss.backward()  # in evaluation nothing is hidden

@@ -159,6 +159,23 @@ class Hierarchy:
         return z_q.contiguous().movedim(-1, 1).to(self.dtype)
 
 
+def without_hidden(outputs: Tensor, levels: Iterable[LevelOutput]) -> Tensor:
+    """A decoder's outputs, without a gradient where a position was hidden from it by chance.
+
+    Otherwise the codes around would learn to tell what is there, and not only what is theirs.
+
+    Args:
+        outputs: (B, O, *input grid)
+        levels: What was hidden in any of them counts.
+    """
+    for level in levels:
+        hidden = level.quantized.hidden
+        if hidden is not None and hidden.dim() == outputs.dim() - 1:
+            cells = F.interpolate(hidden.unsqueeze(1).float(), outputs.shape[2:])
+            outputs = torch.where(cells > 0, outputs.detach(), outputs)
+    return outputs
+
+
 def padding_of(x: Tensor, mask: Tensor) -> Tensor:
     """Where items (B, C, *grid) are not real, for all channels. (B, 1, *grid) bool
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vqkit import random
 from vqkit.autoencoder import care, hub, saving
 from vqkit.autoencoder.distribution import Distribution, Objective, checked_outputs
-from vqkit.autoencoder.hierarchy import Hierarchy, level_mask, padding_of
+from vqkit.autoencoder.hierarchy import Hierarchy, level_mask, padding_of, without_hidden
 from vqkit.autoencoder.output import Output
 from vqkit.autoencoder.start import joined_inputs, real_values, start
 from vqkit.codes import Codes
@@ -85,6 +85,7 @@ class VQVAE(nn.Module):
         x = self._normalized(x, mask)
         levels, z_q = self._hierarchy.forward(self._features(x), mask)
         outputs = checked_outputs(self.decoder(*z_q), x, self.objective)
+        outputs = without_hidden(outputs, levels)
         objectives, terms = dict(self.objective.loss(outputs, x, mask)), dict[str, Mean]()
         for number, level in enumerate(levels):
             objectives[self._name("quantizer", number)] = level.quantized.objective

@@ -47,12 +47,14 @@ class Quantized:
         indices: One integer per codebook. (..., Q) int64
         objective: Weighted sum of the terms, to be divided over all ranks and micro-batches. ()
         terms: Its unweighted parts by name, means over real positions and coordinates. Each ()
+        hidden: Positions that got no code by chance; None for none. (...) bool
     """
 
     z_q: Tensor
     indices: Tensor
     objective: Mean
     terms: dict[str, Mean]
+    hidden: Tensor | None = None
 
     @property
     def loss(self) -> Tensor:

@@ -1,6 +1,7 @@
 """Losses beside a quantizer's own: for entries at right angles, and for even and sure choices."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -158,7 +159,7 @@ class Regularized(WrappedQuantizer):
         for name, term in terms.items():
             weight = getattr(self, name)
             total = total + (-weight if name == "diversity" else weight) * term.value * count
-        return Quantized(out.z_q, out.indices, Mean(total, count), {**out.terms, **terms})
+        return replace(out, objective=Mean(total, count), terms={**out.terms, **terms})
 
     def _orthogonality(self, count: Tensor) -> Mean:
         """The mean of the codebooks' own, as if each of so many vectors had it."""

@@ -86,7 +86,8 @@ class Selective(WrappedQuantizer):
     Args:
         quantizer: Any quantizer.
         keep: Share of the positions that get a code, on average; with 1 all do.
-        hiding: Positions that get none in training, besides, so that codes become local.
+        hiding: Positions that get none in training, besides. Where what they become has no part
+            in the loss, as in ``VQVAE``, codes become local: another may be missing.
 
     Attributes:
         score: From vectors (..., D) to how much each is worth a code (..., 1).
@@ -170,15 +171,16 @@ class Selective(WrappedQuantizer):
         z_e = self.checked(z_e, mask)
         self.start(z_e, mask)
         scores = self._scores(z_e)
-        unit = self.unit
+        unit, unseen = self.unit, torch.zeros_like(scores, dtype=torch.bool)
         if self.training:
-            kept, unit = all_of_pass(lambda: self._kept_in_training(scores.detach(), z_e, mask))
+            found = all_of_pass(lambda: self._kept_in_training(scores.detach(), z_e, mask))
+            kept, unit, unseen = found
         else:
             kept = self._kept(scores, mask)
         out = self.quantizer(z_e, kept)
         z_q = torch.where(kept.unsqueeze(-1), out.z_q, self.fill.to(out.z_q.dtype))
         if self.training and self.keep < 1:
-            left_out = ~kept if mask is None else mask & ~kept
+            left_out = ~(kept | unseen) if mask is None else mask & ~(kept | unseen)
             missing = (z_e - self.fill).detach().to(z_q.dtype) * left_out.unsqueeze(-1)
             z_q = Foretold.apply(z_q, scores, missing, unit.sqrt(), self.gains)
         self.finish()
@@ -187,6 +189,7 @@ class Selective(WrappedQuantizer):
             indices=torch.cat([kept.unsqueeze(-1).long(), out.indices], -1),
             objective=Mean(out.objective.total, num_real(z_e, mask)),
             terms=out.terms,
+            hidden=unseen if self.training and self.hiding is not None else None,
         )
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -249,7 +252,7 @@ class Selective(WrappedQuantizer):
             return self.score(rows).squeeze(-1).to(self.offset.dtype)
 
     def _kept_in_training(self, scores: Tensor, z_e: Tensor, mask: Tensor | None) -> list[Tensor]:
-        """The positions that training keeps, and the unit of their scores. (...) bool, ()
+        """What training keeps, the unit of scores, and what is hidden. (...) bool, (), (...) bool
 
         What moves the threshold is collected.
         """
@@ -258,26 +261,29 @@ class Selective(WrappedQuantizer):
         real = scores if mask is None else scores.masked_fill(~mask, 0)
         self.pending_scores += torch.stack([real.sum(), real.square().sum()])
         self.pending_kept += kept.sum()
-        return [self._tried(z_e, kept, mask), self.unit.clone()]
+        kept, unseen = self._tried(z_e, kept, mask)
+        return [kept, self.unit.clone(), unseen]
 
     def _kept(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """The real positions that are worth a code. (...) bool"""
         kept = scores > self.threshold if self.keep < 1 else torch.ones_like(scores).bool()
         return kept if mask is None else kept & mask
 
-    def _tried(self, z_e: Tensor, kept: Tensor, mask: Tensor | None) -> Tensor:
-        """What training keeps: some positions by chance, and none that is hidden. (...) bool"""
+    def _tried(self, z_e: Tensor, kept: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What training keeps, some by chance and none that is hidden, and that. (...) bool"""
         places = numbers(self.pending_seen, real_positions(z_e, mask)).view(kept.shape)
         words = self.seed, self.step
         if self.keep < 1:
             by_chance = random.uniform(*words, places, 0) < self.keep
             kept = torch.where(random.uniform(*words, places, 1) < TRIED, by_chance, kept)
+        unseen = torch.zeros_like(kept)
         if self.hiding is not None:
             items = None
             if self.hiding.block > 1 and kept.dim() > 1:
                 items = numbers(self.pending_items, kept.new_ones(len(kept)))
-            kept = kept & ~hidden(self.hiding, words, places, items)
-        return kept if mask is None else kept & mask
+            unseen = hidden(self.hiding, words, places, items)
+        kept = kept & ~unseen
+        return kept if mask is None else kept & mask, unseen
 
 
 def follow(average: Tensor, value: Tensor, weight: Tensor) -> None:
