@@ -47,7 +47,7 @@ class Quantized:
         indices: One integer per codebook. (..., Q) int64
         objective: Weighted sum of the terms, to be divided over all ranks and micro-batches. ()
         terms: Its unweighted parts by name, means over real positions and coordinates. Each ()
-        hidden: Positions that got no code by chance; None for none. (...) bool
+        hidden: Positions that ``Hiding`` left without a code; None for none. (...) bool
     """
 
     z_q: Tensor

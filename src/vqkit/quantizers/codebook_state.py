@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from vqkit.quantizers.checks import are_finite, check_tensor, mask_out, whole
-from vqkit.quantizers.revival import Candidates
+from vqkit.quantizers.revival import ROWS, Candidates
 from vqkit.quantizers.seeds import agree_on_seed
 from vqkit.quantizers.state import check_shapes, keep_precision, unrounded
 
 MAX_PASSES = 1024  # a commit was forgotten
-ROWS = 4_096  # vectors that are added up at a time
 LATER = ("revived", "given")  # what a file may lack, from before it was kept
 
 

@@ -128,8 +128,7 @@ class EMAVectorQuantizer(LearnedQuantizer):
     def forward(self, z_e: Tensor, mask: Tensor | None = None) -> Quantized:
         z_e = self.prepared(z_e, mask)
         indices = self.chosen(z_e, mask)
-        # Averages move the entries, no gradient.
-        z_q = F.embedding(indices, self.table_of_pass()).detach()
+        z_q = F.embedding(indices, self.table_of_pass())  # without a gradient: averages move it
         errors = squared_errors(z_e, z_q)
         commitment = Mean.over(errors, mask)
         self.follow(z_e, indices, errors, mask)

@@ -10,7 +10,7 @@ from vqkit import distributed, random
 
 DEAD_AFTER = 8.0  # hits of uniform use
 MAX_DRAWN = 64  # the most entries that one step revives
-ROWS = 4_096  # vectors that are compared at a time
+ROWS = 4_096  # vectors that are compared, or added up, at a time
 STEP_BITS = 40  # no step has 2^40 vectors
 
 

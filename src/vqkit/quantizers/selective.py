@@ -227,23 +227,28 @@ class Selective(WrappedQuantizer):
     ) -> None:
         z_e = real_rows(z_e, mask)
         check_vectors(z_e)
+        kept = keep_started and self.is_initialized
+        threshold = None if kept else self._first_threshold(z_e)  # what it refuses changes nothing
+        self.seed.fill_(random.hash_int(seed))
+        self.has_common_seed = True
+        own = random.hash_int(seed, 0)
+        self.quantizer.initialize(z_e, seed=own, keep_started=keep_started)
+        if threshold is not None:
+            self.average.copy_(threshold[0])
+            self.offset.copy_(threshold[1])
+            mark_started(self)
+
+    def _first_threshold(self, z_e: Tensor) -> tuple[Tensor, Tensor]:
+        """The average and the offset that let through the share to keep of vectors. (N, D)"""
         # Equal vectors may still give other bits on another device: the first rank's count.
         scores = distributed.all_gather(self._scores(z_e).flatten().sort().values)[0]
         average = torch.stack([scores.mean(), scores.square().mean()])
         if not are_finite(average):
             raise NotFinite("vectors are too large to start a threshold; look at the encoder")
-        self.seed.fill_(random.hash_int(seed))
-        self.has_common_seed = True
-        own = random.hash_int(seed, 0)
-        self.quantizer.initialize(z_e, seed=own, keep_started=keep_started)
-        if keep_started and self.is_initialized:
-            return
-        self.average.copy_(average)
         num = min(max(round((1 - self.keep) * len(scores)), 1), len(scores) - 1)
         between = scores[[num - 1, num]].mean()  # a score itself might be kept or not by rounding
         spread = scores.std(correction=0).clamp(min=torch.finfo(scores.dtype).tiny)
-        self.offset.copy_((between - scores.mean()) / spread)
-        mark_started(self)
+        return average, (between - scores.mean()) / spread
 
     def _scores(self, z_e: Tensor) -> Tensor:
         """How much each position is worth a code. (..., D) -> (...)"""
