@@ -82,9 +82,11 @@ def test_it_uses_as_many_threads_as_torch_and_leaves_what_was_chosen(
     monkeypatch.setattr(faiss, "knn", spy)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     before = faiss.omp_get_max_threads()
+    entries_at_a_time = faiss.cvar.distance_compute_blas_database_bs
     flat.search(torch.randn(10, 4), torch.randn(20, 4))
     assert seen == [3]
     assert faiss.omp_get_max_threads() == before
+    assert faiss.cvar.distance_compute_blas_database_bs == entries_at_a_time
 
 
 def test_where_faiss_is_not_installed_torch_searches(monkeypatch: pytest.MonkeyPatch):
