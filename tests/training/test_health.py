@@ -10,7 +10,7 @@ from tests.training import tiny
 
 from vqkit.autoencoder import VQVAEConfig
 from vqkit.evaluation.codebook import CodebookStats
-from vqkit.quantizers import EMAVectorQuantizer
+from vqkit.quantizers import EMAVectorQuantizer, Selective
 from vqkit.training import fit
 from vqkit.training.autoencoder import AutoencoderTask
 from vqkit.training.health import FIRST_STEP, PATIENCE, Health, Norms, judge_growth, judge_usage
@@ -49,6 +49,14 @@ def test_a_trouble_is_said_once_in_words_with_what_to_try(counts: torch.Tensor, 
     assert len(lines) == 1
     assert all(word in lines[0] for word in words)
     assert "\n" not in lines[0]
+
+
+def test_flags_that_are_all_alike_are_no_trouble():
+    """Of positions that all have a code, as with ``Selective(..., keep=1)``."""
+    layer = Selective(EMAVectorQuantizer(4, 16), keep=1)
+    flags = CodebookStats(2, torch.tensor([0, 10_000]))
+    assert not any(judge_usage(f"quantizer {layer.codebook_names[0]}", flags).values())
+    assert any(judge_usage("quantizer code", flags).values())
 
 
 def test_even_use_is_no_trouble():

@@ -34,6 +34,7 @@ from vqkit.schema import STRICT
 if TYPE_CHECKING:
     from vqkit.quantizers import QuantizerConfig
 
+KEPT = "kept"  # the name of the codebook of flags
 CORRECTION = 0.1  # of the threshold in a commit, in spreads of scores, if all are kept for none
 WEIGHT = 0.1  # of a step in the running averages
 TRIED = 0.1  # share of the positions that training keeps or leaves out by chance
@@ -151,7 +152,7 @@ class Selective(WrappedQuantizer):
     @property
     def codebook_names(self) -> tuple[str, ...]:
         inner = self.quantizer.codebook_names
-        return ("kept", *(f"code {name}".strip() for name in inner))
+        return (KEPT, *(f"code {name}".strip() for name in inner))
 
     def named_codebooks(self) -> dict[str, Codebook]:
         inner = self.quantizer.named_codebooks()

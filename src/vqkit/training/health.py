@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from vqkit.evaluation.codebook import CodebookStats
+from vqkit.quantizers.selective import KEPT
 
 HITS_PER_ENTRY = 8
 """A window has as many vectors per entry: even use misses one entry in 3,000 by chance."""
@@ -130,6 +131,8 @@ def judge_usage(
         settings: What is set under ``model.quantizer``, which is not advised again; None when
             that is not known.
     """
+    if name.endswith(KEPT):  # flags, as uneven as ``keep`` asks for
+        return {}
     over = f"over {stats.num_vectors:,} vectors"
     collapse = dead = None
     if stats.usage < LOW_USAGE or stats.perplexity < LOW_PERPLEXITY * stats.size:
