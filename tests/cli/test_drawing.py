@@ -11,7 +11,7 @@ from vqkit.autoencoder import VQVAE
 from vqkit.cli.drawing import Sampling, captioned_sheet, draw
 from vqkit.codes import Codes, LevelSpec
 from vqkit.evaluation.captions import GAP
-from vqkit.priors import TransformerConfig, TransformerPrior
+from vqkit.priors import ConditioningSpec, TransformerConfig, TransformerPrior
 
 
 class Plain:
@@ -28,12 +28,14 @@ TOKENIZER = cast(VQVAE, Plain())
 def prior() -> TransformerPrior:
     torch.manual_seed(0)
     config = TransformerConfig(layers=1, width=16, heads=2)
-    prior = config.build([LevelSpec((2, 2), (200,))], num_classes=3).eval()
-    assert prior.classes is not None
-    assert prior.head is not None
+    prior = config.build([LevelSpec((2, 2), (200,))], ConditioningSpec(num_classes=3)).eval()
+    assert prior.conditioner.labels is not None
+    assert prior.embedding.head is not None
     with torch.no_grad():
-        prior.classes.weight.mul_(100)  # so that classes tell in a model that learned nothing
-        prior.head.weight.mul_(100)
+        prior.conditioner.labels.weight.mul_(
+            100
+        )  # so that classes tell in a model that learned nothing
+        prior.embedding.head.weight.mul_(20)
     return prior
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from vqkit.nn.attention import SelfAttention
 from vqkit.nn.dropout import noise
-from vqkit.nn.transformer import CausalAttention, Transformer
+from vqkit.nn.transformer import Transformer
 
 WIDTH, LENGTH = 16, 9
 
@@ -22,7 +23,7 @@ def model(**options) -> Transformer:
     return made
 
 
-def attention_by_hand(attention: CausalAttention, x: Tensor) -> Tensor:
+def attention_by_hand(attention: SelfAttention, x: Tensor) -> Tensor:
     """Position by position and head by head, as the paper writes it; x (L, D)."""
     dim = WIDTH // attention.heads
     q, k, v = attention.queries_keys_values(x).split(WIDTH, dim=-1)
@@ -39,7 +40,7 @@ def attention_by_hand(attention: CausalAttention, x: Tensor) -> Tensor:
 
 def test_attention_equals_the_formula_written_out():
     torch.manual_seed(0)
-    attention, x = CausalAttention(WIDTH, 4).double(), torch.randn(2, LENGTH, WIDTH).double()
+    attention, x = SelfAttention(WIDTH, 4).double(), torch.randn(2, LENGTH, WIDTH).double()
     expected = torch.stack([attention_by_hand(attention, item) for item in x])
     assert_close(attention(x), expected)
 

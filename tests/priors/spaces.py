@@ -9,8 +9,10 @@ from torch import nn
 from vqkit.codes import Codes, LevelSpec
 from vqkit.priors import (
     Conditioning,
+    ConditioningSpec,
+    CountedPrior,
     HistogramConfig,
-    HistogramPrior,
+    Lengths,
     Prior,
     PriorConfig,
     TransformerConfig,
@@ -18,6 +20,8 @@ from vqkit.priors import (
 )
 
 CLASSES = 3
+LEARNED = ("transformer", "tied transformer")
+"""The priors that can be told something, and whose samples it changes."""
 PRIORS: dict[str, PriorConfig] = {
     "uniform": UniformConfig(),
     "histogram": HistogramConfig(),
@@ -32,14 +36,24 @@ SPACES: dict[str, tuple[LevelSpec, ...]] = {
 }
 
 
-def make(config: PriorConfig, specs: tuple[LevelSpec, ...], num_classes: int | None) -> Prior:
+def make(
+    config: PriorConfig,
+    specs: tuple[LevelSpec, ...],
+    num_classes: int | None = None,
+    *,
+    conditioning: ConditioningSpec | None = None,
+    lengths: Lengths | None = None,
+) -> Prior:
     """The prior with random weights or counts, far from uniform, in evaluation mode."""
     torch.manual_seed(0)
-    prior = config.build(specs, num_classes)
+    told = conditioning or ConditioningSpec(num_classes=num_classes)
+    prior = config.build(specs, told, lengths)
     for parameter in prior.parameters():
         nn.init.normal_(parameter, std=0.4)
-    if isinstance(prior, HistogramPrior):
+    if isinstance(prior, CountedPrior):
+        prior.start_counting()
         prior.count(random_codes(specs, 20))
+        prior.end_counting()
     return prior.eval()
 
 

@@ -189,7 +189,7 @@ def most_probable_by_enumeration(prior: Prior, label: int) -> list[int]:
     return chosen
 
 
-@pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 1e-9}], ids=str)
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 1e-9}, {"top_p": 0.0}], ids=str)
 def test_one_entry_left_is_the_most_probable_and_the_lowest_on_ties(prior: Prior, options: dict):
     prior.double()
     expected = [most_probable_by_enumeration(prior, label) for label in range(CLASSES)]

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from tests.priors.spaces import CLASSES, labels_of, make, random_codes
 
 from vqkit.codes import Codes, LevelSpec
-from vqkit.priors import Conditioning, Prior, PriorConfig
+from vqkit.priors import Conditioning, ConditioningSpec, Prior, PriorConfig
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from vqkit.priors import Conditioning, Prior, PriorConfig
         ("temperature", -1.0),
         ("temperature", math.nan),
         ("top_k", 0),
-        ("top_p", 0.0),
+        ("top_p", -0.1),
         ("top_p", 1.5),
     ],
 )
@@ -76,5 +77,5 @@ def test_a_prior_without_levels_or_classes_is_refused(
 ):
     with pytest.raises(ValueError, match="specs is empty"):
         config.build((), None)
-    with pytest.raises(ValueError, match="num_classes is 0"):
-        config.build(specs, 0)
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        config.build(specs, ConditioningSpec(num_classes=0))

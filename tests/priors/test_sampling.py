@@ -34,7 +34,7 @@ def distribution_by_hand(
     order = sorted(range(len(p)), key=lambda i: (-powers[i], i))[:top_k]
     total, before, kept = sum(powers[i] for i in order), 0.0, []
     for i in order:
-        if top_p is None or before < top_p:
+        if top_p is None or before < top_p or not kept:
             kept.append(i)
         before += powers[i] / total
     total = sum(powers[i] for i in kept)
@@ -49,6 +49,7 @@ OPTIONS = [
     (1.0, 99, None),
     (1.0, None, 0.61),
     (1.0, None, 1.0),
+    (1.0, None, 0.0),
     (1.5, 4, 0.7),
 ]
 
@@ -160,7 +161,7 @@ def test_a_row_without_any_possible_entry_is_refused():
         ("temperature", INF),
         ("temperature", math.nan),
         ("top_k", 0),
-        ("top_p", 0.0),
+        ("top_p", -0.01),
         ("top_p", 1.01),
         ("top_p", math.nan),
     ],

@@ -56,8 +56,9 @@ def test_an_empty_folder_is_refused(tmp_path: Path):
         {"prior": None},
         {"specs": [{"grid": [0]}]},
         {"specs": []},
-        {"num_classes": 0},
-        {"num_classes": "3"},
+        {"conditioning": {"num_classes": 0}},
+        {"conditioning": {"classes": 3}},
+        {"lengths": {"extents": [[2]], "counts": []}},
     ],
     ids=str,
 )
@@ -69,7 +70,7 @@ def test_a_damaged_config_is_refused_in_one_line(folder: Path, values: dict):
 
 
 def test_weights_of_another_prior_are_refused(folder: Path):
-    change(folder, num_classes=4)
+    change(folder, conditioning={"num_classes": 4})
     with pytest.raises(ValueError, match="does not fit the model"):
         Prior.from_pretrained(folder)
 

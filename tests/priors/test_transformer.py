@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from vqkit.codes import Codes, LevelSpec
 from vqkit.nn.dropout import noise
-from vqkit.priors import Conditioning, TransformerConfig, TransformerPrior
+from vqkit.priors import Conditioning, ConditioningSpec, TransformerConfig, TransformerPrior
 
 SMALL = TransformerConfig(layers=2, width=16, heads=2, dropout=0.0)
 DEEP = TransformerConfig(layers=3, width=32, heads=4, dropout=0.3)
@@ -66,7 +66,7 @@ def test_the_cached_logits_are_those_of_the_full_forward_at_every_step(
     prior = transformer(space, num_classes).to(dtype)
     codes, given = random_codes(space, 5), labels_of(5) if num_classes else None
     full, flat = prior.logits(codes, given), codes.flat()
-    next_logits = prior.next_logits(5, given)
+    next_logits = prior.next_logits(5, given or Conditioning(), None)
     atol = scale * full[full.isfinite()].abs().max().item()
     for slot, size in enumerate(prior.slot_sizes.tolist()):
         step = next_logits(slot, flat[:, max(slot - 1, 0)])
@@ -81,13 +81,13 @@ def test_the_log_probability_is_that_of_the_logits():
 
 
 def test_one_level_of_one_codebook_has_k_rows_and_one_to_begin_with():
-    prior = TransformerPrior((LevelSpec((4, 4), (512,)),), width=8, heads=1, layers=1)
-    assert prior.table.weight.shape == (513, 8)
+    prior = TransformerConfig(width=8, heads=1, layers=1).build((LevelSpec((4, 4), (512,)),))
+    assert prior.embedding.table.weight.shape == (513, 8)
 
 
 def test_every_codebook_has_its_own_rows():
-    assert transformer().table.num_embeddings == 11 + 7 + 5 + 1
-    assert transformer().offsets.tolist() == [0] * 4 + [11, 18] * 3
+    assert transformer().embedding.table.num_embeddings == 11 + 7 + 5 + 1
+    assert transformer().embedding.offsets.tolist() == [0] * 4 + [11, 18] * 3
 
 
 def test_a_tied_table_is_one_parameter():
@@ -116,7 +116,8 @@ def label_determines_codes() -> tuple[Codes, Conditioning, Tensor]:
 def test_samples_follow_their_label():
     codes, given, sequences = label_determines_codes()
     torch.manual_seed(0)
-    prior = TransformerPrior(codes.specs, CLASSES, layers=1, width=32, heads=2, dropout=0.1)
+    config = TransformerConfig(layers=1, width=32, heads=2, dropout=0.1)
+    prior = config.build(codes.specs, ConditioningSpec(num_classes=CLASSES))
     train(prior, codes, given, steps=100)
     asked = torch.tensor([2, 0, 1, 1, 2, 0, 0])
     drawn = prior.sample(7, Conditioning(asked), seed=0, temperature=0.5)
@@ -126,7 +127,9 @@ def test_samples_follow_their_label():
 
 
 def test_the_label_matters_at_every_slot_before_any_training():
-    prior, codes = TransformerPrior(SEVERAL, CLASSES, dropout=0), random_codes(SEVERAL, 1)
+    torch.manual_seed(0)
+    prior = SMALL.build(SEVERAL, ConditioningSpec(num_classes=CLASSES))
+    codes = random_codes(SEVERAL, 1)
     first, second = (prior.logits(codes, Conditioning(torch.tensor([k]))) for k in range(2))
     assert (first != second).any(-1).all()
 

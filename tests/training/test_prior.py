@@ -11,8 +11,10 @@ from vqkit.codes import Codes, LevelSpec
 from vqkit.data import TensorExamples
 from vqkit.priors import (
     Conditioning,
+    ConditioningSpec,
     HistogramPrior,
     Prior,
+    TransformerConfig,
     TransformerPrior,
     UniformPrior,
 )
@@ -31,7 +33,8 @@ def codes(num: int = 60) -> TensorExamples:
 
 def transformer(num_classes: int | None = None) -> TransformerPrior:
     torch.manual_seed(0)
-    return TransformerPrior(SPECS, num_classes, layers=1, width=16, heads=2, dropout=0.1)
+    config = TransformerConfig(layers=1, width=16, heads=2, dropout=0.1)
+    return config.build(SPECS, ConditioningSpec(num_classes=num_classes))
 
 
 @torch.no_grad()

@@ -81,6 +81,7 @@ def train_prior_run(
     import torch
 
     from vqkit.config import save_config
+    from vqkit.priors import Lengths
     from vqkit.storage import write_json
     from vqkit.training import fit, join_processes
     from vqkit.training.runtime import on_main
@@ -89,7 +90,8 @@ def train_prior_run(
     with training_in(folder, config):
         tokens, train, held_out = open_tokens(config.tokens)
         torch.manual_seed(config.train.seed)
-        prior = config.prior.build(tokens.specs, tokens.num_classes)
+        lengths = Lengths.of(train, tokens.specs) if tokens.ragged else None
+        prior = config.prior.build(tokens.specs, tokens.conditioning, lengths)
 
         def keep() -> None:
             keep_tokenizer(folder, tokenizer, tokens)
@@ -115,8 +117,8 @@ def compare(
     from vqkit.training.runtime import on_main
 
     quiet = replace(config.train, progress="none", trackers=())
-    histogram = fit(HistogramPrior(prior.specs, prior.num_classes), train, quiet)
-    uniform = UniformPrior(prior.specs, prior.num_classes)
+    histogram = fit(HistogramPrior(prior.specs, prior.conditioning, prior.lengths), train, quiet)
+    uniform = UniformPrior(prior.specs, prior.conditioning, prior.lengths)
     priors = {"uniform": uniform, "histogram": histogram, config.prior.type: prior}
     nats = {name: nats_per_token(p, held_out, quiet.batch_size) for name, p in priors.items()}
 
@@ -165,7 +167,7 @@ def baselines(folder: Path, prior: "Prior") -> dict[str, "Prior"]:
     from vqkit.priors import Prior, UniformPrior
 
     device = prior.slot_sizes.device
-    uniform = UniformPrior(prior.specs, prior.num_classes).to(device)
+    uniform = UniformPrior(prior.specs, prior.conditioning, prior.lengths).to(device)
     return {
         "uniform": uniform,
         "histogram": Prior.from_pretrained(folder / HISTOGRAM, device=device),

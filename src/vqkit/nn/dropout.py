@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vqkit.random import hash_tensor
+from vqkit.random import hash_tensor, uniform_rows
 
 LANES, LANE_BITS = 4, 16  # one hash of 64 bits decides over four elements
 
@@ -19,6 +19,14 @@ class _Noise:
     step: int
     positions: Tensor
     num_calls: int = 0
+
+    def next_call(self, num: int) -> int:
+        """The number of this call, for so many items."""
+        if len(self.positions) != num:
+            counts = f"{len(self.positions)} positions for {num} items"
+            raise ValueError(f"noise has {counts}; give one position per item")
+        self.num_calls += 1
+        return self.num_calls - 1
 
 
 _noise: ContextVar[_Noise | None] = ContextVar("noise", default=None)
@@ -49,6 +57,29 @@ def no_dropout() -> Iterator[None]:
         yield
     finally:
         _quiet.reset(token)
+
+
+def item_uniforms(num: int, size: int) -> Tensor | None:
+    """Uniform numbers of this call for each item, which training mode draws other things by.
+
+    They are what ``StatelessDropout`` decides by: a pure function of (seed, step, position of the
+    item in the global batch, number of the call).
+
+    Args:
+        num: Number of items B.
+        size: How many numbers M each has.
+
+    Returns:
+        (B, M) float64; None outside of ``noise`` and inside of ``no_dropout``.
+
+    Raises:
+        ValueError: If ``noise`` was given another number of positions.
+    """
+    now = _noise.get()
+    if now is None or _quiet.get():
+        return None
+    call = now.next_call(num)
+    return uniform_rows(now.seed, now.step, now.positions, call, size=size)
 
 
 class StatelessDropout(nn.Module):
@@ -102,10 +133,7 @@ class StatelessDropout(nn.Module):
                 "dropout in training mode needs to know the step; call the model inside "
                 "`with noise(seed, step, positions):`, or switch it to eval()"
             )
-        if len(now.positions) != len(x):
-            counts = f"{len(now.positions)} positions for {len(x)} items"
-            raise ValueError(f"noise has {counts}; give one position per item")
-        call, now.num_calls = now.num_calls, now.num_calls + 1
+        call = now.next_call(len(x))
         size = x[0].numel() if len(x) else 0
         elements = torch.arange(-(-size // LANES), device=x.device)
         positions = now.positions.to(x.device).unsqueeze(-1)

@@ -1,85 +1,51 @@
-"""A causal Transformer over vectors, with a cache for sampling."""
+"""A Transformer over vectors, with a cache for sampling."""
+
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vqkit.nn.attention import CrossAttention, SelfAttention
 from vqkit.nn.dropout import StatelessDropout
 
 INIT_STD = 0.02
 
 
-class Cache:
-    """Keys and values of the positions seen so far, in memory that is taken once.
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What every position may read besides the other positions.
 
-    Args:
-        batch: Number of items B.
-        length: The most positions L it can hold.
-        like: A parameter of the Transformer: its width, type and device. (..., D)
-        num_layers: Number of layers.
-        heads: Number of attention heads.
+    Attributes:
+        vectors: What there is to read. (B, M, D)
+        real: Which of it is real, at least one of each item. (B, M) bool
     """
 
-    def __init__(
-        self, batch: int, length: int, like: Tensor, *, num_layers: int, heads: int
-    ) -> None:
-        shape = (num_layers, batch, heads, length, like.shape[-1] // heads)
-        self.keys = like.new_zeros(shape)
-        self.values = like.new_zeros(shape)
-        self.length = 0
+    vectors: Tensor
+    real: Tensor
+
+
+@dataclass(slots=True)
+class Cache:
+    """What a Transformer has seen so far, in memory that is taken once.
+
+    Attributes:
+        keys: Of each block, item and head, of the positions so far. (N, B, heads, L, D / heads)
+        values: As the keys.
+        memory: Keys and values of the memory, for each block; empty without one.
+        real: Which of the memory is real. (B, M) bool
+        length: How many positions it holds.
+    """
+
+    keys: Tensor
+    values: Tensor
+    memory: list[tuple[Tensor, Tensor]]
+    real: Tensor | None
+    length: int = 0
 
     @property
     def capacity(self) -> int:
         """The most positions it can hold."""
         return self.keys.shape[3]
-
-
-class CausalAttention(nn.Module):
-    """Multi-head attention of each position to itself and the positions before it.
-
-    Attention Is All You Need, section 3.2, https://arxiv.org/abs/1706.03762.
-
-    Args:
-        width: Length D of the vectors, a multiple of ``heads``.
-        heads: Number of heads.
-
-    Raises:
-        ValueError: If the heads do not divide the width.
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(f"width is {width}, heads {heads}; make width a multiple of heads")
-        self.heads = heads
-        self.queries_keys_values = nn.Linear(width, 3 * width)
-        self.output = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """All positions at once: (B, L, D) -> (B, L, D)."""
-        q, k, v = self.queries_keys_values(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True
-        )
-        return self.output(mixed.transpose(1, 2).flatten(2))
-
-    def step(self, x: Tensor, keys: Tensor, values: Tensor, position: int) -> Tensor:
-        """One position; its key and value are written to the cache.
-
-        Args:
-            x: The position. (B, D)
-            keys: Those of earlier positions. (B, heads, L, D / heads)
-            values: As the keys. (B, heads, L, D / heads)
-            position: How many positions came before.
-
-        Returns:
-            (B, D)
-        """
-        q, k, v = self.queries_keys_values(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        keys[:, :, position], values[:, :, position] = k, v
-        seen = slice(position + 1)
-        mixed = F.scaled_dot_product_attention(q.unsqueeze(2), keys[:, :, seen], values[:, :, seen])
-        return self.output(mixed.flatten(1))
 
 
 class Block(nn.Module):
@@ -90,33 +56,50 @@ class Block(nn.Module):
 
     Args:
         width: Length D of the vectors.
-        heads: Number of heads.
+        heads: Number of attention heads.
         dropout: Probability of dropping an element of what is added.
+        causal: Whether positions see only those before them.
+        memory: Whether there is a memory, which is read between the two.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self, width: int, heads: int, dropout: float, *, causal: bool = True, memory: bool = False
+    ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = CausalAttention(width, heads)
+        self.attention = SelfAttention(width, heads, causal=causal)
+        self.memory_norm = nn.LayerNorm(width) if memory else None
+        self.memory = CrossAttention(width, heads) if memory else None
         self.network_norm = nn.LayerNorm(width)
         self.network = nn.Sequential(
             nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
         self.dropout = StatelessDropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, visible: Tensor | None, memory: Memory | None) -> Tensor:
         """All positions at once: (B, L, D) -> (B, L, D)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x)))
+        x = x + self.dropout(self.attention(self.attention_norm(x), visible))
+        if self.memory is not None and memory is not None:
+            x = x + self.dropout(self._read(x, *self.memory.project(memory.vectors), memory.real))
         return x + self.dropout(self.network(self.network_norm(x)))
 
-    def step(self, x: Tensor, keys: Tensor, values: Tensor, position: int) -> Tensor:
-        """One position, without dropout; arguments as in ``CausalAttention.step``."""
-        x = x + self.attention.step(self.attention_norm(x), keys, values, position)
+    def step(self, x: Tensor, cache: Cache, block: int) -> Tensor:
+        """One position, without dropout: (B, D) -> (B, D)."""
+        keys, values = cache.keys[block], cache.values[block]
+        x = x + self.attention.step(self.attention_norm(x), keys, values, cache.length)
+        if cache.memory and cache.real is not None:
+            x = x + self._read(x.unsqueeze(1), *cache.memory[block], cache.real).squeeze(1)
         return x + self.network(self.network_norm(x))
+
+    def _read(self, x: Tensor, keys: Tensor, values: Tensor, real: Tensor) -> Tensor:
+        """What positions read in the memory: (B, L, D) -> (B, L, D)."""
+        assert self.memory is not None
+        assert self.memory_norm is not None
+        return self.memory(self.memory_norm(x), keys, values, real)
 
 
 class Transformer(nn.Module):
-    """A stack of causal blocks and a final normalisation.
+    """A stack of blocks and a final normalisation.
 
     The weights start as in GPT-2: normal with deviation 0.02, and what is added to x further
     divided by sqrt(2 layers); Language Models are Unsupervised Multitask Learners, section 2.3.
@@ -126,18 +109,31 @@ class Transformer(nn.Module):
         num_layers: Number of blocks.
         heads: Number of attention heads.
         dropout: Probability of dropping an element of what a block adds.
+        causal: Whether positions see only themselves and those before them; else they see all.
+        memory: Whether positions also read a ``Memory``.
 
     Raises:
         ValueError: If there are no layers, the heads do not divide the width, or ``dropout`` is no
             probability.
     """
 
-    def __init__(self, width: int, *, num_layers: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        num_layers: int,
+        heads: int,
+        dropout: float = 0.0,
+        causal: bool = True,
+        memory: bool = False,
+    ) -> None:
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"num_layers is {num_layers}; give at least 1")
         self.heads = heads
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(num_layers))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, dropout, causal=causal, memory=memory) for _ in range(num_layers)
+        )
         self.norm = nn.LayerNorm(width)
         self._initialize()
 
@@ -147,26 +143,39 @@ class Transformer(nn.Module):
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif parameter.dim() == 2:
-                last = name.endswith(("attention.output.weight", "network.2.weight"))
+                last = name.endswith(("output.weight", "network.2.weight"))
                 nn.init.normal_(parameter, std=added if last else INIT_STD)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """All positions at once; position t of the result depends on positions up to t only.
+    def forward(
+        self, x: Tensor, visible: Tensor | None = None, memory: Memory | None = None
+    ) -> Tensor:
+        """All positions at once; if causal, position t of the result depends on those up to t only.
 
         Args:
             x: Vectors. (B, L, D)
+            visible: Which positions are seen by others, at least one of each item; None for all.
+                Not if causal. (B, L) bool
+            memory: What to read besides.
 
         Returns:
             Normalised vectors. (B, L, D)
         """
         for block in self.blocks:
-            x = block(x)
+            x = block(x, visible, memory)
         return self.norm(x)
 
-    def cache(self, batch: int, length: int) -> Cache:
+    @torch.no_grad()
+    def cache(self, batch: int, length: int, memory: Memory | None = None) -> Cache:
         """An empty cache for ``batch`` items of at most ``length`` positions."""
-        like = self.norm.weight.detach()
-        return Cache(batch, length, like, num_layers=len(self.blocks), heads=self.heads)
+        width = self.norm.weight.shape[0]
+        shape = (len(self.blocks), batch, self.heads, length, width // self.heads)
+        read, real = [], None
+        if memory is not None:
+            read = [self._block(i).project(memory.vectors) for i in range(len(self.blocks))]
+            real = memory.real
+        return Cache(
+            self.norm.weight.new_zeros(shape), self.norm.weight.new_zeros(shape), read, real
+        )
 
     @torch.no_grad()
     def step(self, x: Tensor, cache: Cache) -> Tensor:
@@ -184,8 +193,15 @@ class Transformer(nn.Module):
         """
         if cache.length == cache.capacity:
             raise ValueError(f"the cache holds {cache.capacity} positions; make a longer one")
-        for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
+        for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            x = block.step(x, keys, values, cache.length)
+            x = block.step(x, cache, number)
         cache.length += 1
         return self.norm(x)
+
+    def _block(self, number: int) -> CrossAttention:
+        """How one block reads the memory."""
+        block = self.blocks[number]
+        assert isinstance(block, Block)
+        assert block.memory is not None
+        return block.memory

@@ -4,17 +4,24 @@ from typing import Annotated
 
 from pydantic import Field
 
+from vqkit.priors.autoregressive import AutoregressivePrior
 from vqkit.priors.base import Prior
-from vqkit.priors.conditioning import Conditioning
+from vqkit.priors.conditioning import Conditioning, ConditioningSpec
+from vqkit.priors.counted import CountedPrior
 from vqkit.priors.histogram import HistogramConfig, HistogramPrior
+from vqkit.priors.lengths import Lengths
 from vqkit.priors.sampling import choose
 from vqkit.priors.transformer import TransformerConfig, TransformerPrior
 from vqkit.priors.uniform import UniformConfig, UniformPrior
 
 __all__ = [
+    "AutoregressivePrior",
     "Conditioning",
+    "ConditioningSpec",
+    "CountedPrior",
     "HistogramConfig",
     "HistogramPrior",
+    "Lengths",
     "Prior",
     "PriorConfig",
     "TransformerConfig",

@@ -1,56 +1,70 @@
 """The contract every prior keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from vqkit import storage
 from vqkit.codes import Codes, LevelSpec
 from vqkit.means import Mean
 from vqkit.nn.dropout import no_dropout
-from vqkit.priors.conditioning import Conditioning
-from vqkit.priors.sampling import draw
-from vqkit.priors.slots import describe, slots_of
+from vqkit.priors import saving
+from vqkit.priors.checks import check_decoding, checked_codes, checked_integers
+from vqkit.priors.conditioning import Conditioning, ConditioningSpec, check_conditioning
+from vqkit.priors.known import Known
+from vqkit.priors.lengths import Lengths
+from vqkit.priors.sampling import Decoding
+from vqkit.priors.slots import slots_of
 
 if TYPE_CHECKING:
     from vqkit.priors import PriorConfig
 
-KIND = "prior"
-SPECS = TypeAdapter(tuple[LevelSpec, ...])
+LENGTH_STREAM = -1
+"""The word that keeps the numbers of lengths apart from those of slots."""
 
 
 class Prior(nn.Module, ABC):
     """A distribution over codes: tells how likely codes are, and draws new ones.
 
     It sees codes alone: any number of levels, codebooks and positions. A masked position has no
-    part in any probability or count, whatever it holds; samples have no masks.
+    part in any probability of integers, whatever it holds. Where items are of unequal length, a
+    prior built with ``lengths`` also says how probable the length is, and draws it; without,
+    its probabilities are those of the integers given the mask, and its samples have no masks.
 
     Args:
         specs: The shapes of the levels, coarsest first.
-        num_classes: Number of classes of labels; None when there are none.
+        conditioning: What it is told of the items.
+        lengths: How long items are; None when all are as long.
 
     Raises:
-        ValueError: If there are no levels or no classes.
+        ValueError: If there are no levels.
     """
+
+    exact: ClassVar[bool] = True
+    """Whether ``log_prob`` is the log-probability; else it is a lower bound of it."""
+    completes_any: ClassVar[bool] = False
+    """Whether ``sample`` completes any known integers, or only those that come first."""
+    in_steps: ClassVar[bool] = False
+    """Whether ``sample`` draws many integers at once, in a number of steps."""
 
     slot_sizes: Tensor
     """Number of entries that each slot of ``Codes.flat`` chooses from. (L,) int64"""
 
-    def __init__(self, specs: Sequence[LevelSpec], num_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        specs: Sequence[LevelSpec],
+        conditioning: ConditioningSpec | None = None,
+        lengths: Lengths | None = None,
+    ) -> None:
         super().__init__()
         if not specs:
             raise ValueError("specs is empty; give the shape of at least one level")
-        if num_classes is not None and num_classes < 1:
-            raise ValueError(
-                f"num_classes is {num_classes}; give at least 1, or None for no labels"
-            )
         self.specs = tuple(specs)
-        self.num_classes = num_classes
+        self.conditioning = conditioning or ConditioningSpec()
+        self.lengths = lengths
         self.slots = slots_of(specs)
         sizes = torch.zeros(sum(spec.num_tokens for spec in specs), dtype=torch.int64)
         for slots in self.slots:
@@ -62,9 +76,22 @@ class Prior(nn.Module, ABC):
     def config(self) -> "PriorConfig":
         """The config that builds this prior."""
 
+    @property
+    def needs_conditioning(self) -> bool:
+        """Whether all that it is told has to be there; else it may be left out."""
+        return False
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of labels; None when it is told no labels."""
+        return self.conditioning.num_classes
+
     @abstractmethod
     def nats(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
-        """Minus the log-probability of each integer after those before it; 0 where masked.
+        """What each integer costs; 0 where masked.
+
+        Minus the log-probability of each after those before it in the prior's order; of a prior
+        that is not exact, parts whose sum over the item is at least that in expectation.
 
         Args:
             codes: Of the levels of ``specs``. B items
@@ -75,25 +102,26 @@ class Prior(nn.Module, ABC):
         """
 
     @abstractmethod
-    def next_logits(
-        self, num: int, given: Conditioning | None = None
-    ) -> Callable[[int, Tensor], Tensor]:
-        """Begins to draw, integer by integer in the order of ``Codes.flat``.
+    def draw(
+        self, known: Known, given: Conditioning, decoding: Decoding, mask: Tensor | None
+    ) -> Tensor:
+        """Draws what is not known.
 
         Args:
-            num: Number of items B.
-            given: What the items shall be, one label per item.
+            known: Integers that are given. B items
+            given: What the items shall be; checked.
+            decoding: How to draw.
+            mask: Which integers are real; None when all are. (B, L) bool
 
         Returns:
-            A function to be called with slot 0, 1, ... and the integers of the slot before it, at
-            slot 0 anything (B,) int64; it gives the logits of the slot, up to a constant (B, K).
-
-        Raises:
-            ValueError: If labels do not fit, or are missing that are needed.
+            Integers in the order of ``Codes.flat``, 0 where not real. (B, L) int64
         """
 
     def log_prob(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
         """The log-probability of each item, without dropout whatever the mode.
+
+        A lower bound of it where ``exact`` is False. With ``lengths`` it includes that of the
+        item's length.
 
         Args:
             codes: Of the levels of ``specs``. B items
@@ -103,10 +131,21 @@ class Prior(nn.Module, ABC):
             Nats. (B,) float64
 
         Raises:
-            ValueError: If codes or labels do not fit.
+            ValueError: If codes or conditioning do not fit.
         """
         with no_dropout():
-            return -self.nats(codes, given).double().sum(1)
+            nats = self.nats(codes, given).double().sum(1)
+        return self.log_prob_lengths(codes).to(nats) - nats
+
+    def log_prob_lengths(self, codes: Codes) -> Tensor:
+        """The log-probability of the length of each item; 0 without ``lengths``. (B,) float64
+
+        Raises:
+            ValueError: If an item has holes.
+        """
+        if self.lengths is None:
+            return torch.zeros(len(codes), dtype=torch.float64)
+        return self.lengths.log_prob(codes.flat_mask(), self.specs, len(codes))
 
     @torch.no_grad()
     def sample(
@@ -116,42 +155,68 @@ class Prior(nn.Module, ABC):
         *,
         seed: int,
         first: int = 0,
+        known: Codes | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        guidance: float = 1.0,
+        steps: int | None = None,
     ) -> Codes:
         """Draws new codes; item i depends on (seed, first + i) only.
 
         Args:
             num: Number of items.
-            given: What the items shall be, one label per item.
+            given: What the items shall be.
             seed: Of all draws.
             first: Number of the first item: draw many in parts by it.
+            known: Codes to complete, with masks that are True where a position is known.
             temperature: Divides the logits: below 1 more typical, above 1 more varied.
             top_k: Only the k most probable entries are drawn from; None for all.
-            top_p: Only the fewest most probable entries that sum up to p; None for all.
+            top_p: Only the fewest most probable entries that sum up to p; 0 for the most
+                probable alone, None for all.
+            guidance: How much more than without it the conditioning counts: 1 as it was trained,
+                2 to 4 for more typical items of their class, 0 for none.
+            steps: In how many steps a prior draws that draws many integers at once.
 
         Returns:
-            Codes without masks, on the device of the prior. num items
+            Codes on the device of the prior, with masks if it has ``lengths``. num items
 
         Raises:
-            ValueError: If an argument is out of range, or labels are missing that are needed.
+            ValueError: If an argument is out of range, does not fit, or conditioning is missing.
         """
         if num < 0:
             raise ValueError(f"num is {num}; give the number of items to draw")
-        return draw(
-            self.next_logits(num, given),
-            self.specs,
-            torch.arange(first, first + num, device=self.slot_sizes.device),
+        decoding = Decoding(
             seed=seed,
+            items=torch.arange(first, first + num, device=self.slot_sizes.device),
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            guidance=guidance,
+            steps=steps,
         )
+        check_decoding(self, decoding)
+        return self._complete(known, self.check_given(given, num), decoding)
+
+    def _complete(self, known: Codes | None, given: Conditioning, decoding: Decoding) -> Codes:
+        """Draws what is not known: the lengths, and then the integers."""
+        num, device = len(decoding.items), self.slot_sizes.device
+        fixed = Known.nothing(num, len(self.slot_sizes), device)
+        if known is not None:
+            fixed = Known.of(known.to(device), self.specs, num)
+            checked_integers(fixed.flat, self.slot_sizes)
+        mask = None
+        if self.lengths is not None:
+            u = decoding.uniform(LENGTH_STREAM, torch.arange(2, device=device))
+            mask = self.lengths.sample(u, self.specs, fixed.mask)
+        flat = self.draw(fixed, given.to(device), decoding, mask)
+        return Codes.from_flat(flat, self.specs, mask)
 
     def loss(self, codes: Codes, given: Conditioning | None = None) -> dict[str, Mean]:
         """What training makes smaller: nats per integer, by name; arguments as ``log_prob``."""
         total = self.nats(codes, given).sum()
+        if self.lengths is not None:
+            total = total - self.log_prob_lengths(codes).sum().to(total)
         return {name: Mean(total, count) for name, count in self.counts(codes).items()}
 
     def counts(self, codes: Codes) -> dict[str, Tensor]:
@@ -169,49 +234,22 @@ class Prior(nn.Module, ABC):
         Raises:
             ValueError: If the levels are others than those of ``specs``, or an index is no entry.
         """
-        if codes.specs != self.specs:
-            shapes = f"{describe(codes.specs)}, the prior is for {describe(self.specs)}"
-            raise ValueError(f"codes have levels {shapes}; use those of the same tokenizer")
-        flat, mask = codes.flat(), codes.flat_mask()
-        if mask is not None:
-            flat = flat.masked_fill(~mask, 0)
-        wrong = (flat < 0) | (flat >= self.slot_sizes)
-        if wrong.any():
-            row, slot = wrong.nonzero()[0].tolist()
-            size = int(self.slot_sizes[slot])
-            raise ValueError(
-                f"codes hold index {int(flat[row, slot])} at item {row}, slot {slot}; "
-                f"its codebook has entries 0 to {size - 1}"
-            )
-        return flat
+        return checked_codes(codes, self.specs, self.slot_sizes)
 
-    def check_labels(self, given: Conditioning | None, num: int) -> Tensor | None:
-        """The labels of ``num`` items on the device of the prior, or None. (B,) int64
+    def check_given(self, given: Conditioning | None, num: int) -> Conditioning:
+        """What is known of ``num`` items; raises ValueError if it does not fit or is missing."""
+        return check_conditioning(given, self.conditioning, num, needed=self.needs_conditioning)
 
-        Raises:
-            ValueError: If they do not fit the prior's classes or the number of items.
+    def resize(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Makes room for what was saved, where that depends on what was counted.
+
+        Args:
+            shapes: Of the saved tensors, by name.
         """
-        labels = None if given is None else given.labels
-        if labels is None:
-            return None
-        if self.num_classes is None:
-            raise ValueError("labels were given to a prior without classes; leave them out")
-        if labels.shape != (num,) or labels.is_floating_point() or labels.dtype == torch.bool:
-            found = f"shape {tuple(labels.shape)}, {labels.dtype}"
-            raise ValueError(f"labels have {found}; give one integer for each of {num} items")
-        if ((labels < 0) | (labels >= self.num_classes)).any():
-            found = f"{int(labels.min())} to {int(labels.max())}"
-            raise ValueError(f"labels are {found}; the classes are 0 to {self.num_classes - 1}")
-        return labels.to(self.slot_sizes.device, torch.int64)
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes weights and config into a folder, made when missing."""
-        from vqkit.priors import PriorConfig
-
-        config = TypeAdapter(PriorConfig).dump_python(self.config, mode="json")
-        specs = SPECS.dump_python(self.specs, mode="json")
-        description = {"prior": config, "specs": specs, "num_classes": self.num_classes}
-        storage.save_model(Path(folder), self, {"kind": KIND, **description})
+        saving.save(self, folder)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: torch.device | str = "cpu") -> Self:
@@ -228,20 +266,8 @@ class Prior(nn.Module, ABC):
             FileNotFoundError: If the folder does not hold a saved model.
             ValueError: If it holds another kind of model, or was damaged.
         """
-        from vqkit.priors import PriorConfig
-
-        stored = storage.load_config(Path(folder))
-        if stored.get("kind") != KIND:
-            kind = stored.get("kind")
-            raise ValueError(f"{folder} holds a model of kind {kind}; give the folder of a prior")
-        try:
-            config = TypeAdapter(PriorConfig).validate_python(stored.get("prior"))
-            prior = config.build(SPECS.validate_python(stored.get("specs")), stored["num_classes"])
-        except (ValueError, TypeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"{folder}: the config is damaged ({reason}); save it anew") from None
+        prior = saving.load(folder)
         if not isinstance(prior, cls):
             name = type(prior).__name__
             raise ValueError(f"{folder} holds a {name}, not a {cls.__name__}; open it as Prior")
-        storage.load_weights(Path(folder), prior)
         return prior.to(device).eval()

@@ -1,25 +1,87 @@
 """Drawing from logits by numbers that are given, never from a hidden generator."""
 
 import math
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vqkit.codes import Codes, LevelSpec
 from vqkit.random import uniform
 
 STREAM = int.from_bytes(b"prior")  # keeps these numbers apart from others of the same seed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """How integers are drawn from what a prior says of them.
+
+    Attributes:
+        seed: Of all items.
+        items: Number of each item; what it becomes depends on (seed, number) only. (B,) int64
+        temperature: Divides the logits; greater than 0.
+        top_k: Only the k most probable are left; None for all.
+        top_p: Of those, only the fewest most probable whose sum is at least p; 0 for the most
+            probable alone, None for all.
+        guidance: How much more than without it the conditioning counts; 1 for as it was trained.
+        steps: In how many steps all integers are drawn, for priors that draw many at once; None
+            for the prior's own choice.
+
+    Raises:
+        ValueError: If one is out of range.
+    """
+
+    seed: int
+    items: Tensor
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    guidance: float = 1.0
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check_sampling(self.temperature, self.top_k, self.top_p)
+        if not math.isfinite(self.guidance) or self.guidance < 0:
+            raise ValueError(
+                f"guidance is {self.guidance}; give 1 for none, more to hold closer to the class"
+            )
+        if self.steps is not None and (self.steps < 1 or self.steps != int(self.steps)):
+            raise ValueError(f"steps is {self.steps}; give an integer of at least 1")
+
+    def uniform(self, *words: int | Tensor) -> Tensor:
+        """Numbers of every item, for further words that broadcast with (B, 1). float64"""
+        return uniform(self.seed, STREAM, self.items.unsqueeze(-1), *words)
+
+    def choose(self, logits: Tensor, u: Tensor) -> Tensor:
+        """Draws from logits (..., K) by uniform numbers (...); see ``choose``. (...) int64"""
+        return choose(logits, u, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+
+    def guided(self, told: Tensor, untold: Tensor) -> Tensor:
+        """Logits that hold closer to the conditioning.
+
+        Classifier-Free Diffusion Guidance, equation 6, https://arxiv.org/abs/2207.12598, with
+        guidance = 1 + w.
+
+        Args:
+            told: Logits given the conditioning, up to a constant. (..., K)
+            untold: Logits without it. (..., K)
+        """
+        told, untold = told.double().log_softmax(-1), untold.double().log_softmax(-1)
+        return torch.where(told.isinf(), told, untold + self.guidance * (told - untold))
+
+
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
     """Raises ValueError unless the arguments of ``choose`` make sense."""
     if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}; give a number greater than 0")
+        raise ValueError(
+            f"temperature is {temperature}; give a number greater than 0 (top_p=0 draws the most "
+            "probable alone)"
+        )
     if top_k is not None and (top_k < 1 or top_k != int(top_k)):
         raise ValueError(f"top_k is {top_k}; give an integer of at least 1, or None to keep all")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p is {top_p}; give more than 0 and at most 1")
+    if top_p is not None and not 0 <= top_p <= 1:
+        raise ValueError(
+            f"top_p is {top_p}; give 0 (the most probable alone) to 1 (all), or None for all"
+        )
 
 
 def probabilities(
@@ -40,8 +102,9 @@ def probabilities(
         sorted_logits[..., int(top_k) :] = -math.inf
     kept = sorted_logits.softmax(-1)
     if top_p is not None:
-        before = kept.cumsum(-1) - kept
-        kept = kept.masked_fill(before >= top_p, 0)
+        enough = kept.cumsum(-1) - kept >= top_p
+        enough[..., 0] = False  # the most probable one stays in any case
+        kept = kept.masked_fill(enough, 0)
     return torch.zeros_like(logits).scatter_(-1, order, kept / kept.sum(-1, keepdim=True))
 
 
@@ -60,7 +123,8 @@ def choose(
         u: Uniform numbers, at least 0 and less than 1. (...) float64
         temperature: Divides the logits; greater than 0.
         top_k: Only the k most probable are left, the lowest indices on ties; None for all.
-        top_p: Of those, the fewest most probable whose sum is at least p are left; None for all.
+        top_p: Of those, the fewest most probable whose sum is at least p are left; 0 for the most
+            probable alone, None for all.
 
     Returns:
         Indices. (...) int64
@@ -77,38 +141,3 @@ def choose(
     below = torch.nextafter(total, torch.zeros_like(total))
     above = cumulative > torch.minimum(u * total, below).unsqueeze(-1)
     return above.byte().argmax(-1)
-
-
-@torch.no_grad()
-def draw(
-    next_logits: Callable[[int, Tensor], Tensor],
-    specs: Sequence[LevelSpec],
-    items: Tensor,
-    *,
-    seed: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> Codes:
-    """Draws codes integer by integer, in the order of ``Codes.flat``.
-
-    Args:
-        next_logits: As ``Prior.next_logits`` returns it.
-        specs: The shapes of the levels.
-        items: Number of each item; what it becomes depends on (seed, number) only. (B,) int64
-        seed: Of all items.
-        temperature: See ``choose``; so are ``top_k`` and ``top_p``.
-        top_k: See ``choose``.
-        top_p: See ``choose``.
-    """
-    check_sampling(temperature, top_k, top_p)
-    length = sum(spec.num_tokens for spec in specs)
-    slots = torch.arange(length, device=items.device)
-    u = uniform(seed, STREAM, items.unsqueeze(-1), slots)
-    flat = torch.zeros_like(u, dtype=torch.int64)
-    previous = torch.zeros_like(items)
-    for slot in range(length):
-        logits = next_logits(slot, previous)
-        previous = choose(logits, u[:, slot], temperature=temperature, top_k=top_k, top_p=top_p)
-        flat[:, slot] = previous
-    return Codes.from_flat(flat, specs)

@@ -11,6 +11,7 @@ import torch
 
 from vqkit.codes import Codes, LevelSpec
 from vqkit.data.example import Example
+from vqkit.priors import ConditioningSpec
 from vqkit.tokens.columns import Columns, as_shape
 from vqkit.tokens.rows import codes_of, pad
 from vqkit.tokens.shards import PATTERN, Header, damaged, read_columns, read_header
@@ -112,6 +113,11 @@ class TokenSet:
     def num_classes(self) -> int | None:
         """Number of classes of the labels; None when there are none."""
         return len(self.labels) or None
+
+    @property
+    def conditioning(self) -> ConditioningSpec:
+        """What a prior may be told of the items: their labels, if they have any."""
+        return ConditioningSpec(num_classes=self.num_classes)
 
     @cached_property
     def fingerprint(self) -> str:

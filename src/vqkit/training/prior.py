@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
-from vqkit import distributed
-from vqkit.codes import Codes, LevelSpec
+from vqkit import distributed, storage
+from vqkit.codes import Codes
 from vqkit.data.batch import Batch
 from vqkit.data.example import Examples
 from vqkit.data.loader import in_order
-from vqkit.priors import Conditioning, HistogramPrior, Prior, PriorConfig
+from vqkit.priors import Conditioning, CountedPrior, Prior, saving
 from vqkit.training.config import TrainConfig
 from vqkit.training.runtime import Runtime
 from vqkit.training.task import StepOutput, Task
@@ -43,12 +42,14 @@ class PriorTask(Task):
         return None if self.model.num_classes is None else Conditioning(labels=batch.labels)
 
     def describe(self) -> Any:
-        config = TypeAdapter(PriorConfig).dump_python(self.model.config, mode="json")
-        levels = TypeAdapter(tuple[LevelSpec, ...]).dump_python(self.model.specs, mode="json")
-        return {"prior": config, "levels": levels, "num_classes": self.model.num_classes}
+        return saving.describe(self.model)
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
+
+    def load(self, folder: Path) -> None:
+        self.model.resize(storage.saved_shapes(folder))
+        super().load(folder)
 
     @contextmanager
     def attached(self, config: TrainConfig) -> Iterator[None]:
@@ -63,7 +64,7 @@ def codes_of(prior: Prior, batch: Batch) -> Codes:
 
 
 @torch.no_grad()
-def count(prior: HistogramPrior, examples: Examples, batch_size: int, runtime: Runtime) -> None:
+def count(prior: CountedPrior, examples: Examples, batch_size: int, runtime: Runtime) -> None:
     """Counts all examples, in one pass: for a prior that is not optimised.
 
     Args:
@@ -72,7 +73,7 @@ def count(prior: HistogramPrior, examples: Examples, batch_size: int, runtime: R
         batch_size: Items that are read at once, over all processes.
         runtime: Where.
     """
-    prior.occurrences.zero_()
+    prior.start_counting()
     rank, world = distributed.rank(), runtime.world_size
     size = max(1, batch_size // world)
     rounds = -(-len(examples) // (size * world))
@@ -80,6 +81,7 @@ def count(prior: HistogramPrior, examples: Examples, batch_size: int, runtime: R
     for _ in range(rounds):
         batch = next(batches, None)  # every rank counts equally often, the last ones perhaps none
         prior.count(_none(prior) if batch is None else codes_of(prior, batch.to(runtime.device)))
+    prior.end_counting()
 
 
 def _share(num: int, size: int, rank: int, world: int) -> list[int]:

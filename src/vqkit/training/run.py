@@ -8,7 +8,7 @@ from torch import nn
 
 from vqkit.autoencoder import VQVAE
 from vqkit.data.example import Examples
-from vqkit.priors import HistogramPrior, Prior, UniformPrior
+from vqkit.priors import CountedPrior, Prior
 from vqkit.training.autoencoder import AutoencoderTask
 from vqkit.training.config import TrainConfig
 from vqkit.training.prior import PriorTask
@@ -32,7 +32,7 @@ def fit(
 
     Args:
         model: A ``VQVAE``, a ``Prior`` whose examples are flat codes, or a ``Task`` of your own;
-            trained in place. Histogram and uniform priors are counted in one pass.
+            trained in place. Priors that are counted see the examples once.
         examples: Training data.
         config: How to train; the defaults when None.
         folder: The run folder, for checkpoints, metrics and the trained model. With the same one,
@@ -56,7 +56,7 @@ def fit(
     task = task_of(model)
     with open_runtime(config, path) as runtime, lock(path), task.attached(config):
         run = Session(task, examples, config, runtime, path, eval_examples)
-        if isinstance(model, HistogramPrior | UniformPrior):
+        if isinstance(model, CountedPrior):
             run.count(model)
         else:
             run.go()

@@ -5,11 +5,11 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from vqkit import distributed, storage
+from vqkit import distributed
 from vqkit.data.example import Examples
 from vqkit.data.loader import Loader
 from vqkit.data.sampler import StatelessSampler
-from vqkit.priors import HistogramPrior, UniformPrior
+from vqkit.priors import CountedPrior
 from vqkit.training import finish, snapshot
 from vqkit.training.checkpoint import Checkpoint, Checkpoints
 from vqkit.training.config import TrainConfig
@@ -88,13 +88,12 @@ class Session:
             self.steps(first)
             self.end(max(first, self.config.steps))
 
-    def count(self, prior: HistogramPrior | UniformPrior) -> None:
+    def count(self, prior: CountedPrior) -> None:
         """One pass over the data, for a prior that is counted and not optimised."""
         self.task.to(self.runtime.device)
         if self.is_finished(None):
             return
-        if isinstance(prior, HistogramPrior):
-            count(prior, self.examples, self.config.batch_size, self.runtime)
+        count(prior, self.examples, self.config.batch_size, self.runtime)
         if self.folder is not None:
             finish.save(self.task, self.folder, self.config.steps, "last", self.identity)
 
@@ -125,7 +124,7 @@ class Session:
             return False
         check_same(record["run"], self.identity, self.folder)
         if record["step"] >= self.config.steps:
-            storage.load_weights(self.folder, self.task.model)
+            self.task.load(self.folder)
             done = f"{self.folder} is finished at step {record['step']}"
             self.screen.say(f"{done}; raise train.steps to train on")
             return True

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vqkit import storage
 from vqkit.data.batch import Batch
 from vqkit.means import Mean
 from vqkit.quantizers import Codebook
@@ -67,6 +68,10 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Writes the model where ``from_pretrained`` finds it."""
+
+    def load(self, folder: Path) -> None:
+        """Reads the weights that ``save`` wrote."""
+        storage.load_weights(folder, self.model)
 
     @property
     def codebooks(self) -> dict[str, Codebook]:

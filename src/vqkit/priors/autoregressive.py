@@ -1,0 +1,63 @@
+"""Priors that draw one integer after another."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vqkit.priors.base import Prior
+from vqkit.priors.conditioning import NOTHING, Conditioning
+from vqkit.priors.known import Known
+from vqkit.priors.sampling import Decoding
+
+NextLogits = Callable[[int, Tensor], Tensor]
+"""To be called with the slots in the prior's order and the integers (B,) of the slot before each in
+that order, at the first with anything; gives the logits of the slot, up to a constant. (B, K)"""
+
+
+class AutoregressivePrior(Prior):
+    """p(codes) as a product over slots, each given those before it in an order.
+
+    A subclass gives ``nats`` and ``next_logits``, which must agree.
+    """
+
+    @property
+    def order(self) -> Tensor:
+        """The slots of ``Codes.flat`` in the order in which they are drawn. (L,) int64"""
+        return torch.arange(len(self.slot_sizes))
+
+    @abstractmethod
+    def next_logits(self, num: int, given: Conditioning, mask: Tensor | None) -> NextLogits:
+        """Begins to draw, integer by integer.
+
+        Args:
+            num: Number of items B.
+            given: What the items shall be; what is not there is left out. Checked
+            mask: Which integers are real; None when all are. (B, L) bool
+        """
+
+    def draw(
+        self, known: Known, given: Conditioning, decoding: Decoding, mask: Tensor | None
+    ) -> Tensor:
+        order = self.order.to(known.flat.device)
+        if not self.completes_any and not known.begins(order):
+            raise ValueError(
+                "known codes come after unknown ones, and this prior draws each code from those "
+                "before it; give known codes that come first, or use a diffusion prior"
+            )
+        num = len(known.flat)
+        told = self.next_logits(num, given, mask)
+        untold = None if decoding.guidance == 1 else self.next_logits(num, NOTHING, mask)
+        u = decoding.uniform(torch.arange(len(order), device=order.device))
+        flat, previous = torch.zeros_like(known.flat), torch.zeros_like(decoding.items)
+        for slot in order.tolist():
+            logits = told(slot, previous)
+            if untold is not None:
+                logits = decoding.guided(logits, untold(slot, previous))
+            drawn = decoding.choose(logits, u[:, slot])
+            previous = torch.where(known.mask[:, slot], known.flat[:, slot], drawn)
+            if mask is not None:
+                previous = previous.masked_fill(~mask[:, slot], 0)
+            flat[:, slot] = previous
+        return flat

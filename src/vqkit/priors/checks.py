@@ -1,0 +1,58 @@
+"""What priors refuse: codes of others, and ways of drawing that they do not have."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from vqkit.codes import Codes, LevelSpec
+from vqkit.priors.sampling import Decoding
+from vqkit.priors.slots import describe
+
+if TYPE_CHECKING:
+    from vqkit.priors.base import Prior
+
+
+def checked_codes(codes: Codes, specs: Sequence[LevelSpec], slot_sizes: Tensor) -> Tensor:
+    """The integers of codes in a row, 0 where masked. (B, L) int64
+
+    Raises:
+        ValueError: If the levels are others than those of ``specs``, or an index is no entry.
+    """
+    if codes.specs != tuple(specs):
+        shapes = f"{describe(codes.specs)}, the prior is for {describe(specs)}"
+        raise ValueError(f"codes have levels {shapes}; use those of the same tokenizer")
+    flat, mask = codes.flat(), codes.flat_mask()
+    if mask is not None:
+        flat = flat.masked_fill(~mask, 0)
+    return checked_integers(flat, slot_sizes)
+
+
+def checked_integers(flat: Tensor, slot_sizes: Tensor) -> Tensor:
+    """The same integers (B, L); raises ValueError if one is no entry of its codebook."""
+    wrong = (flat < 0) | (flat >= slot_sizes)
+    if wrong.any():
+        row, slot = wrong.nonzero()[0].tolist()
+        size = int(slot_sizes[slot])
+        raise ValueError(
+            f"codes hold index {int(flat[row, slot])} at item {row}, slot {slot}; "
+            f"its codebook has entries 0 to {size - 1}"
+        )
+    return flat
+
+
+def check_decoding(prior: "Prior", decoding: Decoding) -> None:
+    """Raises ValueError if a prior cannot draw in such a way."""
+    if decoding.guidance != 1 and (prior.needs_conditioning or prior.conditioning.is_empty):
+        fix = "leave it at 1"
+        if not prior.conditioning.is_empty:
+            fix = "train the prior with drop_conditioning=0.1, or leave it at 1"
+        raise ValueError(
+            f"guidance is {decoding.guidance}, but the prior never learned the codes without "
+            f"conditioning beside those with it; {fix}"
+        )
+    if decoding.steps is not None and not prior.in_steps:
+        raise ValueError(
+            f"steps is {decoding.steps}, but this prior draws one integer after another; "
+            "leave it out"
+        )
