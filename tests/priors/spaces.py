@@ -11,6 +11,8 @@ from vqkit.priors import (
     Conditioning,
     ConditioningSpec,
     CountedPrior,
+    DelayTransformerConfig,
+    DepthTransformerConfig,
     HistogramConfig,
     Lengths,
     Prior,
@@ -20,13 +22,17 @@ from vqkit.priors import (
 )
 
 CLASSES = 3
-LEARNED = ("transformer", "tied transformer")
+LEARNED = ("transformer", "tied transformer", "depth transformer", "delay transformer")
 """The priors that can be told something, and whose samples it changes."""
 PRIORS: dict[str, PriorConfig] = {
     "uniform": UniformConfig(),
     "histogram": HistogramConfig(),
     "transformer": TransformerConfig(layers=2, width=16, heads=2, dropout=0.2),
     "tied transformer": TransformerConfig(layers=1, width=16, heads=2, dropout=0.2, tied=True),
+    "depth transformer": DepthTransformerConfig(
+        layers=2, depth_layers=1, width=16, heads=2, dropout=0.2
+    ),
+    "delay transformer": DelayTransformerConfig(layers=2, width=16, heads=2, dropout=0.2),
 }
 SPACES: dict[str, tuple[LevelSpec, ...]] = {
     "one level": (LevelSpec((2, 2), (3,)),),

@@ -39,7 +39,7 @@ def test_what_is_told_changes_probabilities_and_samples(name: str, part: str):
     value = (given.labels + 1) % CLASSES if part == "labels" else getattr(other, part)
     changed = replace(given, **{part: value})
     assert (prior.log_prob(codes, given) != prior.log_prob(codes, changed)).all()
-    drawn = [prior.sample(40, g, seed=0).flat() for g in (given, changed)]
+    drawn = [prior.sample(40, g, seed=0, temperature=3).flat() for g in (given, changed)]
     assert not torch.equal(*drawn)
 
 

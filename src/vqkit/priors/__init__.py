@@ -8,6 +8,8 @@ from vqkit.priors.autoregressive import AutoregressivePrior
 from vqkit.priors.base import Prior
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.counted import CountedPrior
+from vqkit.priors.delay import DelayTransformerConfig, DelayTransformerPrior
+from vqkit.priors.depth import DepthTransformerConfig, DepthTransformerPrior
 from vqkit.priors.histogram import HistogramConfig, HistogramPrior
 from vqkit.priors.lengths import Lengths
 from vqkit.priors.sampling import choose
@@ -19,6 +21,10 @@ __all__ = [
     "Conditioning",
     "ConditioningSpec",
     "CountedPrior",
+    "DelayTransformerConfig",
+    "DelayTransformerPrior",
+    "DepthTransformerConfig",
+    "DepthTransformerPrior",
     "HistogramConfig",
     "HistogramPrior",
     "Lengths",
@@ -32,5 +38,10 @@ __all__ = [
 ]
 
 PriorConfig = Annotated[
-    HistogramConfig | TransformerConfig | UniformConfig, Field(discriminator="type")
+    DelayTransformerConfig
+    | DepthTransformerConfig
+    | HistogramConfig
+    | TransformerConfig
+    | UniformConfig,
+    Field(discriminator="type"),
 ]

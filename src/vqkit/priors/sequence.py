@@ -18,25 +18,39 @@ from vqkit.priors.embedding import CodeEmbedding, Places
 from vqkit.priors.lengths import Lengths
 from vqkit.schema import STRICT
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TransformerSize:
     """What the priors with a Transformer have in common."""
 
-    layers: Annotated[int, Field(ge=1)] = 4
-    """Number of blocks."""
-    width: Annotated[int, Field(ge=1)] = 256
-    """Length of the vectors between the blocks."""
-    heads: Annotated[int, Field(ge=1)] = 4
-    """Number of attention heads; divides the width."""
-    dropout: Fraction = 0.1
-    """Probability of dropping an element in training; raise it for little data."""
-    tied: bool = False
-    """Whether one table embeds the integers and predicts them."""
-    drop_conditioning: Fraction = 0.0
-    """Probability of hiding labels and the like from it in training; 0.1 allows guidance."""
+    # In Field, because docstrings under fields are not inherited.
+    layers: Annotated[int, Field(ge=1, description="Number of blocks.")] = 4
+    width: Annotated[int, Field(ge=1, description="Length of the vectors between the blocks.")] = (
+        256
+    )
+    heads: Annotated[
+        int, Field(ge=1, description="Number of attention heads; divides the width.")
+    ] = 4
+    dropout: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Probability of dropping an element in training; raise it for little data.",
+        ),
+    ] = 0.1
+    tied: Annotated[
+        bool, Field(description="Whether one table embeds the integers and predicts them.")
+    ] = False
+    drop_conditioning: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Probability of hiding labels and the like from it in training; 0.1 allows "
+            "guidance.",
+        ),
+    ] = 0.0
 
     @field_validator("heads")
     @classmethod
