@@ -34,12 +34,12 @@ def build(name: str, spec: ConditioningSpec, drop: float = 0.0) -> Prior:
 @pytest.mark.parametrize("part", ["labels", "vectors", "spatial"])
 @pytest.mark.parametrize("name", LEARNED)
 def test_what_is_told_changes_probabilities_and_samples(name: str, part: str):
-    prior, codes = build(name, TOLD), random_codes(GRID, 40)
-    given, other = told(40), told(40, seed=1)
+    prior, codes = build(name, TOLD), random_codes(GRID, 400)
+    given, other = told(400), told(400, seed=1)
     value = (given.labels + 1) % CLASSES if part == "labels" else getattr(other, part)
     changed = replace(given, **{part: value})
     assert (prior.log_prob(codes, given) != prior.log_prob(codes, changed)).all()
-    drawn = [prior.sample(40, g, seed=0, temperature=3).flat() for g in (given, changed)]
+    drawn = [prior.sample(400, g, seed=0, temperature=3).flat() for g in (given, changed)]
     assert not torch.equal(*drawn)
 
 
