@@ -15,6 +15,7 @@ from vqkit.priors import (
     DepthTransformerConfig,
     HistogramConfig,
     Lengths,
+    PixelCNNConfig,
     Prior,
     PriorConfig,
     TransformerConfig,
@@ -22,7 +23,14 @@ from vqkit.priors import (
 )
 
 CLASSES = 3
-LEARNED = ("transformer", "tied transformer", "depth transformer", "delay transformer")
+LEARNED = (
+    "transformer",
+    "tied transformer",
+    "depth transformer",
+    "delay transformer",
+    "pixelcnn",
+    "pixelsnail",
+)
 """The priors that can be told something, and whose samples it changes."""
 PRIORS: dict[str, PriorConfig] = {
     "uniform": UniformConfig(),
@@ -33,6 +41,8 @@ PRIORS: dict[str, PriorConfig] = {
         layers=2, depth_layers=1, width=16, heads=2, dropout=0.2
     ),
     "delay transformer": DelayTransformerConfig(layers=2, width=16, heads=2, dropout=0.2),
+    "pixelcnn": PixelCNNConfig(layers=2, width=12, dropout=0.2),
+    "pixelsnail": PixelCNNConfig(layers=2, width=12, heads=2, attention_every=1, dropout=0.2),
 }
 SPACES: dict[str, tuple[LevelSpec, ...]] = {
     "one level": (LevelSpec((2, 2), (3,)),),
@@ -40,6 +50,11 @@ SPACES: dict[str, tuple[LevelSpec, ...]] = {
     "two codebooks": (LevelSpec((2,), (2, 4), "residual"),),
     "two levels": (LevelSpec((1,), (3,)), LevelSpec((1, 2), (2, 3), "product")),
 }
+
+
+def fits(config: PriorConfig, specs: tuple[LevelSpec, ...]) -> bool:
+    """Whether a prior can be of codes of these levels."""
+    return len(specs) == 1 or not isinstance(config, PixelCNNConfig)
 
 
 def make(

@@ -12,6 +12,7 @@ from vqkit.priors.delay import DelayTransformerConfig, DelayTransformerPrior
 from vqkit.priors.depth import DepthTransformerConfig, DepthTransformerPrior
 from vqkit.priors.histogram import HistogramConfig, HistogramPrior
 from vqkit.priors.lengths import Lengths
+from vqkit.priors.pixelcnn import PixelCNNConfig, PixelCNNPrior
 from vqkit.priors.sampling import choose
 from vqkit.priors.transformer import TransformerConfig, TransformerPrior
 from vqkit.priors.uniform import UniformConfig, UniformPrior
@@ -28,6 +29,8 @@ __all__ = [
     "HistogramConfig",
     "HistogramPrior",
     "Lengths",
+    "PixelCNNConfig",
+    "PixelCNNPrior",
     "Prior",
     "PriorConfig",
     "TransformerConfig",
@@ -41,6 +44,7 @@ PriorConfig = Annotated[
     DelayTransformerConfig
     | DepthTransformerConfig
     | HistogramConfig
+    | PixelCNNConfig
     | TransformerConfig
     | UniformConfig,
     Field(discriminator="type"),
