@@ -13,6 +13,7 @@ from vqkit.priors import (
     CountedPrior,
     DelayTransformerConfig,
     DepthTransformerConfig,
+    HierarchicalConfig,
     HistogramConfig,
     Lengths,
     PixelCNNConfig,
@@ -41,6 +42,14 @@ PRIORS: dict[str, PriorConfig] = {
         layers=2, depth_layers=1, width=16, heads=2, dropout=0.2
     ),
     "delay transformer": DelayTransformerConfig(layers=2, width=16, heads=2, dropout=0.2),
+    "hierarchical": HierarchicalConfig(
+        members=(
+            TransformerConfig(layers=1, width=16, heads=2, dropout=0.2),
+            PixelCNNConfig(layers=2, width=12, dropout=0.2),
+        ),
+        width=8,
+        blocks=1,
+    ),
     "pixelcnn": PixelCNNConfig(layers=2, width=12, dropout=0.2),
     "pixelsnail": PixelCNNConfig(layers=2, width=12, heads=2, attention_every=1, dropout=0.2),
 }
@@ -54,6 +63,8 @@ SPACES: dict[str, tuple[LevelSpec, ...]] = {
 
 def fits(config: PriorConfig, specs: tuple[LevelSpec, ...]) -> bool:
     """Whether a prior can be of codes of these levels."""
+    if isinstance(config, HierarchicalConfig):
+        return len(specs) == len(config.members)
     return len(specs) == 1 or not isinstance(config, PixelCNNConfig)
 
 

@@ -13,7 +13,8 @@ SEVERAL = {**SPACES, "wide": WIDE}
 DRAWS_IN_ORDER = {
     name: config
     for name, config in PRIORS.items()
-    if isinstance(config.build(SPACES["one level"]), AutoregressivePrior)
+    if fits(config, SPACES["one level"])
+    and isinstance(config.build(SPACES["one level"]), AutoregressivePrior)
 }
 
 

@@ -10,6 +10,7 @@ from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.counted import CountedPrior
 from vqkit.priors.delay import DelayTransformerConfig, DelayTransformerPrior
 from vqkit.priors.depth import DepthTransformerConfig, DepthTransformerPrior
+from vqkit.priors.hierarchical import HierarchicalConfig, HierarchicalPrior
 from vqkit.priors.histogram import HistogramConfig, HistogramPrior
 from vqkit.priors.lengths import Lengths
 from vqkit.priors.pixelcnn import PixelCNNConfig, PixelCNNPrior
@@ -26,6 +27,8 @@ __all__ = [
     "DelayTransformerPrior",
     "DepthTransformerConfig",
     "DepthTransformerPrior",
+    "HierarchicalConfig",
+    "HierarchicalPrior",
     "HistogramConfig",
     "HistogramPrior",
     "Lengths",
@@ -43,6 +46,7 @@ __all__ = [
 PriorConfig = Annotated[
     DelayTransformerConfig
     | DepthTransformerConfig
+    | HierarchicalConfig
     | HistogramConfig
     | PixelCNNConfig
     | TransformerConfig

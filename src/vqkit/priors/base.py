@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -43,11 +43,11 @@ class Prior(nn.Module, ABC):
         ValueError: If there are no levels.
     """
 
-    exact: ClassVar[bool] = True
+    exact: bool = True
     """Whether ``log_prob`` is the log-probability; else it is a lower bound of it."""
-    completes_any: ClassVar[bool] = False
+    completes_any: bool = False
     """Whether ``sample`` completes any known integers, or only those that come first."""
-    in_steps: ClassVar[bool] = False
+    in_steps: bool = False
     """Whether ``sample`` draws many integers at once, in a number of steps."""
 
     slot_sizes: Tensor
