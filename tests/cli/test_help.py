@@ -19,6 +19,7 @@ COMMANDS = [
     "decode",
     "train-prior",
     "sample",
+    "complete",
     "config",
     "presets",
 ]

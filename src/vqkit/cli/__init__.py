@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vqkit.cli.complete import complete
 from vqkit.cli.config import config
 from vqkit.cli.decode import decode
 from vqkit.cli.demo import demo
@@ -35,6 +36,7 @@ for _name, _command in {
     "decode": decode,
     "train-prior": train_prior,
     "sample": sample,
+    "complete": complete,
     "config": config,
     "presets": presets,
 }.items():

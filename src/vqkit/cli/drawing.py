@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vqkit.autoencoder import VQVAE
+    from vqkit.codes import Codes
     from vqkit.priors import Prior
 
 SHEET, RECORD = "contact-sheet.png", "samples.json"
-PRIORS = ("uniform", "histogram", "learned")
-"""Folders of images, where those of several priors are compared."""
+GROUPS = ("uniform", "histogram", "learned", "original", "given", "completed")
+"""Folders of images, where those of several priors are compared, or images completed."""
 SIDE = 64  # pixels of an image on the sheet, about
-WITHOUT_CLASSES = ("uniform", "histogram")
 WITHOUT_CLASSES = ("uniform", "histogram")
 """Priors that draw alike for every class."""
 MOST_ROWS, MOST_COLUMNS = 20, 20  # of a sheet with classes: a row each, and its images
@@ -34,6 +34,8 @@ class Sampling:
         temperature: Divides the logits.
         top_k: Number of most probable entries that are drawn from; None for all.
         top_p: Mass of the most probable entries that are drawn from; None for all.
+        guidance: How much more than without it the class counts; 1 as it was trained.
+        steps: In how many steps a prior draws that draws many codes at once; None for its own.
         batch_size: Images drawn at once.
     """
 
@@ -43,6 +45,8 @@ class Sampling:
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    guidance: float = 1.0
+    steps: int | None = None
     batch_size: int = 64
 
     def labels(self, num_classes: int | None) -> list[int] | None:
@@ -52,8 +56,24 @@ class Sampling:
         return [i % num_classes if self.label is None else self.label for i in range(self.num)]
 
 
-def draw(prior: "Prior", tokenizer: "VQVAE", how: Sampling, progress: bool = False) -> "Tensor":
-    """New images. (num, C, H, W) uint8"""
+def draw(
+    prior: "Prior",
+    tokenizer: "VQVAE",
+    how: Sampling,
+    progress: bool = False,
+    known: "Codes | None" = None,
+    labels: Sequence[int] | None = None,
+) -> "Tensor":
+    """New images. (num, C, H, W) uint8
+
+    Args:
+        prior: What the codes are drawn from.
+        tokenizer: What makes images of codes.
+        how: To draw.
+        progress: Whether to show a bar on a terminal.
+        known: Codes to complete, with masks of what is known. num items
+        labels: The class of each; None for those that ``how`` says.
+    """
     import torch
     from rich.console import Console
     from rich.progress import track
@@ -61,25 +81,28 @@ def draw(prior: "Prior", tokenizer: "VQVAE", how: Sampling, progress: bool = Fal
     from vqkit.modalities.image.pictures import to_uint8
     from vqkit.priors import Conditioning
 
-    labels = how.labels(prior.num_classes)
+    labels = how.labels(prior.num_classes) if labels is None else labels
     device = prior.slot_sizes.device
     starts = range(0, how.num, how.batch_size)
     images = []
     console = Console(stderr=True)
     hidden = not progress or not console.is_terminal
     for first in track(starts, "drawing", console=console, disable=hidden, transient=True):
-        num = min(how.batch_size, how.num - first)
+        items = slice(first, min(first + how.batch_size, how.num))
         given = None
         if labels is not None:
-            given = Conditioning(torch.tensor(labels[first : first + num], device=device))
+            given = Conditioning(torch.tensor(list(labels)[items], device=device))
         codes = prior.sample(
-            num,
+            items.stop - first,
             given,
             seed=how.seed,
             first=first,
+            known=None if known is None else known[items],
             temperature=how.temperature,
             top_k=how.top_k,
             top_p=how.top_p,
+            guidance=how.guidance,
+            steps=how.steps,
         )
         images.append(to_uint8(tokenizer.decode(codes)).cpu())
     return torch.cat(images)
@@ -127,8 +150,8 @@ def foreign(folder: Path) -> list[str]:
     record = read_json(folder / RECORD, "choose another folder with -o")
     num = record.get("num") if isinstance(record, dict) else None
     images = file_names(num) if isinstance(num, int) else []
-    places = ("", *(f"{name}/" for name in PRIORS))
-    own = {SHEET, RECORD, *PRIORS, *(place + image for place in places for image in images)}
+    places = ("", *(f"{name}/" for name in GROUPS))
+    own = {SHEET, RECORD, *GROUPS, *(place + image for place in places for image in images)}
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
     return [name for name in found if name not in own]
 

@@ -7,16 +7,24 @@ import typer
 
 from vqkit.cli.beginning import TOKENIZER
 from vqkit.cli.drawing import RECORD, SHEET, Sampling, draw, foreign, write_samples
-from vqkit.cli.options import BatchSize, Device
+from vqkit.cli.options import (
+    BatchSize,
+    Device,
+    Force,
+    Guidance,
+    NewFolder,
+    Num,
+    PriorRun,
+    Seed,
+    Steps,
+    Temperature,
+    TopK,
+    TopP,
+)
 from vqkit.cli.runs import check_trained, choose_device, open_tokenizer
 from vqkit.cli.train_prior import baselines, class_names
 from vqkit.cli.wording import counted
 
-PriorRun = Annotated[
-    Path, typer.Argument(metavar="PRIOR", help="The run folder of vqkit train-prior.")
-]
-Num = Annotated[int, typer.Option("--num", "-n", min=1, help="Number of images.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="The folder of the images, a new one.")]
 Class = Annotated[
     str | None,
     typer.Option("--class", "-c", help="Name or number of the class; all in turn when left out."),
@@ -24,24 +32,19 @@ Class = Annotated[
 Compare = Annotated[
     bool, typer.Option("--compare", help="Also uniform and histogram codes, side by side.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the samples that are there.")]
 
 
 def sample(
     prior: PriorRun,
-    out: Out,
+    out: NewFolder,
     num: Num = 64,
     class_: Class = None,
-    seed: Annotated[int, typer.Option("--seed", help="Sample i depends on it and i.")] = 0,
-    temperature: Annotated[
-        float, typer.Option("--temperature", help="Below 1 more typical, above 1 more varied.")
-    ] = 1.0,
-    top_k: Annotated[
-        int | None, typer.Option("--top-k", min=1, help="Draw from the k most probable codes.")
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option("--top-p", help="Draw from the codes that hold p of the mass.")
-    ] = None,
+    seed: Seed = 0,
+    temperature: Temperature = 1.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    guidance: Guidance = 1.0,
+    steps: Steps = None,
     compare: Compare = False,
     force: Force = False,
     batch_size: BatchSize = 64,
@@ -51,6 +54,8 @@ def sample(
 
     Example: vqkit sample runs/prior -n 100 -o samples --temperature 0.9
     """
+    from dataclasses import replace
+
     from vqkit.priors import Prior
     from vqkit.priors.sampling import check_sampling
 
@@ -68,12 +73,16 @@ def sample(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
+        guidance=guidance,
+        steps=steps,
         batch_size=batch_size,
     )
-    priors = {"learned": learned}
+    images = {}
     if compare:
-        priors = {**baselines(prior, learned), **priors}
-    images = {name: draw(p, tokenizer, how, progress=True) for name, p in priors.items()}
+        plain = replace(how, guidance=1.0, steps=None)  # the baselines have neither
+        for name, baseline in baselines(prior, learned).items():
+            images[name] = draw(baseline, tokenizer, plain, progress=True)
+    images["learned"] = draw(learned, tokenizer, how, progress=True)
     check_free(out, force)  # again, for drawing takes long
     write_samples(out, images, how, classes)
     print(f"{counted(num, 'image')}: {out}")

@@ -1,0 +1,78 @@
+"""Completing images by a prior."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.cli.conftest import Cli, Made
+from tests.cli.test_path import pictures, read
+
+from vqkit.cli.complete import part_of
+
+GROUPS = ("completed", "given", "original")
+
+
+def test_the_top_is_kept_and_the_rest_is_drawn(cli: Cli, made: Made, tmp_path: Path):
+    words = ["complete", made.prior, made.images, "-o", tmp_path / "out", "-n", 5]
+    result = cli(*words)
+    assert result.code == 0, result.err
+    assert result.out.startswith(f"5 images: {tmp_path / 'out'}")
+    found = pictures(tmp_path / "out")
+    assert {path.parent.name for path in found} == set(GROUPS)
+    assert len(found) == 15
+    for name in ("0000.png", "0004.png"):
+        completed, given, original = (read(tmp_path / "out" / g / name) for g in GROUPS)
+        half = len(original) // 2
+        assert np.array_equal(given[:half], original[:half])
+        assert (given[half:] == 128).all()
+        assert completed.shape == original.shape
+    with Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
+        assert sheet.width > 2 * sheet.height / 3
+
+
+def test_all_kept_gives_the_reconstructions_whatever_the_seed(cli: Cli, made: Made, tmp_path: Path):
+    for seed in (0, 1):
+        words = ["--keep", "1", "--seed", seed, "-n", 3, "-o", tmp_path / str(seed)]
+        assert cli("complete", made.prior, made.images, *words).code == 0
+    for name in ("0000.png", "0002.png"):
+        first, second = (read(tmp_path / s / "completed" / name) for s in ("0", "1"))
+        assert np.array_equal(first, second)
+
+
+def test_a_side_that_the_prior_cannot_complete_from_is_refused_in_one_line(
+    cli: Cli, made: Made, tmp_path: Path
+):
+    words = ["--side", "bottom", "-o", tmp_path / "out"]
+    failure = cli("complete", made.prior, made.images, *words).failure
+    assert "known codes come after unknown ones" in failure
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_of_other_classes_need_a_class(cli: Cli, made: Made, tmp_path: Path):
+    plain = next(path for path in made.images.rglob("*") if path.is_file()).parent
+    words = ["complete", made.prior, plain, "-n", 2, "-o", tmp_path / "out"]
+    assert "have other classes than the prior" in cli(*words).failure
+    assert cli(*words, "--class", "0").code == 0
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [
+        ("top", [[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]),
+        ("bottom", [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]),
+        ("left", [[1, 1, 0, 0]] * 4),
+        ("right", [[0, 0, 1, 1]] * 4),
+        ("border", [[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]]),
+    ],
+)
+def test_a_part_is_kept_from_its_side(side: str, expected: list[list[int]]):
+    assert part_of((4, 4), 0.5, side).long().tolist() == expected
+
+
+def test_a_line_has_no_left_side():
+    assert part_of((4,), 0.5, "top").tolist() == [True, True, False, False]
+    assert torch.equal(part_of((4,), 0.0, "bottom"), torch.zeros(4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="--side left: the codes lie on a line"):
+        part_of((4,), 0.5, "left")
