@@ -48,24 +48,6 @@ class SelfAttention(nn.Module):
         )
         return self.output(mixed.transpose(1, 2).flatten(2))
 
-    def step(self, x: Tensor, keys: Tensor, values: Tensor, position: int) -> Tensor:
-        """One position; its key and value are written to the cache.
-
-        Args:
-            x: The position. (B, D)
-            keys: Those of earlier positions. (B, heads, L, D / heads)
-            values: As the keys. (B, heads, L, D / heads)
-            position: How many positions came before.
-
-        Returns:
-            (B, D)
-        """
-        q, k, v = self.queries_keys_values(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        keys[:, :, position], values[:, :, position] = k, v
-        seen = slice(position + 1)
-        mixed = F.scaled_dot_product_attention(q.unsqueeze(2), keys[:, :, seen], values[:, :, seen])
-        return self.output(mixed.flatten(1))
-
 
 class CrossAttention(nn.Module):
     """Multi-head attention of positions to a memory.

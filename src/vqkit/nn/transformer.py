@@ -1,12 +1,17 @@
 """A Transformer over vectors, with a cache for sampling."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from vqkit.nn.attention import CrossAttention, SelfAttention
 from vqkit.nn.dropout import StatelessDropout
+
+if TYPE_CHECKING:
+    from vqkit.nn.transformer_cache import Cache
 
 INIT_STD = 0.02
 
@@ -22,30 +27,6 @@ class Memory:
 
     vectors: Tensor
     real: Tensor
-
-
-@dataclass(slots=True)
-class Cache:
-    """What a Transformer has seen so far, in memory that is taken once.
-
-    Attributes:
-        keys: Of each block, item and head, of the positions so far. (N, B, heads, L, D / heads)
-        values: As the keys.
-        memory: Keys and values of the memory, for each block; empty without one.
-        real: Which of the memory is real. (B, M) bool
-        length: How many positions it holds.
-    """
-
-    keys: Tensor
-    values: Tensor
-    memory: list[tuple[Tensor, Tensor]]
-    real: Tensor | None
-    length: int = 0
-
-    @property
-    def capacity(self) -> int:
-        """The most positions it can hold."""
-        return self.keys.shape[3]
 
 
 class Block(nn.Module):
@@ -79,23 +60,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor, visible: Tensor | None, memory: Memory | None) -> Tensor:
         """All positions at once: (B, L, D) -> (B, L, D)."""
         x = x + self.dropout(self.attention(self.attention_norm(x), visible))
-        if self.memory is not None and memory is not None:
-            x = x + self.dropout(self._read(x, *self.memory.project(memory.vectors), memory.real))
+        if self.memory is not None and self.memory_norm is not None and memory is not None:
+            keys_values = self.memory.project(memory.vectors)
+            read = self.memory(self.memory_norm(x), *keys_values, memory.real)
+            x = x + self.dropout(read)
         return x + self.dropout(self.network(self.network_norm(x)))
-
-    def step(self, x: Tensor, cache: Cache, block: int) -> Tensor:
-        """One position, without dropout: (B, D) -> (B, D)."""
-        keys, values = cache.keys[block], cache.values[block]
-        x = x + self.attention.step(self.attention_norm(x), keys, values, cache.length)
-        if cache.memory and cache.real is not None:
-            x = x + self._read(x.unsqueeze(1), *cache.memory[block], cache.real).squeeze(1)
-        return x + self.network(self.network_norm(x))
-
-    def _read(self, x: Tensor, keys: Tensor, values: Tensor, real: Tensor) -> Tensor:
-        """What positions read in the memory: (B, L, D) -> (B, L, D)."""
-        assert self.memory is not None
-        assert self.memory_norm is not None
-        return self.memory(self.memory_norm(x), keys, values, real)
 
 
 class Transformer(nn.Module):
@@ -164,20 +133,18 @@ class Transformer(nn.Module):
             x = block(x, visible, memory)
         return self.norm(x)
 
-    @torch.no_grad()
     def cache(self, batch: int, length: int, memory: Memory | None = None) -> Cache:
-        """An empty cache for ``batch`` items of at most ``length`` positions."""
-        width = self.norm.weight.shape[0]
-        shape = (len(self.blocks), batch, self.heads, length, width // self.heads)
-        read, real = [], None
-        if memory is not None:
-            read = [self._block(i).project(memory.vectors) for i in range(len(self.blocks))]
-            real = memory.real
-        return Cache(
-            self.norm.weight.new_zeros(shape), self.norm.weight.new_zeros(shape), read, real
-        )
+        """An empty cache for ``batch`` items of at most ``length`` positions.
 
-    @torch.no_grad()
+        Args:
+            batch: Number of items B.
+            length: The most positions.
+            memory: What to read besides.
+        """
+        from vqkit.nn.transformer_cache import Cache
+
+        return Cache(self, batch, length, memory)
+
     def step(self, x: Tensor, cache: Cache) -> Tensor:
         """The next position: what ``forward`` gives there, without computing the others again.
 
@@ -191,17 +158,4 @@ class Transformer(nn.Module):
         Raises:
             ValueError: If the cache is full.
         """
-        if cache.length == cache.capacity:
-            raise ValueError(f"the cache holds {cache.capacity} positions; make a longer one")
-        for number, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            x = block.step(x, cache, number)
-        cache.length += 1
-        return self.norm(x)
-
-    def _block(self, number: int) -> CrossAttention:
-        """How one block reads the memory."""
-        block = self.blocks[number]
-        assert isinstance(block, Block)
-        assert block.memory is not None
-        return block.memory
+        return cache.step(x)
