@@ -20,7 +20,7 @@ class PackedLinear:
         weight, self.bias = linear.weight.detach(), linear.bias.detach().clone()
         self.plain = self.packed = None
         if rows > 1 and can_pack(weight):
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.clone(), rows)
         elif weight.shape[0] > weight.shape[1]:
             self.plain = weight.T.contiguous()  # many sums over few numbers: by columns
         else:
