@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from vqkit.data import Examples
     from vqkit.evaluation import CodebookStats, Fit
     from vqkit.quantizers import Codebook
+    from vqkit.training.health import Settings
 
 ENOUGH = 8
 """Vectors for each entry below which an unused entry says nothing."""
@@ -59,7 +59,13 @@ def inspect(
 
 def look(model: "VQVAE", examples: "Examples", batch_size: int) -> dict[str, Any]:
     """The state of every codebook, over all examples, as JSON values, and what is wrong with it."""
-    settings = {} if model.config is None else asdict(model.config.quantizer)
+    from vqkit.training.autoencoder import settings_of
+
+    settings = {
+        f"{prefix} {name}".strip(): settings_of(model.config, level)
+        for level, (prefix, layer) in enumerate(zip(prefixes(model), model.quantizers, strict=True))
+        for name in {*layer.codebook_names, *layer.named_codebooks()}
+    }
     tables, books, findings = model.codebooks(), [], []
     stats, fits = count(model, examples, batch_size)
     for name, one in stats.items():
@@ -68,7 +74,9 @@ def look(model: "VQVAE", examples: "Examples", batch_size: int) -> dict[str, Any
         if table is not None:
             found |= table_of(table, fit)
         books.append(found)
-        findings += judge(name, one, settings) + (care(name, table, one, fit) if table else [])
+        findings += judge(name, one, settings[name]) + (
+            care(name, table, one, fit) if table else []
+        )
     return {"num_items": len(examples), "codebooks": books, "findings": findings}
 
 
@@ -105,12 +113,16 @@ def count(
 
 def names_of(model: "VQVAE") -> list[list[str]]:
     """The names of all codebooks of each level, as those of ``VQVAE.codebooks``."""
-    one = len(model.quantizers) == 1
-    prefixes = ["quantizer" if one else f"quantizer_{n}" for n in range(len(model.quantizers))]
     return [
         [f"{prefix} {name}".strip() for name in layer.codebook_names]
-        for prefix, layer in zip(prefixes, model.quantizers, strict=True)
+        for prefix, layer in zip(prefixes(model), model.quantizers, strict=True)
     ]
+
+
+def prefixes(model: "VQVAE") -> list[str]:
+    """How the names of the codebooks of each level begin."""
+    num = len(model.quantizers)
+    return ["quantizer"] if num == 1 else [f"quantizer_{level}" for level in range(num)]
 
 
 def most_used(stats: "CodebookStats") -> dict[str, Any]:
@@ -149,7 +161,7 @@ def table_of(book: "Codebook", fit: "Fit | None") -> dict[str, Any]:
     return found
 
 
-def judge(name: str, stats: "CodebookStats", settings: dict[str, Any]) -> list[str]:
+def judge(name: str, stats: "CodebookStats", settings: "Settings") -> list[str]:
     """What is wrong with the use of a codebook, and what to try that is not set; a line each."""
     from vqkit.training.health import judge_usage
 
