@@ -130,3 +130,22 @@ def test_more_levels_cost_what_their_parts_have():
         parts: list[nn.Module] = [model.encoder, *model.top_down, model.decoder]
         for part in parts:
             assert all(p.grad is not None for p in part.parameters())
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_at_the_start_the_vectors_of_all_levels_vary_alike(step: int):
+    """Or the decoder would learn to do without those that hardly differ."""
+    torch.manual_seed(0)
+    config = ConvConfig(hidden=64, downsampling=2, levels=3, level_downsampling=step, dim=32)
+    x = torch.nn.functional.interpolate(torch.rand(4, 3, 16, 16) * 2 - 1, scale_factor=8)
+    features, z_q = config.encoder(3)(x), list[torch.Tensor]()
+    joins = [lambda z: z, *config.top_down()]
+    for feature, join in zip(features, joins, strict=True):
+        z_q.append(join(feature, *z_q))
+    spreads = [z.var(dim=(0, 2, 3)).mean().sqrt() for z in z_q]
+    assert max(spreads) < 4 * min(spreads)
+    y = config.decoder(3)(*z_q)
+    for level in range(3):
+        other = list(z_q)
+        other[level] = z_q[level].roll(1, 0)
+        assert (config.decoder(3)(*other) - y).var() > 0.05 * y.var()

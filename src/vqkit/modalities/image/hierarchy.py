@@ -1,5 +1,6 @@
 """Convolutional networks of several levels of codes."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -14,6 +15,10 @@ from vqkit.modalities.image.network import (
     halving,
     residual_stack,
 )
+from vqkit.nn.residual import ResidualBlock
+
+NEAR_NOTHING = 0.1
+"""What a residual block's last weights are multiplied by at the start."""
 
 
 class LevelsEncoder(nn.Module):
@@ -32,6 +37,7 @@ class LevelsEncoder(nn.Module):
         self.finest = ConvFeatures(channels, config)
         self.coarser = nn.ModuleList(Coarser(config) for _ in range(config.levels - 1))
         self.project = nn.Conv2d(config.hidden, config.dim, 1)
+        keep_variance(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images to features.
@@ -87,6 +93,7 @@ class LevelsDecoder(nn.Module):
         factors = (stride // config.strides[-1] for stride in config.strides[:-1])
         self.up = nn.ModuleList(Finer(factor, config) for factor in factors)
         self.decoder = ConvDecoder(outputs, config)
+        keep_variance(self)
 
     def forward(self, *z_q: Tensor) -> Tensor:
         """Vectors of each level, coarsest first, to what the objective reads.
@@ -139,6 +146,7 @@ class Join(nn.Module):
         super().__init__()
         self.above = replace(config, downsampling=config.level_downsampling).decoder(config.dim)
         self.project = nn.Conv2d(config.hidden + config.dim, config.dim, 1)
+        keep_variance(self)
 
     def forward(self, features: Tensor, *z_q: Tensor) -> Tensor:
         """Features and the vectors of the levels above to vectors.
@@ -151,3 +159,28 @@ class Join(nn.Module):
             What is quantized. (B, D, h, w)
         """
         return self.project(torch.cat([features, self.above(*z_q)], dim=1))
+
+
+@torch.no_grad()
+def keep_variance(network: nn.Module) -> None:
+    """New weights under which features vary about as much at any depth, and no biases.
+
+    With torch's usual ones what varies shrinks in every layer and the biases stay: the coarser a
+    level, the less its vectors would differ at the start, and the decoder would learn to do
+    without it. Residual blocks begin near the identity.
+
+    Delving Deep into Rectifiers, equation 10, https://arxiv.org/abs/1502.01852
+
+    Args:
+        network: Whose convolutions are drawn anew, from torch's global generator.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+            taps = math.prod(module.kernel_size)
+            if isinstance(module, nn.ConvTranspose2d):
+                taps //= math.prod(module.stride)  # an output sees these alone
+            module.weight.normal_(std=math.sqrt(2 / (module.in_channels * taps)))
+            module.bias.zero_()
+    for block in network.modules():
+        if isinstance(block, ResidualBlock):
+            block.narrow.weight *= NEAR_NOTHING
