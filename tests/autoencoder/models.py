@@ -13,6 +13,7 @@ from vqkit.quantizers import (
     MultiScaleResidual,
     QuantizerConfig,
     VectorQuantizer,
+    VQConfig,
 )
 
 SIZE = 16
@@ -101,6 +102,28 @@ def levels(num: int, *, top_down: bool = True, gradient: bool = False) -> VQVAE:
         GaussianObjective(),
         top_down=[Join(level) for level in range(1, num)] if top_down else (),
     )
+    model.initialize([images(6, 1), images(6, 1, seed=1)], seed=0)
+    return model
+
+
+def built(num: int, *quantizers: QuantizerConfig, gradient: bool = False) -> VQVAE:
+    """The same of a config, with levels of the same grids.
+
+    Args:
+        num: Number of levels.
+        quantizers: One for each level; those of ``levels`` when there are none.
+        gradient: As in ``levels``.
+    """
+    torch.manual_seed(0)
+    kind = VQConfig if gradient else EMAConfig
+    config = VQVAEConfig(
+        channels=1,
+        network=ConvConfig(
+            hidden=8, residual_hidden=4, num_residual=1, downsampling=2, dim=4, levels=num
+        ),
+        quantizers=quantizers or tuple(kind(codebook_size=8 + level) for level in range(num)),
+    )
+    model = config.build()
     model.initialize([images(6, 1), images(6, 1, seed=1)], seed=0)
     return model
 

@@ -1,11 +1,12 @@
 """What must hold when the codebooks of a model are refitted, pruned, extended and saved."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tests.autoencoder.models import images, levels, small
+from tests.autoencoder.models import built, images, levels, small
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -119,6 +120,30 @@ def test_a_pruned_model_of_ones_own_modules_is_opened_into_them(tmp_path: Path):
     assert [q.codebook_sizes for q in opened.quantizers] == [(8,), (5,)]
 
 
+@pytest.mark.parametrize("num", [2, 3])
+def test_levels_that_a_config_built_are_pruned_and_extended_each_alone(tmp_path: Path, num: int):
+    model, x = built(num).eval(), images(2, 1, seed=5)
+    codes = model.encode(x)
+    used = {
+        f"quantizer_{n}": torch.isin(torch.arange(8 + n), level.indices)
+        for n, level in enumerate(codes.levels)
+    }
+    before, kept = model.decode(codes), [int(each.sum()) for each in used.values()]
+    remaps = model.prune(used)
+    new = model.encode(x)
+    assert [q.codebook_sizes for q in model.quantizers] == [(size,) for size in kept]
+    for level, old, remap in zip(new.levels, codes.levels, remaps.values(), strict=True):
+        assert torch.equal(level.indices, remap[old.indices])
+    assert torch.equal(model.decode(new), before)
+    model.codebooks()["quantizer_1"].extend(100 + torch.randn(3, 4))
+    model.save_pretrained(tmp_path)
+    opened = VQVAE.from_pretrained(tmp_path)
+    kept[1] += 3
+    assert [q.codebook_sizes for q in opened.quantizers] == [(size,) for size in kept]
+    assert torch.equal(opened.encode(x).flat(), new.flat())
+    assert torch.equal(opened.decode(opened.encode(x)), before)
+
+
 def test_entries_of_another_length_are_not_made_to_fit(tmp_path: Path):
     levels(1).save_pretrained(tmp_path)
     other = levels(1)
@@ -170,9 +195,11 @@ def errors_of(model: VQVAE, x: Tensor) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("num", [1, 2])
-def test_refitting_moves_entries_alone_to_the_means_of_the_encoders_vectors(num: int):
-    model, batches = levels(num), [images(8, 1, seed=seed) for seed in (3, 4, 5)]
+@pytest.mark.parametrize(("make", "num"), [(levels, 1), (levels, 2), (built, 2), (built, 3)])
+def test_refitting_moves_entries_alone_to_the_means_of_the_encoders_vectors(
+    make: Callable[[int], VQVAE], num: int
+):
+    model, batches = make(num), [images(8, 1, seed=seed) for seed in (3, 4, 5)]
     with torch.no_grad():
         for book in model.codebooks().values():
             book.entries += 0.1 * torch.randn_like(book.entries)

@@ -173,6 +173,22 @@ def test_levels_have_names_of_their_own():
     assert names == ["quantizer_0", "quantizer_1"]
 
 
+def test_a_level_that_carries_nothing_is_named():
+    model = levels(2)
+    carried = found(model)["levels"]
+    assert [level["mse_rise"] > 0.01 for level in carried] == [
+        not any(f"level {number} of 2" in line for line in found(model)["findings"])
+        for number in (1, 2)
+    ]
+    with torch.no_grad():  # the decoder reads the fine level first, then the coarse one
+        model.decoder.join.mix.weight[:, 4:] = 0
+    result = found(model)
+    assert result["levels"][0]["mse_rise"] == 0
+    (line,) = [line for line in result["findings"] if "level 1 of 2" in line]
+    assert "carries nothing" in line
+    assert found(settled())["levels"] == []
+
+
 def test_inspecting_changes_nothing(cli: Cli, made: Made):
     before = {path: path.read_bytes() for path in made.run.rglob("*") if path.is_file()}
     result = cli("inspect", made.run, made.images)

@@ -123,6 +123,7 @@ def test_images_of_the_page_and_of_the_files_are_the_ones_evaluated(
     files = {file.name for file in (tmp_path / "pictures").iterdir()}
     assert files == {
         "reconstructions.png",
+        "levels.png",
         "entries-0-0.png",
         "entries-1-0.png",
         "usage-0-0.svg",
@@ -190,7 +191,7 @@ def test_equal_evaluations_give_equal_files(tmp_path: Path, evaluation: Evaluati
 
 
 def test_what_is_not_there_is_left_out(tmp_path: Path, evaluation: Evaluation):
-    bare = replace(evaluation, shown=None, atlases=())
+    bare = replace(evaluation, shown=None, atlases=(), levels=None)
     page = Page(write_report(tmp_path, bare, title="t").read_text(encoding="utf-8"))
     for heading in ("Images and their codes", "Samples", "Training", "Health", "Entries"):
         assert ("h2", heading) not in page.tags

@@ -10,10 +10,19 @@ from tests.training import tiny
 
 from vqkit.autoencoder import VQVAEConfig
 from vqkit.evaluation.codebook import CodebookStats
-from vqkit.quantizers import EMAVectorQuantizer, Selective
+from vqkit.modalities.image import ConvConfig
+from vqkit.quantizers import EMAConfig, EMAVectorQuantizer, Selective, VQConfig
 from vqkit.training import fit
 from vqkit.training.autoencoder import AutoencoderTask
-from vqkit.training.health import FIRST_STEP, PATIENCE, Health, Norms, judge_growth, judge_usage
+from vqkit.training.health import (
+    FIRST_STEP,
+    PATIENCE,
+    Health,
+    Norms,
+    Settings,
+    judge_growth,
+    judge_usage,
+)
 from vqkit.training.journal import Journal
 from vqkit.training.log import Screen
 from vqkit.training.runtime import open_runtime
@@ -128,7 +137,7 @@ def test_what_is_set_is_not_advised(counts: torch.Tensor, kind: str, revive: boo
     book = stats(counts)["codebook"]
     plain, known = (
         " ".join(filter(None, judge_usage("codebook", book, settings).values()))
-        for settings in (None, {"type": kind, "revive": revive})
+        for settings in (None, Settings({"type": kind, "revive": revive}))
     )
     assert ("revive=true" in known) == (not revive)
     for other in ("ema", "normalized"):
@@ -144,6 +153,22 @@ def test_a_run_does_not_advise_what_it_has_set():
     (line,) = told(journal.health, FEW, range(30))
     assert "revive=true" not in line
     assert "type=ema" not in line
+
+
+def test_a_level_with_a_quantizer_of_its_own_is_advised_by_its_own_key():
+    config = VQVAEConfig(network=ConvConfig(levels=2), quantizers=(EMAConfig(), VQConfig()))
+    settings = AutoencoderTask(config.build()).settings
+    assert settings["level 0"].key == "model.quantizers.0"
+    book = CodebookStats(64, FEW)
+    (line,) = filter(None, judge_usage("level 1", book, settings["level 1"]).values())
+    assert "Try model.quantizers.1.type=ema" in line
+    assert "model.quantizer." not in line
+    growing = [(t, 0.3 + t / 100) for t in range(100, 3000, 100)]
+    said = judge_growth("level 1", growing, None, settings["level 1"])
+    assert said is not None
+    assert "model.quantizers.1.commitment" in said
+    plain = VQVAEConfig(network=ConvConfig(levels=2))
+    assert AutoencoderTask(plain.build()).settings["level 1"].key == "model.quantizer"
 
 
 def provoked(folder: Path, commitment: float) -> tuple[list[float], list[str]]:

@@ -1,8 +1,8 @@
 """The config of an image autoencoder."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from vqkit.autoencoder.model import VQVAE
@@ -21,17 +21,33 @@ class VQVAEConfig:
     network: ConvConfig = Field(default_factory=ConvConfig)
     """Encoder and decoder."""
     quantizer: QuantizerConfig = Field(default_factory=EMAConfig)
-    """What turns vectors into codes."""
+    """What turns vectors into codes, at each level."""
+    quantizers: Annotated[tuple[QuantizerConfig, ...], Field(min_length=1)] | None = None
+    """One for each level, coarsest first, in place of quantizer. null: quantizer for all levels."""
     objective: ObjectiveConfig = Field(default_factory=GaussianConfig)
     """What the decoder is trained for."""
+
+    @model_validator(mode="after")
+    def _one_for_each_level(self) -> Self:
+        levels, given = self.network.levels, len(self.level_quantizers)
+        if given != levels:
+            have = f"model.quantizers has {given} for the {levels} of model.network.levels"
+            raise ValueError(f"{have}; give one for each level, coarsest first, or null")
+        return self
+
+    @property
+    def level_quantizers(self) -> tuple[QuantizerConfig, ...]:
+        """The quantizer of each level, coarsest first."""
+        return self.quantizers or (self.quantizer,) * self.network.levels
 
     def build(self) -> VQVAE:
         """The model, with new weights drawn from torch's global generator."""
         objective = self.objective.build()
         return VQVAE(
             self.network.encoder(self.channels),
-            self.quantizer.build(self.network.dim),
+            [quantizer.build(self.network.dim) for quantizer in self.level_quantizers],
             self.network.decoder(objective.num_outputs(self.channels)),
             objective,
+            top_down=self.network.top_down(),
             config=self,
         )

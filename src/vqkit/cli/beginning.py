@@ -113,6 +113,8 @@ def check_same(path: Path, config: "RunConfig | PriorRunConfig") -> None:
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted keys."""
+    if isinstance(values, list) and any(isinstance(item, dict) for item in values):
+        values = dict(enumerate(values))
     if not isinstance(values, dict):
         return {prefix: values}
     items = [flat(value, f"{prefix}.{key}" if prefix else key) for key, value in values.items()]

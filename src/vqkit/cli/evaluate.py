@@ -110,7 +110,19 @@ def summary(metrics: dict[str, Any]) -> list[str]:
         for book in level["codebooks"]:
             lines.append(f"  {'perplexity':<34} {book['perplexity']:.1f} of {book['size']}")
             lines.append(f"  {'entries used':<34} {book['usage']:.1%}")
-    return lines
+    return lines + level_lines([level.get("exchanged") for level in metrics["levels"]])
+
+
+def level_lines(figures: Sequence[dict[str, Any] | None]) -> list[str]:
+    """What each of several levels carries, and which carry nothing; a line each."""
+    from vqkit.evaluation.levels import findings
+
+    known = [each for each in figures if each is not None]
+    lines = [
+        f"  {f'error, level {number} of another image':<34} {each['mse_rise']:+.1%}"
+        for number, each in enumerate(known, start=1)
+    ]
+    return lines + [f"health: {line}" for line in findings(known)]
 
 
 def sample_groups(prior: "Prior", run: Path, device: str) -> Sequence["Samples"]:

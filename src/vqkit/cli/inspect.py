@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from vqkit.data import Examples
     from vqkit.evaluation import CodebookStats, Fit
     from vqkit.quantizers import Codebook
+    from vqkit.training.health import Settings
 
 ENOUGH = 8
 """Vectors for each entry below which an unused entry says nothing."""
@@ -53,44 +53,79 @@ def inspect(
     print(f"{run}, over {counted(found['num_items'], 'image')}:")
     for book in found["codebooks"]:
         print("\n".join(describe(book)))
+    for number, level in enumerate(found["levels"], start=1):
+        name = f"level {number} of {len(found['levels'])}"
+        print(f"{name}: with its codes of another image the error {change(level['mse_rise'])}")
     for line in found["findings"] or ["nothing to worry about"]:
         print(f"health: {line}")
 
 
+def change(rise: float) -> str:
+    """A rise of the error in words."""
+    return f"{'rises' if rise >= 0 else 'falls'} by {abs(rise):.1%}"
+
+
 def look(model: "VQVAE", examples: "Examples", batch_size: int) -> dict[str, Any]:
     """The state of every codebook, over all examples, as JSON values, and what is wrong with it."""
-    settings = {} if model.config is None else asdict(model.config.quantizer)
+    from vqkit.training.autoencoder import settings_of
+
+    settings = {
+        f"{prefix} {name}".strip(): settings_of(model.config, level)
+        for level, (prefix, layer) in enumerate(zip(prefixes(model), model.quantizers, strict=True))
+        for name in {*layer.codebook_names, *layer.named_codebooks()}
+    }
     tables, books, findings = model.codebooks(), [], []
-    stats, fits = count(model, examples, batch_size)
+    stats, fits, levels = count(model, examples, batch_size)
     for name, one in stats.items():
         found: dict[str, Any] = {"name": name, **one.summary(), **most_used(one)}
         table, fit = tables.get(name), fits.get(name)
         if table is not None:
             found |= table_of(table, fit)
         books.append(found)
-        findings += judge(name, one, settings) + (care(name, table, one, fit) if table else [])
-    return {"num_items": len(examples), "codebooks": books, "findings": findings}
+        findings += judge(name, one, settings[name]) + (
+            care(name, table, one, fit) if table else []
+        )
+    findings += idle(levels)
+    return {
+        "num_items": len(examples),
+        "codebooks": books,
+        "levels": levels,
+        "findings": findings,
+    }
+
+
+def idle(levels: list[dict[str, float]]) -> list[str]:
+    """A line for each level that carries nothing."""
+    from vqkit.evaluation.levels import findings
+
+    return findings(levels)
 
 
 def count(
     model: "VQVAE", examples: "Examples", batch_size: int
-) -> tuple[dict[str, "CodebookStats"], dict[str, "Fit | None"]]:
-    """The use of each codebook over all examples, and how well those with a table fit, by name."""
+) -> tuple[dict[str, "CodebookStats"], dict[str, "Fit | None"], list[dict[str, float]]]:
+    """The use of each codebook over all examples, and how well those with a table fit, by name.
+
+    And what each of several levels carries, as ``LevelTotals`` tells.
+    """
     import torch
 
     from vqkit.data import in_order
-    from vqkit.evaluation import CodebookStats, CodeCounter, FitCounter
+    from vqkit.evaluation import CodebookStats, CodeCounter, FitCounter, LevelTotals
     from vqkit.nn.evaluating import evaluating
 
     device = next(model.parameters()).device
     counter = CodeCounter([layer.codebook_sizes for layer in model.quantizers], device=device)
     tables = model.codebooks()
     fits = {book: FitCounter(book) for book in tables.values()}
+    levels = LevelTotals(model, examples, device=device) if len(model.quantizers) > 1 else None
     with evaluating(model), torch.no_grad():
         for batch in in_order(examples, batch_size):
             moved = batch.to(device)
             out = model(moved.x, moved.mask)
             counter.add(out.codes)
+            if levels is not None:
+                levels.add(moved, out)
             for layer, z_e, mask in zip(model.quantizers, out.z_e, out.masks, strict=True):
                 z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
                 for book, vectors in layer.seen(z_e, mask):
@@ -100,17 +135,22 @@ def count(
     for name, book in tables.items():  # several of them may share one axis of the codes
         if name not in stats:
             stats[name] = CodebookStats(book.size, fits[book].counts.cpu())
-    return stats, {name: fits[book].fit() for name, book in tables.items()}
+    carried = [] if levels is None else levels.results()
+    return stats, {name: fits[book].fit() for name, book in tables.items()}, carried
 
 
 def names_of(model: "VQVAE") -> list[list[str]]:
     """The names of all codebooks of each level, as those of ``VQVAE.codebooks``."""
-    one = len(model.quantizers) == 1
-    prefixes = ["quantizer" if one else f"quantizer_{n}" for n in range(len(model.quantizers))]
     return [
         [f"{prefix} {name}".strip() for name in layer.codebook_names]
-        for prefix, layer in zip(prefixes, model.quantizers, strict=True)
+        for prefix, layer in zip(prefixes(model), model.quantizers, strict=True)
     ]
+
+
+def prefixes(model: "VQVAE") -> list[str]:
+    """How the names of the codebooks of each level begin."""
+    num = len(model.quantizers)
+    return ["quantizer"] if num == 1 else [f"quantizer_{level}" for level in range(num)]
 
 
 def most_used(stats: "CodebookStats") -> dict[str, Any]:
@@ -149,7 +189,7 @@ def table_of(book: "Codebook", fit: "Fit | None") -> dict[str, Any]:
     return found
 
 
-def judge(name: str, stats: "CodebookStats", settings: dict[str, Any]) -> list[str]:
+def judge(name: str, stats: "CodebookStats", settings: "Settings") -> list[str]:
     """What is wrong with the use of a codebook, and what to try that is not set; a line each."""
     from vqkit.training.health import judge_usage
 

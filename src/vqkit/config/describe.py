@@ -65,6 +65,8 @@ def _type_key(name: str, info: FieldInfo, value: Any, base: Any, member: type) -
 def type_text(kind: Any, constraints: Any = ()) -> str:
     """A type in words, with its range."""
     origin, parts = get_origin(kind), get_args(kind)
+    if members(kind):
+        return " | ".join(tag(option) or option.__name__ for option in members(kind))
     if origin is Annotated:
         return type_text(parts[0], _constraints(parts[1:]))
     if origin is Literal:

@@ -121,8 +121,9 @@ def read_words(words: Sequence[str]) -> Document:
     document = Document()
     for word in words:
         key, equals, text = word.partition("=")
-        keys = tuple(key.split("."))
-        if not equals or not all(keys):
+        # A number is that of an item of a list; there is no key of digits alone.
+        keys = tuple(int(part) if part.isdecimal() else part for part in key.split("."))
+        if not equals or "" in keys:
             raise ConfigError(f"{COMMAND}: {word}: write it as key=value, such as train.seed=1")
         node = _compose(text, f"{COMMAND}: {key}")
         value = None
@@ -133,11 +134,18 @@ def read_words(words: Sequence[str]) -> Document:
         here: Any = document.values
         for depth, part in enumerate(keys[:-1]):
             document.places.setdefault(keys[: depth + 1], Place(COMMAND))
-            if not isinstance(here.get(part), dict):
-                here[part] = {}
-            here = here[part]
+            inner = under(here, part)
+            if not isinstance(inner, dict) and under(inner, keys[depth + 1]) is None:
+                here[part] = inner = {}
+            here = inner
         here[keys[-1]] = value
     return document
+
+
+def under(values: Any, key: str | int) -> Any:
+    """What a mapping has under a key, or a list at a number; None if there is no such thing."""
+    found: Any = dict(enumerate(values)) if isinstance(values, list) else values
+    return found.get(key) if isinstance(found, dict) else None
 
 
 def write(values: dict[str, Any]) -> str:

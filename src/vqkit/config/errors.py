@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from vqkit.config.document import COMMAND, PRESET, Document, Keys
-from vqkit.config.merge import choose, infos
+from vqkit.config.merge import choose, infos, item_kind
 
 WORDS = {
     "int_type": "must be a whole number",
@@ -27,7 +27,7 @@ WORDS = {
 }
 MISSING = "is missing"
 NO_SUCH_KEY = "there is no such key"
-UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden", "invalid_key")
 MAPPING = ("dataclass_type", "dataclass_exact_type", "model_attributes_type", "dict_type")
 
 
@@ -52,7 +52,7 @@ def explain(error: ValidationError, kind: type, values: dict[str, Any], written:
     # A key that is unknown comes first: it may be the one that another fault misses.
     keys, text = min(faults.items(), key=lambda fault: not fault[1].startswith(NO_SUCH_KEY))
     more = f"; {len(faults) - 1} more after this" if len(faults) > 1 else ""
-    if not keys:
+    if not keys or f"{_dotted(keys)}." in text:  # about several keys, which it names
         return f"{_where_of_named(text, written)}: {text}{more}"
     where, dotted = written.place(keys).where, _dotted(keys)
     if text.startswith(f"{MISSING}; add") and where.startswith(PRESET):
@@ -118,6 +118,8 @@ def _fault(
         return (*keys, "type"), f"must be one of {_plain(context['expected_tags'])}"
     if code == "union_tag_not_found":
         return (*keys, "type"), "is missing; say which one"
+    if code == "tuple_type" and isinstance(keys[-1], int):
+        return keys, "is no item that can be set alone; write the whole list"
     if code in MAPPING:
         return keys, "must hold keys of its own"
     if code == "value_error":
@@ -136,6 +138,8 @@ def _keys(details: ErrorDetails, values: dict[str, Any]) -> Keys:
         if inside or listed:
             here = here[part]
             keys.append(part)
+    if details["type"] == "tuple_type" and isinstance(here, dict):
+        keys += [key for key in list(here)[:1] if isinstance(key, int)]
     if details["type"] == "missing":
         keys.append(details["loc"][-1])
     return tuple(keys)
@@ -169,15 +173,20 @@ def _neighbours(kind: type, keys: Keys, values: dict[str, Any]) -> str:
 
 
 def _class_at(kind: type, keys: Keys, values: Any) -> type:
-    """The innermost config class along the keys."""
+    """The innermost config class along the keys, which are those of ``values``."""
+    annotation: Any = kind
     for key in keys:
-        info = infos(kind).get(str(key))
-        values = values.get(key) if isinstance(values, dict) else None
-        inner = choose(info.annotation, values) if info else None
-        if inner is None:
-            return kind
-        kind = inner
+        listed = isinstance(key, int)
+        annotation = item_kind(annotation) if listed else annotation_of(kind, key)
+        values = values[key]
+        kind = choose(annotation, values) or kind
     return kind
+
+
+def annotation_of(kind: type, key: str) -> Any:
+    """The annotation of a field of a config class; None if there is no such field."""
+    info = infos(kind).get(key)
+    return None if info is None else info.annotation
 
 
 def paths(kind: type, values: Any) -> Iterator[str]:

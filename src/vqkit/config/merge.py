@@ -21,6 +21,16 @@ def members(kind: Any) -> tuple[type, ...]:
     return ()
 
 
+def item_kind(kind: Any) -> Any:
+    """The annotation of the items of a list of config classes; None for anything else."""
+    if get_origin(kind) is Annotated or get_origin(kind) in (Union, types.UnionType):
+        parts = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
+        return next((found for part in parts if (found := item_kind(part)) is not None), None)
+    if get_origin(kind) in (tuple, list) and members(get_args(kind)[0]):
+        return get_args(kind)[0]
+    return None
+
+
 def tag(member: type) -> str | None:
     """The ``type`` by which a union tells this member from the others; None outside unions."""
     info = infos(member).get("type")
@@ -72,7 +82,8 @@ def plain(value: Any) -> Any:
 def merged(kind: Any, base: Any, over: Any) -> Any:
     """``over`` laid over ``base``, key by key.
 
-    A mapping that changes the ``type`` of a union starts from the defaults of its new member.
+    A mapping that changes the ``type`` of a union starts from the defaults of its new member. A
+    list replaces another, and a mapping from numbers changes some items of one.
 
     Args:
         kind: The annotation of both.
@@ -81,6 +92,12 @@ def merged(kind: Any, base: Any, over: Any) -> Any:
     """
     if over is None and isinstance(base, dict) and type(None) not in get_args(kind):
         return base  # a section whose lines are all comments
+    items = item_kind(kind)
+    if items is not None and isinstance(over, list):
+        return [merged(items, None, item) for item in over]
+    if items is not None and isinstance(over, dict) and numbers_of(base) >= over.keys():
+        changed = {number: merged(items, base[number], item) for number, item in over.items()}
+        return [changed.get(number, item) for number, item in enumerate(base)]
     if not isinstance(over, dict):
         return over
     member = choose(kind, over, base)
@@ -92,3 +109,8 @@ def merged(kind: Any, base: Any, over: Any) -> Any:
         info = infos(member).get(key) if member else None
         result[key] = merged(info.annotation, base.get(key), value) if info else value
     return result
+
+
+def numbers_of(values: Any) -> set[int]:
+    """The numbers of the items of a list; none of anything else."""
+    return set(range(len(values))) if isinstance(values, list) else set()

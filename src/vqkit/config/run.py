@@ -48,9 +48,11 @@ class RunConfig:
         if data.channels != model.channels:
             both = f"data.channels is {data.channels}, model.channels {model.channels}"
             raise ValueError(f"{both}; make them equal")
-        side, lengths = model.network.downsampling, [size] if isinstance(size, int) else size or []
+        network, lengths = model.network, [size] if isinstance(size, int) else size or []
+        side = network.strides[0]
         if any(length % side for length in lengths):
-            code = f"one code stands for {side} x {side} pixels"
+            whose = "" if network.levels == 1 else " of the coarsest level"
+            code = f"one code{whose} stands for {side} x {side} pixels"
             raise ValueError(f"data.size is {size}, but {code}; make it multiples of {side}")
         return self
 

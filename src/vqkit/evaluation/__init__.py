@@ -3,6 +3,7 @@
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter, histogram
 from vqkit.evaluation.entries import Fit, FitCounter, Layout
 from vqkit.evaluation.evaluation import Evaluation, evaluate
+from vqkit.evaluation.levels import LevelPictures, LevelTotals
 from vqkit.evaluation.report import write_report
 from vqkit.evaluation.run_sections import Samples
 
@@ -13,6 +14,8 @@ __all__ = [
     "Fit",
     "FitCounter",
     "Layout",
+    "LevelPictures",
+    "LevelTotals",
     "Samples",
     "evaluate",
     "histogram",

@@ -13,6 +13,7 @@ from vqkit.data import Batch, Examples, collate, in_order
 from vqkit.distributed import rank, world_size
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter
 from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
+from vqkit.evaluation.levels import LevelPictures, LevelTotals, show_levels
 from vqkit.evaluation.likelihood import Likelihood
 from vqkit.modalities.image.metrics import ImageMetrics
 from vqkit.nn.evaluating import evaluating
@@ -31,6 +32,7 @@ class Evaluation:
         specs: Shapes of the levels of one item.
         shown: Some items with reconstructions and codes; None if they are no pictures.
         atlases: Entries decoded alone, one for each codebook.
+        levels: Some items decoded from their coarsest levels alone; None for one level.
     """
 
     metrics: dict[str, Any]
@@ -38,6 +40,7 @@ class Evaluation:
     specs: tuple[LevelSpec, ...]
     shown: Shown | None
     atlases: tuple[Atlas, ...]
+    levels: LevelPictures | None = None
 
 
 @torch.no_grad()
@@ -80,7 +83,7 @@ def evaluate(
     model.to(place)
     if prior is not None:
         prior.to(place)
-    totals = Totals(model, prior, place)
+    totals = Totals(model, prior, place, examples)
     first, last = (len(examples) * r // world_size() for r in (rank(), rank() + 1))
     batches = in_order(examples, batch_size, indices=range(first, last), num_workers=num_workers)
     with evaluating(model), advancing("evaluating", last - first, show=progress) as advance:
@@ -88,7 +91,7 @@ def evaluate(
             for part in by_size(batch):
                 totals.add(part.to(place))
             advance(len(batch))
-        found = totals.evaluation(examples, num_shown, num_entries)
+        found = totals.evaluation(num_shown, num_entries)
     return replace(found, metrics={"split": split, **found.metrics})
 
 
@@ -99,14 +102,20 @@ class Totals:
         model: The tokenizer, in evaluation mode when batches are added.
         prior: What the codes are measured by besides the uniform prior.
         device: Where both are.
+        examples: The split.
     """
 
-    def __init__(self, model: VQVAE, prior: Prior | None, device: torch.device) -> None:
+    def __init__(
+        self, model: VQVAE, prior: Prior | None, device: torch.device, examples: Examples
+    ) -> None:
         self.model, self.prior, self.device = model, prior, device
+        self.examples = examples
         sizes = [quantizer.codebook_sizes for quantizer in model.quantizers]
         self.codes = CodeCounter(sizes, device=device)
         self.images = ImageMetrics(device=device)
         self.likelihood = Likelihood(device=device)
+        several = len(model.quantizers) > 1
+        self.levels = LevelTotals(model, examples, device=device) if several else None
 
     def add(self, batch: Batch) -> None:
         """Counts a batch in, given on the device; it has a mask only where items have holes."""
@@ -125,9 +134,12 @@ class Totals:
             labels = None if self.prior.num_classes is None else batch.labels
             prior = self.prior.log_prob(out.codes, Conditioning(labels))
         self.likelihood.add(out.codes, dims, decoder=decoder, prior=prior)
+        if self.levels is not None:
+            self.levels.add(batch, out, decoder)
 
-    def evaluation(self, examples: Examples, num_shown: int, num_entries: int) -> Evaluation:
+    def evaluation(self, num_shown: int, num_entries: int) -> Evaluation:
         """All that was found, on every rank; every rank must call it."""
+        examples = self.examples
         images = self.images.results()
         if not math.isfinite(images["mse"]):
             raise ValueError(
@@ -153,24 +165,31 @@ class Totals:
                 for level, spec in enumerate(specs)
                 for codebook in range(len(spec.codebook_sizes))
             ]
+        exchanged, upto = [], None
+        if self.levels is not None:
+            exchanged, means = self.levels.results(), self.levels.means()
+            if shown is not None:
+                upto = show_levels(self.model, examples, means, num_shown, self.device)
         metrics = {
             "num_items": len(examples),
             "item_shape": list(one.x.shape[1:]),
             "tokens_per_item": sum(spec.num_tokens for spec in specs),
             **images,
             **self.likelihood.results(),
-            "levels": summaries(specs, stats),
+            "levels": summaries(specs, stats, exchanged),
             "tokenizer": self.model.fingerprint(),
             "data": getattr(examples, "fingerprint", None),
         }
-        return Evaluation(metrics, stats, specs, shown, tuple(atlases))
+        return Evaluation(metrics, stats, specs, shown, tuple(atlases), upto)
 
 
 def summaries(
-    specs: Sequence[LevelSpec], stats: Sequence[Sequence[CodebookStats]]
+    specs: Sequence[LevelSpec],
+    stats: Sequence[Sequence[CodebookStats]],
+    exchanged: Sequence[dict[str, float]],
 ) -> list[dict[str, Any]]:
-    """The shape and the use of each level, as JSON values."""
-    return [
+    """The shape and the use of each level and what it carries, as JSON values."""
+    found: list[dict[str, Any]] = [
         {
             "grid": list(spec.grid),
             "structure": spec.structure,
@@ -178,3 +197,6 @@ def summaries(
         }
         for spec, books in zip(specs, stats, strict=True)
     ]
+    for level, figures in zip(found, exchanged, strict=False):  # nothing was exchanged in one level
+        level["exchanged"] = figures
+    return found

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from vqkit.evaluation import run_sections, sections
+from vqkit.evaluation import level_sections, run_sections, sections
 from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.charts import standalone, usage_chart
 from vqkit.evaluation.evaluation import Evaluation
@@ -49,6 +49,7 @@ def write_report(
         sections.header(title, evaluation),
         sections.images(evaluation.shown, evaluation.specs),
         run_sections.samples(samples),
+        level_sections.levels(evaluation.metrics, evaluation.specs, evaluation.levels),
         *codebooks(evaluation),
         run_sections.code_length(evaluation.metrics, read_baselines(folder / BASELINES)),
         run_sections.training(history),
@@ -93,6 +94,8 @@ def pictures(
     """Names and contents of the picture files."""
     if evaluation.shown is not None:
         yield "reconstructions", triples(evaluation.shown)
+    if evaluation.levels is not None:
+        yield "levels", level_sections.sheet(evaluation.levels, SIDE)
     for atlas in evaluation.atlases:
         images = enlarge(atlas.images, ENTRY_SIDE)
         yield f"entries-{atlas.level}-{atlas.codebook}", captioned(images, ATLAS_COLUMNS)

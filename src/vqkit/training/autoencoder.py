@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vqkit.data.batch import Batch
 from vqkit.means import Mean
 from vqkit.quantizers import Codebook, Quantizer
 from vqkit.training.config import TrainConfig
+from vqkit.training.health import QUANTIZER, Settings
 from vqkit.training.task import StepOutput, Task
 
 
@@ -71,6 +73,13 @@ class AutoencoderTask(Task):
             found |= {f"{level} {name}".strip(): book for name, book in named.items()}
         return found
 
+    @property
+    def settings(self) -> dict[str, Settings]:
+        config, found = self.model.config, {}
+        for number, (level, names) in enumerate(self.names.items() if config else ()):
+            found |= dict.fromkeys([level, *names], settings_of(config, number))
+        return found
+
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:
         pairs = [(batch.x, batch.mask) for batch in batches]
         self.model.initialize(pairs, seed=seed, keep_started=True)
@@ -100,6 +109,14 @@ class AutoencoderTask(Task):
                 stack.enter_context(compiled(networks))
             self.channels_last = config.channels_last
             yield
+
+
+def settings_of(config: VQVAEConfig | None, level: int) -> Settings:
+    """What a config sets of the quantizer of a level, and where."""
+    if config is None:
+        return Settings()
+    key = QUANTIZER if config.quantizers is None else f"{QUANTIZER}s.{level}"
+    return Settings(asdict(config.level_quantizers[level]), key)
 
 
 def described(model: nn.Module) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Watches codebooks during training, and says in words what is wrong and what to try."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -16,16 +16,17 @@ PATIENCE = 3
 FIRST_STEP = 500
 """Nothing is judged before: untrained networks change fast, and dead entries are still revived."""
 LOW_USAGE, LOW_PERPLEXITY, MANY_DEAD = 0.5, 0.1, 0.02
+QUANTIZER = "model.quantizer"
 AGAINST_COLLAPSE = (
-    "model.quantizer.revive=true",
-    "model.quantizer.type=ema",
+    f"{QUANTIZER}.revive=true",
+    f"{QUANTIZER}.type=ema",
     "a lower train.learning_rate",
-    "a smaller model.quantizer.codebook_size",
-    "normalised encoder outputs (model.quantizer.type=normalized)",
+    f"a smaller {QUANTIZER}.codebook_size",
+    f"normalised encoder outputs ({QUANTIZER}.type=normalized)",
 )
 AGAINST_DEAD = (
-    "model.quantizer.revive=true",
-    "a smaller model.quantizer.codebook_size",
+    f"{QUANTIZER}.revive=true",
+    f"a smaller {QUANTIZER}.codebook_size",
     "more data",
 )
 DOUBLING = 1.5
@@ -45,20 +46,33 @@ class Norms:
     entries: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is set of a quantizer, which is not advised again, and where.
+
+    Attributes:
+        values: By the names of its keys; none where that is not known.
+        key: Where they are in the config.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    key: str = QUANTIZER
+
+
 class Health:
     """Follows use and norms over windows long enough to judge by, and speaks once of each trouble.
 
     Args:
         state: What ``state`` gave, to go on from there.
         windows: What ``windows`` held.
-        settings: What is set under ``model.quantizer``, where that is known.
+        settings: What is set of each codebook's quantizer, and each level's, where that is known.
     """
 
     def __init__(
         self,
         state: Mapping[str, Any] | None = None,
         windows: Mapping[str, Tensor] | None = None,
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Settings] | None = None,
     ) -> None:
         state = state or {}
         self.settings = settings or {}
@@ -92,12 +106,16 @@ class Health:
         for name, new in stats.items():
             window = self._window(name, new)
             if window is not None:
-                judged |= judge_usage(name, window, self.settings)
+                judged |= judge_usage(name, window, self._settings(name))
         for name, norm in norms.items():
             history = thinned([*self.norms.get(name, []), (step, norm.z_e)])
             self.norms[name] = history
-            judged[f"growth/{name}"] = judge_growth(name, history, norm.entries)
+            line = judge_growth(name, history, norm.entries, self._settings(name))
+            judged[f"growth/{name}"] = line
         return self._news(step, judged)
+
+    def _settings(self, name: str) -> Settings:
+        return self.settings.get(name, Settings())
 
     def _window(self, name: str, new: CodebookStats) -> CodebookStats | None:
         """The window of a codebook, if it is full now."""
@@ -121,15 +139,14 @@ class Health:
 
 
 def judge_usage(
-    name: str, stats: CodebookStats, settings: Mapping[str, Any] | None = None
+    name: str, stats: CodebookStats, settings: Settings | None = None
 ) -> dict[str, str | None]:
     """What is wrong with the use of a codebook over a window, by kind of trouble.
 
     Args:
         name: Of the codebook.
         stats: Its use.
-        settings: What is set under ``model.quantizer``, which is not advised again; None when
-            that is not known.
+        settings: What is set of its quantizer; None when that is not known.
     """
     if name.endswith(KEPT):  # flags, as uneven as ``keep`` asks for
         return {}
@@ -139,23 +156,29 @@ def judge_usage(
         collapse = (
             f"{name} collapses: {stats.num_used} of {stats.size} entries are used, perplexity "
             f"{stats.perplexity:.1f}, KL to uniform {stats.kl_to_uniform_nats:.2f} nats {over}. "
-            + advice(AGAINST_COLLAPSE, settings or {})
+            + advice(AGAINST_COLLAPSE, settings or Settings())
         )
     elif stats.dead > MANY_DEAD * stats.size:
         dead = f"{name} has {stats.dead} dead entries of {stats.size} {over}. " + advice(
-            AGAINST_DEAD, settings or {}
+            AGAINST_DEAD, settings or Settings()
         )
     return {f"collapse/{name}": collapse, f"dead/{name}": dead}
 
 
-def advice(tips: Sequence[str], settings: Mapping[str, Any]) -> str:
+def advice(tips: Sequence[str], settings: Settings) -> str:
     """What to try, but for what is set."""
-    done = [f"model.quantizer.{key}={str(value).lower()}" for key, value in settings.items()]
+    done = [f"{QUANTIZER}.{key}={str(value).lower()}" for key, value in settings.values.items()]
     *others, last = (tip for tip in tips if not any(words in tip for words in done))
-    return f"Try {', '.join(others)}, or {last}" if others else f"Try {last}"
+    text = f"Try {', '.join(others)}, or {last}" if others else f"Try {last}"
+    return text.replace(QUANTIZER, settings.key)
 
 
-def judge_growth(name: str, history: list[tuple[int, float]], entries: float | None) -> str | None:
+def judge_growth(
+    name: str,
+    history: list[tuple[int, float]],
+    entries: float | None,
+    settings: Settings | None = None,
+) -> str | None:
     """What is wrong with the norm of the encoder's outputs.
 
     Training makes norms grow, and commitment makes them settle: what tells the two apart is whether
@@ -165,17 +188,19 @@ def judge_growth(name: str, history: list[tuple[int, float]], entries: float | N
         name: Of the level.
         history: Steps and mean norms.
         entries: Mean norm of the entries.
+        settings: What is set of the quantizer; None when that is not known.
     """
     step, now = history[-1]
     half, quarter = (min(history, key=lambda p, t=step / n: abs(p[0] - t))[1] for n in (2, 4))
     if now < DOUBLING * half or half < DOUBLING * quarter:
         return None
+    key = (settings or Settings()).key
     beside = "" if entries is None else f", that of the entries is {entries:.3g}"
     return (
         f"{name}: the norm of the encoder's outputs grows without bound: {quarter:.3g}, {half:.3g} "
         f"and {now:.3g} at a quarter, a half and all of the {step} steps{beside}. Try a larger "
-        "model.quantizer.commitment (0.25 is usual), normalised encoder outputs "
-        "(model.quantizer.type=normalized), or a lower train.learning_rate"
+        f"{key}.commitment (0.25 is usual), normalised encoder outputs ({key}.type=normalized), "
+        "or a lower train.learning_rate"
     )
 
 

@@ -43,9 +43,7 @@ class Journal:
         self.runtime = runtime
         self.screen = screen
         self.folder = folder
-        model = task.describe()
-        self.settings = model.get("quantizer", {}) if isinstance(model, dict) else {}
-        self.health = Health(settings=self.settings)
+        self.health = Health(settings=task.settings)
         self.clock = Clock()
 
     def begin(self, step: int) -> None:
@@ -63,7 +61,7 @@ class Journal:
 
     def load(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """The inverse of ``state`` and ``tensors``."""
-        self.health = Health(state["health"], tensors, self.settings)
+        self.health = Health(state["health"], tensors, self.task.settings)
         self.clock = Clock(state["elapsed_s"])
 
     def training(self, step: int, meters: Meters) -> None:

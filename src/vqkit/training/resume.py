@@ -140,6 +140,8 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], where: Path) ->
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested JSON values by dotted key."""
+    if isinstance(values, list) and any(isinstance(item, dict) for item in values):
+        values = dict(enumerate(values))
     if not isinstance(values, dict):
         return {prefix: values}
     flat = {}

@@ -14,6 +14,7 @@ from vqkit.data.batch import Batch
 from vqkit.means import Mean
 from vqkit.quantizers import Codebook
 from vqkit.training.config import TrainConfig
+from vqkit.training.health import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,11 @@ class Task(nn.Module, ABC):
     @property
     def codebooks(self) -> dict[str, Codebook]:
         """The learned codebooks, by the names of ``StepOutput.usage``."""
+        return {}
+
+    @property
+    def settings(self) -> dict[str, Settings]:
+        """What is set of the quantizers, by the names of codebooks and levels; none if unknown."""
         return {}
 
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:

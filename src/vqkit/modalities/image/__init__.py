@@ -1,5 +1,6 @@
 """Images: networks, objectives, data and metrics."""
 
+from vqkit.modalities.image.hierarchy import LevelsDecoder, LevelsEncoder
 from vqkit.modalities.image.network import ConvConfig, ConvDecoder, ConvEncoder
 from vqkit.modalities.image.objective import (
     GaussianConfig,
@@ -15,6 +16,8 @@ __all__ = [
     "ConvEncoder",
     "GaussianConfig",
     "GaussianObjective",
+    "LevelsDecoder",
+    "LevelsEncoder",
     "LogisticMixtureConfig",
     "LogisticMixtureObjective",
     "ObjectiveConfig",

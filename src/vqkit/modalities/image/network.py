@@ -1,5 +1,6 @@
 """Convolutional encoder and decoder of images."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -21,7 +22,7 @@ def power_of_two(value: int) -> int:
         ValueError: If it is not a power of two.
     """
     if value < 1 or value & (value - 1):
-        raise ValueError(f"downsampling is {value}; give a power of two: 1, 2, 4, 8, ...")
+        raise ValueError("must be a power of two: 1, 2, 4, 8, ...")
     return value
 
 
@@ -37,23 +38,49 @@ class ConvConfig:
     num_residual: Annotated[int, Field(ge=0)] = 2
     """Number of residual blocks of the encoder, and of the decoder."""
     downsampling: Annotated[int, AfterValidator(power_of_two)] = 4
-    """Pixels along each side of the square that one code stands for; a power of two."""
+    """Pixels along each side of the square that one code stands for; a power of two. Of several
+    levels, that of the finest."""
+    levels: Annotated[int, Field(ge=1)] = 1
+    """Number of levels of codes: 1 is a plain VQ-VAE, 2 or more are a VQ-VAE-2."""
+    level_downsampling: Annotated[int, AfterValidator(power_of_two), Field(ge=2)] = 2
+    """How much coarser each further level's grid is, along each side; a power of two."""
     dim: Annotated[int, Field(ge=1)] = 64
     """Length D of the vectors that are quantized."""
     activation: Literal["relu", "silu"] = "relu"
     """What is between convolutions: relu as in the paper, silu costs more and learns faster."""
 
-    def encoder(self, channels: int) -> "ConvEncoder":
-        """The encoder of images of so many channels."""
-        return ConvEncoder(channels, self)
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels along the side of the square that a code stands for, of each level."""
+        coarser = range(self.levels - 1, -1, -1)
+        return tuple(self.downsampling * self.level_downsampling**steps for steps in coarser)
 
-    def decoder(self, outputs: int) -> "ConvDecoder":
-        """The decoder to so many numbers for each pixel."""
-        return ConvDecoder(outputs, self)
+    def encoder(self, channels: int) -> nn.Module:
+        """The encoder of images of so many channels, to the features of each level."""
+        if self.levels == 1:
+            return ConvEncoder(channels, self)
+        from vqkit.modalities.image.hierarchy import LevelsEncoder
+
+        return LevelsEncoder(channels, self)
+
+    def top_down(self) -> tuple[nn.Module, ...]:
+        """For each level but the coarsest, what joins it with the levels above."""
+        from vqkit.modalities.image.hierarchy import Join
+
+        above = (replace(self, levels=number) for number in range(1, self.levels))
+        return tuple(Join(config) for config in above)
+
+    def decoder(self, outputs: int) -> nn.Module:
+        """The decoder to so many numbers for each pixel, from the vectors of each level."""
+        if self.levels == 1:
+            return ConvDecoder(outputs, self)
+        from vqkit.modalities.image.hierarchy import LevelsDecoder
+
+        return LevelsDecoder(outputs, self)
 
 
-class ConvEncoder(nn.Module):
-    """Images to one vector for each square of pixels.
+class ConvFeatures(nn.Module):
+    """Images to the features of each square of pixels.
 
     Neural Discrete Representation Learning, section 4.1, https://arxiv.org/abs/1711.00937, with the
     widths and the third convolution of the authors' later example.
@@ -65,30 +92,29 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, channels: int, config: ConvConfig) -> None:
         super().__init__()
-        self.channels, self.stride = channels, config.downsampling
+        self.channels, self.levels, self.stride = channels, config.levels, config.strides[0]
         self.activation = ACTIVATIONS[config.activation]
         widths = [channels, *scale_widths(config)]
         self.down = nn.ModuleList(halving(before, after) for before, after in pairwise(widths))
         self.mix = nn.Conv2d(widths[-1], config.hidden, 3, padding=1)
         self.residual = residual_stack(config)
-        self.project = nn.Conv2d(config.hidden, config.dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images to vectors.
+        """Images to features.
 
         Args:
             x: Images. (B, C, H, W)
 
         Returns:
-            Vectors, h and w smaller than H and W by ``downsampling``. (B, D, h, w)
+            Features, h and w smaller than H and W by ``downsampling``. (B, hidden, h, w)
 
         Raises:
-            ValueError: If H or W is not a multiple of ``downsampling``, or C is another.
+            ValueError: If H or W is not a multiple of the coarsest stride, or C is another.
         """
         self.check_shape(x)
         for convolution in [*self.down, self.mix]:
             x = self.activation(convolution(x))
-        return self.project(self.residual(x))
+        return self.residual(x)
 
     def check_shape(self, x: Tensor) -> None:
         """Raises ValueError unless ``x`` is a batch of images that the network fits."""
@@ -97,11 +123,29 @@ class ConvEncoder(nn.Module):
             raise ValueError(f"x has shape {shape}; give images (B, {self.channels}, H, W)")
         height, width = x.shape[2:]
         if min(height, width) < self.stride or height % self.stride or width % self.stride:
+            code = "one code" if self.levels == 1 else "one code of the coarsest level"
+            lower = "downsampling" if self.levels == 1 else "downsampling or levels"
             raise ValueError(
-                f"the images are {height} x {width} pixels, but one code stands for {self.stride} "
-                f"x {self.stride}; resize or pad them to multiples of {self.stride}, or lower "
-                "downsampling"
+                f"the images are {height} x {width} pixels, but {code} stands for {self.stride} x "
+                f"{self.stride}; resize or pad them to multiples of {self.stride}, or lower {lower}"
             )
+
+
+class ConvEncoder(ConvFeatures):
+    """Images to one vector for each square of pixels.
+
+    Args:
+        channels: Channels C of the images.
+        config: Widths and depth.
+    """
+
+    def __init__(self, channels: int, config: ConvConfig) -> None:
+        super().__init__(channels, config)
+        self.project = nn.Conv2d(config.hidden, config.dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to vectors (B, D, h, w); otherwise as ``ConvFeatures``."""
+        return self.project(super().forward(x))
 
 
 class ConvDecoder(nn.Module):
@@ -109,14 +153,15 @@ class ConvDecoder(nn.Module):
 
     Args:
         outputs: Numbers O for each pixel, as many as the objective asks for.
-        config: Widths and depth.
+        config: Widths and depth. It reads vectors of length ``dim`` for each of its ``levels``,
+            joined.
     """
 
     def __init__(self, outputs: int, config: ConvConfig) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
         widths = [config.hidden, *reversed(scale_widths(config)[:-1])]
-        self.mix = nn.Conv2d(config.dim, config.hidden, 3, padding=1)
+        self.mix = nn.Conv2d(config.dim * config.levels, config.hidden, 3, padding=1)
         self.residual = residual_stack(config)
         self.up = nn.ModuleList(doubling(before, after) for before, after in pairwise(widths))
         if config.downsampling == 1:
@@ -125,7 +170,7 @@ class ConvDecoder(nn.Module):
             self.project = doubling(widths[-1], outputs)
 
     def forward(self, z_q: Tensor) -> Tensor:
-        """Vectors (B, D, h, w) to what the objective reads, (B, O, H, W)."""
+        """Vectors (B, levels * D, h, w) to what the objective reads, (B, O, H, W)."""
         h = self.residual(self.mix(z_q))
         for convolution in self.up:
             h = self.activation(convolution(h))

@@ -1,0 +1,94 @@
+"""The part of a report about several levels of codes."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import torch
+from PIL import Image
+
+from vqkit.codes import LevelSpec
+from vqkit.evaluation.captions import captioned
+from vqkit.evaluation.levels import LevelPictures, findings, name_of
+from vqkit.evaluation.page import CRISP_BELOW, number, picture, section, table, times
+from vqkit.modalities.image.pictures import enlarge
+
+LEAD = (
+    "From left to right: the image, what the decoder makes of the coarsest level alone, of the "
+    "coarsest two, and so on to all. In a level that is left out every code is the one nearest to "
+    "the mean of what that level's codes stand for over the split, which says least."
+)
+ABLATION = (
+    "What a level carries shows when each image gets that level's codes of the image before it, "
+    "and keeps its own in all others."
+)
+MOST_ROWS = 12
+
+
+def levels(metrics: dict[str, Any], specs: Sequence[LevelSpec], shown: LevelPictures | None) -> str:
+    """What each level carries, in pictures and figures; nothing for one level."""
+    if len(specs) < 2:
+        return ""
+    body = "" if shown is None else rows(shown)
+    figures = [level["exchanged"] for level in metrics["levels"] if "exchanged" in level]
+    if figures:
+        warnings = "".join(f"<p>{escape(first_up(line))}.</p>" for line in findings(figures))
+        body += f'<div class="body"><p class="soft">{ABLATION}</p>{warnings}'
+        body += f'<div class="body">{ablation(metrics, specs)}</div></div>'
+    return section("Levels", LEAD if shown is not None else "", body) if body else ""
+
+
+def first_up(line: str) -> str:
+    """A line that begins a sentence."""
+    return line[:1].upper() + line[1:]
+
+
+def rows(shown: LevelPictures) -> str:
+    """For each item the image and what its coarsest levels decode to."""
+    cards = []
+    for i, index in enumerate(shown.indices[:MOST_ROWS]):
+        row = [picture(shown.originals[i], f"original {index}")]
+        for words, images in zip(heads(shown)[1:], shown.upto, strict=True):
+            row.append(picture(images[i], f"{words} of {index}"))
+        cards.append(f'<figure><div class="row">{"".join(row)}</div></figure>')
+    large = " large" if max(shown.originals.shape[-2:]) >= CRISP_BELOW else ""
+    return f'<div class="triples{large}">{"".join(cards)}</div>'
+
+
+def heads(shown: LevelPictures) -> list[str]:
+    """What stands above the pictures of a row."""
+    upto = ["level 1", *(f"levels 1-{k}" for k in range(2, len(shown.upto)))]
+    return ["original", *upto, "all levels"]
+
+
+def ablation(metrics: dict[str, Any], specs: Sequence[LevelSpec]) -> str:
+    """A row for each level: its codes, their use, and what is lost without them."""
+    told = [("Reconstructions as they are", ["", "", number(metrics["mse"]), ""])]
+    bits = "decoder_bits_per_dim" in metrics
+    if bits:
+        told[0][1].append(number(metrics["decoder_bits_per_dim"]))
+    for place, (spec, level) in enumerate(zip(specs, metrics["levels"], strict=True)):
+        found = level["exchanged"]
+        used = [book["usage"] for book in level["codebooks"]]
+        cells = [
+            times(spec.grid),
+            f"{number(100 * min(used))} %",
+            number(found["mse"]),
+            f"{100 * found['mse_rise']:+,.1f} %",
+        ]
+        if bits:
+            cells.append(number(found["decoder_bits_per_dim"]))
+        told.append((f"{name_of(place, specs)}: exchanged", cells))
+    columns = ["", "codes", "entries used", "mse", "rise"] + ["bits/dim"] * bits
+    return table(told, heads=columns)
+
+
+def sheet(shown: LevelPictures, side: int) -> Image.Image:
+    """A row for each item: the image, then what its coarsest levels decode to.
+
+    Args:
+        shown: What to draw.
+        side: Pixels that small images are enlarged to about.
+    """
+    parts = torch.stack([shown.originals, *shown.upto], dim=1)[:MOST_ROWS]
+    return captioned(enlarge(parts.flatten(0, 1), side), parts.shape[1], heads=heads(shown))
