@@ -91,7 +91,8 @@ def train_prior_run(
         tokens, train, held_out = open_tokens(config.tokens)
         torch.manual_seed(config.train.seed)
         lengths = Lengths.of(train, tokens.specs) if tokens.ragged else None
-        prior = config.prior.build(tokens.specs, tokens.conditioning, lengths)
+        told = tokens.conditioning if config.tokens.labels else None
+        prior = config.prior.build(tokens.specs, told, lengths)
 
         def keep() -> None:
             keep_tokenizer(folder, tokenizer, tokens)

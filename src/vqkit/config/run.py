@@ -69,6 +69,8 @@ class TokenDataConfig:
     """The part of the token data set that is held out when there is no other."""
     split_seed: Seed = 0
     """Which items are held out."""
+    labels: bool = True
+    """Whether the prior is told the labels, where the tokens have any."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,0 +1,166 @@
+"""How well does each prior predict the codes of real images, with equal budgets?
+
+Run: python benchmarks/prior_table.py fashion-mnist FOLDER_OF_IDX [--rows NAME ...]
+     python benchmarks/prior_table.py cifar10 FOLDER_OF_PARQUET
+
+The tokenizer and the tokens are made once and kept; so is each prior. Every network has about
+a million parameters and as much CPU time as the Transformer takes for --steps steps: what a
+step costs is measured in turns beforehand.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import heading, version
+from prior_runs import (
+    GPT2,
+    ROWS,
+    SETS,
+    WORK,
+    Tokens,
+    bits,
+    keep,
+    kept,
+    open_sets,
+    row_of,
+    step_times,
+    train,
+)
+
+from vqkit.cli.runs import config_of
+from vqkit.evaluation import evaluate
+from vqkit.modalities.image.data import open_images
+from vqkit.modalities.image.pictures import contact_sheet, to_uint8
+from vqkit.priors import (
+    CountedPrior,
+    HistogramConfig,
+    PixelCNNConfig,
+    Prior,
+    TransformerConfig,
+    UniformConfig,
+)
+
+CONFIGS: dict[str, Any] = {
+    "uniform": UniformConfig(),
+    "histogram": HistogramConfig(),
+    "transformer": TransformerConfig(layers=5, width=128, heads=4, dropout=0.1),
+    "pixelcnn": PixelCNNConfig(layers=6, width=88, dropout=0.1),
+    "pixelcnn + attention": PixelCNNConfig(
+        layers=5, width=88, attention_every=2, heads=4, dropout=0.1
+    ),
+}
+PEER = "GPT-2 of transformers"
+
+
+def makers(tokens: Tokens) -> dict[str, Callable[[], Prior]]:
+    """What builds each prior."""
+    specs = tokens.train.tokens.specs
+    found: dict[str, Callable[[], Prior]] = {
+        name: partial(config.build, specs) for name, config in CONFIGS.items()
+    }
+    return {**found, PEER: partial(GPT2, specs, layers=5, width=128, heads=4)}
+
+
+def steps_of(name: str, options: argparse.Namespace, tokens: Tokens) -> dict[str, int]:
+    """How many steps each network is trained; what a step costs is measured once and kept."""
+    shares: dict[str, float] = {}
+    for row in kept(options.cache):
+        if (row["kind"], row["set"]) == ("step times", name):
+            shares |= row["shares"]
+    made = makers(tokens)
+    missing = {n: make for n, make in made.items() if n in options.rows and n not in shares}
+    if missing:
+        times = step_times({"transformer": made["transformer"], **missing}, tokens)
+        found = {n: round(t / times["transformer"], 3) for n, t in times.items()}
+        keep(options.cache, {"kind": "step times", "set": name, "shares": found})
+        shares |= found
+    return {n: round(options.steps / share) for n, share in shares.items()}
+
+
+def tokenizer_row(name: str, options: argparse.Namespace, tokens: Tokens) -> dict[str, Any]:
+    """How good the tokenizer is on the test split; measured once and kept."""
+    for row in kept(options.cache):
+        if (row["kind"], row["set"]) == ("tokenizer", name):
+            return row
+    home = options.work / name / "tokenizer"
+    test = open_images(config_of(home).data, folder=home).evaluation
+    found = evaluate(tokens.tokenizer, test, batch_size=250, num_shown=0)
+    book = found.stats[0][0]
+    row = {
+        "kind": "tokenizer",
+        "set": name,
+        "mse_over_variance": found.metrics["mse_over_variance"],
+        "perplexity": book.perplexity,
+        "usage": book.usage,
+        "num_items": len(test),
+    }
+    keep(options.cache, row)
+    return row
+
+
+def sheet(prior: Prior, tokens: Tokens, path: Path) -> None:
+    """64 samples as a picture."""
+    codes = prior.sample(64, seed=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(to_uint8(tokens.tokenizer.decode(codes)), 8).save(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("data", help="the folder of its files")
+    parser.add_argument("--steps", type=int, default=3000, help="of the Transformer")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", nargs="+", default=[*CONFIGS, PEER], choices=[*CONFIGS, PEER])
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--cache", type=Path, default=ROWS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(heading("Priors of the codes of real images, nats per token on the test split"))
+    tokens = open_sets(options.set, options.data, options.work)
+    about = tokenizer_row(options.set, options, tokens)
+    spec = tokens.train.tokens.specs[0]
+    print(
+        f"{options.set}: {'x'.join(map(str, spec.grid))} codes of {spec.codebook_sizes[0]}; "
+        f"tokenizer: MSE / variance {about['mse_over_variance']:.4f}, perplexity "
+        f"{about['perplexity']:.1f}, {about['usage']:.1%} used, over {about['num_items']} images; "
+        f"{len(tokens.train)} items to learn from, {len(tokens.test)} to judge by"
+    )
+    print(f"transformers {version('transformers')}, seed {options.seed}")
+    steps = steps_of(options.set, options, tokens)
+    print(f"{'prior':<24} {'parameters':>10} {'steps':>7} {'nats/token':>11} {'bits/item':>10}")
+    for name in options.rows:
+        row = measured(name, options, tokens, steps.get(name, 0))
+        bound = "" if row["exact"] else "  (at most: a bound)"
+        total = bits(row["nats_per_token"]) * spec.num_tokens
+        print(
+            f"{name:<24} {row['parameters']:>10,} {row['steps']:>7} {row['nats_per_token']:>11.4f} "
+            f"{total:>10.1f}{bound}",
+            flush=True,
+        )
+
+
+def measured(name: str, options: argparse.Namespace, tokens: Tokens, steps: int) -> dict[str, Any]:
+    """The row of one prior: trained if it was not."""
+    key = ("prior", options.set, options.steps, options.seed, name)
+    for row in kept(options.cache):
+        if key == tuple(row.get(k) for k in ("kind", "set", "budget", "seed", "prior")):
+            return row
+    torch.manual_seed(options.seed)
+    prior = makers(tokens)[name]()
+    folder = options.work / options.set / f"{name}-{options.steps}-{options.seed}".replace(" ", "")
+    train(prior, tokens, max(1, steps), folder, options.seed)
+    if not isinstance(prior, GPT2):
+        sheet(prior, tokens, options.work / options.set / "sheets" / f"{name}.png")
+    row = dict(zip(("kind", "set", "budget", "seed", "prior"), key, strict=True))
+    row |= {"steps": 0 if isinstance(prior, CountedPrior) else steps, **row_of(prior, tokens)}
+    keep(options.cache, row)
+    return row
+
+
+if __name__ == "__main__":
+    main()
