@@ -34,7 +34,7 @@ from prior_runs import (
 from vqkit.cli.runs import config_of
 from vqkit.evaluation import evaluate
 from vqkit.modalities.image.data import open_images
-from vqkit.modalities.image.pictures import contact_sheet, to_uint8
+from vqkit.modalities.image.pictures import contact_sheet, save_png, to_uint8
 from vqkit.priors import (
     CountedPrior,
     HistogramConfig,
@@ -106,7 +106,7 @@ def sheet(prior: Prior, tokens: Tokens, path: Path) -> None:
     """64 samples as a picture."""
     codes = prior.sample(64, seed=0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(to_uint8(tokens.tokenizer.decode(codes)), 8).save(path)
+    save_png(path, contact_sheet(to_uint8(tokens.tokenizer.decode(codes)), 8))
 
 
 def main() -> None:
