@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from vqkit.evaluation import run_sections, sections
+from vqkit.evaluation import generation_sections, run_sections, sections
 from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.charts import standalone, usage_chart
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.gallery import Shown
+from vqkit.evaluation.generation import Generation
 from vqkit.evaluation.history import read_baselines, read_history
 from vqkit.evaluation.page import page
 from vqkit.evaluation.run_sections import Samples
@@ -27,7 +28,12 @@ ATLAS_COLUMNS, SAMPLE_COLUMNS = 16, 8
 
 
 def write_report(
-    folder: Path | str, evaluation: Evaluation, *, title: str, samples: Sequence[Samples] = ()
+    folder: Path | str,
+    evaluation: Evaluation,
+    *,
+    title: str,
+    samples: Sequence[Samples] = (),
+    generation: Generation | None = None,
 ) -> Path:
     """Writes ``metrics.json``, ``report.html`` and ``pictures/``, all of them or none.
 
@@ -39,16 +45,21 @@ def write_report(
         evaluation: What ``evaluate`` found.
         title: Of the page, plain text.
         samples: Images drawn from priors, to be shown side by side.
+        generation: What ``measure_generation`` found; kept under that key of the figures.
 
     Returns:
         The path of the page.
     """
     folder = Path(folder)
+    metrics = evaluation.metrics
+    if generation is not None:
+        metrics = {**metrics, "generation": generation.metrics}
     history = read_history(folder / HISTORY)
     body = [
         sections.header(title, evaluation),
         sections.images(evaluation.shown, evaluation.specs),
         run_sections.samples(samples),
+        *([] if generation is None else generation_sections.sections(generation)),
         *codebooks(evaluation),
         run_sections.code_length(evaluation.metrics, read_baselines(folder / BASELINES)),
         run_sections.training(history),
@@ -57,10 +68,12 @@ def write_report(
     ]
     with atomic_files(folder) as part:
         (part / PICTURES).mkdir()
-        write_json(part / METRICS, evaluation.metrics)
+        write_json(part / METRICS, metrics)
         write_text(part / REPORT, page(title, body))
         for name, image in pictures(evaluation, samples):
             image.save(part / PICTURES / f"{name}.png")
+        if generation is not None and generation.neighbors:
+            generation_sections.sheet(generation).save(part / PICTURES / "neighbors.png")
         for level, books in enumerate(evaluation.stats):
             for number, stats in enumerate(books):
                 drawing = standalone(usage_chart(stats))
