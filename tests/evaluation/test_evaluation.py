@@ -40,7 +40,11 @@ def histogram_prior(model: VQVAE) -> HistogramPrior:
 
 def figures(evaluation: Evaluation) -> dict[str, float]:
     """The numbers among the metrics, and those of each codebook."""
-    found = {k: v for k, v in evaluation.metrics.items() if isinstance(v, int | float)}
+    found = {
+        k: v
+        for k, v in evaluation.metrics.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    }
     for level, part in enumerate(evaluation.metrics["levels"]):
         for q, book in enumerate(part["codebooks"]):
             found |= {f"{name} {level} {q}": value for name, value in book.items()}

@@ -6,19 +6,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
-from vqkit.codes import LevelSpec
+from vqkit.codes import Codes, LevelSpec
 from vqkit.data import Batch, Examples, collate, in_order
 from vqkit.distributed import rank, world_size
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter
 from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
+from vqkit.evaluation.items import Items, itemized
 from vqkit.evaluation.likelihood import Likelihood
 from vqkit.modalities.image.metrics import ImageMetrics
+from vqkit.nn.dropout import no_dropout
 from vqkit.nn.evaluating import evaluating
 from vqkit.priors import Conditioning, Prior
 from vqkit.tokens.progress import advancing
 from vqkit.tokens.sizes import by_size
+
+NUM_EXTREMES = 8
+"""Most items that are shown as the most likely, and as the least."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +37,7 @@ class Evaluation:
         specs: Shapes of the levels of one item.
         shown: Some items with reconstructions and codes; None if they are no pictures.
         atlases: Entries decoded alone, one for each codebook.
+        items: What each item costs.
     """
 
     metrics: dict[str, Any]
@@ -38,6 +45,7 @@ class Evaluation:
     specs: tuple[LevelSpec, ...]
     shown: Shown | None
     atlases: tuple[Atlas, ...]
+    items: Items
 
 
 @torch.no_grad()
@@ -120,11 +128,20 @@ class Totals:
         dims = batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
         if batch.mask is not None:
             dims = batch.mask.flatten(1).sum(1) * batch.x.shape[1]
-        prior = None
+        prior, levels = None, None
         if self.prior is not None:
-            labels = None if self.prior.num_classes is None else batch.labels
-            prior = self.prior.log_prob(out.codes, Conditioning(labels))
-        self.likelihood.add(out.codes, dims, decoder=decoder, prior=prior)
+            given = Conditioning(None if self.prior.num_classes is None else batch.labels)
+            prior = self.prior.log_prob(out.codes, given)
+            levels = of_levels(self.prior, out.codes, given)
+        self.likelihood.add(
+            out.codes,
+            dims,
+            numbers=batch.positions,
+            labels=batch.labels,
+            decoder=decoder,
+            prior=prior,
+            levels=levels,
+        )
 
     def evaluation(self, examples: Examples, num_shown: int, num_entries: int) -> Evaluation:
         """All that was found, on every rank; every rank must call it."""
@@ -163,7 +180,19 @@ class Totals:
             "tokenizer": self.model.fingerprint(),
             "data": getattr(examples, "fingerprint", None),
         }
-        return Evaluation(metrics, stats, specs, shown, tuple(atlases))
+        if self.prior is not None:
+            metrics["prior_exact"] = getattr(self.prior, "exact", True)
+        items = itemized(examples, self.likelihood.items(), NUM_EXTREMES if num_shown else 0)
+        return Evaluation(metrics, stats, specs, shown, tuple(atlases), items)
+
+
+def of_levels(prior: Prior, codes: Codes, given: Conditioning) -> Tensor | None:
+    """Log-probability of each level given those before it; None with one level. (B, num_levels)"""
+    if len(codes.levels) == 1:
+        return None
+    with no_dropout():
+        parts = prior.nats(codes, given).split([spec.num_tokens for spec in codes.specs], dim=1)
+    return torch.stack([-part.double().sum(1) for part in parts], dim=1)
 
 
 def summaries(

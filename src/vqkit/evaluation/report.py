@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from vqkit.evaluation import generation_sections, run_sections, sections
+from vqkit.evaluation import generation_sections, likelihood_sections, run_sections, sections
 from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.charts import standalone, usage_chart
 from vqkit.evaluation.evaluation import Evaluation
@@ -22,6 +22,7 @@ from vqkit.modalities.image.pictures import enlarge, to_uint8
 from vqkit.storage import atomic_files, write_json, write_text
 
 METRICS, REPORT, PICTURES = "metrics.json", "report.html", "pictures"
+LIKELIHOOD = "likelihood.csv"
 HISTORY, BASELINES = "metrics.jsonl", "priors.json"
 SIDE, ENTRY_SIDE = 96, 48  # pixels that small images are enlarged to about, in files
 ATLAS_COLUMNS, SAMPLE_COLUMNS = 16, 8
@@ -35,7 +36,7 @@ def write_report(
     samples: Sequence[Samples] = (),
     generation: Generation | None = None,
 ) -> Path:
-    """Writes ``metrics.json``, ``report.html`` and ``pictures/``, all of them or none.
+    """Writes ``metrics.json``, ``likelihood.csv``, ``report.html`` and ``pictures/``, or none.
 
     Training curves and health messages are taken from the folder's ``metrics.jsonl``, the figures
     of a prior's baselines from its ``priors.json``, when they are there.
@@ -62,6 +63,7 @@ def write_report(
         *([] if generation is None else generation_sections.sections(generation)),
         *codebooks(evaluation),
         run_sections.code_length(evaluation.metrics, read_baselines(folder / BASELINES)),
+        likelihood_sections.extremes(evaluation),
         run_sections.training(history),
         run_sections.health(history),
         run_sections.footer(evaluation),
@@ -69,6 +71,7 @@ def write_report(
     with atomic_files(folder) as part:
         (part / PICTURES).mkdir()
         write_json(part / METRICS, metrics)
+        write_text(part / LIKELIHOOD, evaluation.items.table())
         write_text(part / REPORT, page(title, body))
         for name, image in pictures(evaluation, samples):
             image.save(part / PICTURES / f"{name}.png")

@@ -69,6 +69,8 @@ figure { margin: 0; }
   align-items: center; font-size: 13px; color: var(--soft); line-height: 1.2; }
 .strip { display: grid; grid-template-columns: repeat(var(--columns), 1fr); gap: 3px; }
 .strip img { border-radius: 3px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(108px, 1fr)); gap: 14px; }
+.cards figcaption { font-size: 13px; line-height: 1.35; color: var(--soft); margin-top: 5px; }
 .facts { border-collapse: collapse; width: 100%; font-size: 15px; }
 .facts th { text-align: left; font-weight: 500; color: var(--soft); }
 .facts th, .facts td { padding: 9px 14px 9px 0; border-bottom: 1px solid var(--rule);
