@@ -162,7 +162,10 @@ def check_classes(labels: Sequence[str], classes: Sequence[str], data: str | Non
 def summary(metrics: dict[str, Any]) -> list[str]:
     """The figures worth a glance, a line each."""
     lines = [f"over {counted(metrics['num_items'], 'image')}, {metrics['split']}:"]
-    lines += [f"  {SHOWN[key]:<34} {metrics[key]:.4f}" for key in SHOWN if key in metrics]
+    for key in SHOWN:
+        if key in metrics:
+            bound = key.endswith("_prior") and not metrics.get("prior_exact", True)
+            lines.append(f"  {SHOWN[key]:<34} {'<= ' * bound}{metrics[key]:.4f}")
     for level in metrics["levels"]:
         for book in level["codebooks"]:
             lines.append(f"  {'perplexity':<34} {book['perplexity']:.1f} of {book['size']}")
