@@ -22,6 +22,7 @@ SEED = 1
 PASSES = 12  # over the images, within the bounds of the number of steps
 LEAST_STEPS, MOST_STEPS = 150, 3000
 BATCH = 128
+CHECKPOINT_EVERY = 500
 
 
 class ClassifierTask(Task):
@@ -101,7 +102,7 @@ def plan(num_images: int, device: str) -> TrainConfig:
         learning_rate=3e-3,
         weight_decay=0.01,
         warmup_steps=min(50, steps // 10),
-        checkpoint_every=500,
+        checkpoint_every=CHECKPOINT_EVERY,
         keep_checkpoints=1,
         device="cpu" if device == "cpu" else "auto",
     )
