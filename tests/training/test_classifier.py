@@ -105,7 +105,7 @@ def test_without_images_or_labels_there_is_none(tmp_path: Path):
 def test_many_images_get_no_more_steps_than_a_few_minutes_take(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.undo()
     assert plan(10**6, "cpu").steps == 3000
-    assert plan(10, "cpu").steps == 150
+    assert plan(10, "cpu").steps == 100
     assert plan(10, "cpu").batch_size == 10
 
 

@@ -71,7 +71,7 @@ def measure_generation(
     shown = first_draws(priors[LEARNED], tokenizer, min(num, num_shown), seed=SEED)
     if training is not None:
         found[TRAINING] = study.examples(training, chosen(len(training), num), "references")
-    metrics = {
+    metrics: dict[str, Any] = {
         "num_samples": num,
         "num_held_out": len(held_out),
         "seed": SEED,
@@ -84,6 +84,9 @@ def measure_generation(
     if judges.classifier is not None and real.hits is not None:
         metrics["classifier_accuracy"] = float(real.hits.double().mean())
         metrics["classes"] = by_class(judges.classifier.config.labels, real, found[LEARNED])
+    ceiling = metrics.get(TRAINING, {}).get("recall")
+    if ceiling:
+        metrics["recall_ratio"] = metrics[LEARNED]["recall"] / ceiling
     neighbors: list[Tensor] = []
     if training is not None:
         near = study.nearest(training, found[LEARNED], real)

@@ -17,7 +17,7 @@ SIDE = 96  # pixels that small images are enlarged to about, in the file
 MOST_CLASSES = 20
 NAMES = {LEARNED: "given prior", TRAINING: "training images"}
 COLUMNS = {
-    "frechet_distance": "Frechet distance",
+    "frechet_distance": "Fréchet distance",
     "precision": "precision",
     "recall": "recall",
     "class_accuracy": "class accuracy",
@@ -51,15 +51,18 @@ def beside_real(metrics: dict[str, Any]) -> str:
         f"{num:,} new images of each prior beside {metrics['num_held_out']:,} held-out ones, as "
         f"{metrics['features']['dim']:,} features: {SPACES.get(space, f'those of {space}')}."
     )
+    k = f"k = {metrics['k']}".replace(" ", "\N{NO-BREAK SPACE}")
     words = (
-        f"Small distances are good, high shares are. Precision is the share of new images that "
-        f"look like real ones, recall the share of real images that the new ones come near to "
-        f"(k = {metrics['k']}, {metrics['num_for_recall']:,} of both)."
+        f"Smaller distances are better, and larger shares. Precision is the share of new images "
+        f"that look like real ones, recall the share of real images that new ones come near to "
+        f"({k}, {metrics['num_for_recall']:,} of both). Figures of other feature spaces or other "
+        "numbers of images are not comparable."
     )
     if TRAINING in metrics:
+        words += " As many training images, judged as if they were new, show what can be reached"
+        ratio = metrics.get("recall_ratio")
         words += (
-            " As many training images, judged as if they were new, show what can be reached. "
-            "Figures of other feature spaces or other numbers of images are not comparable."
+            "." if ratio is None else f"; the given prior has {percent(ratio)} of their recall."
         )
     body = f'{table(rows, heads=["", *(COLUMNS[key] for key in keys)])}<p class="soft">{words}</p>'
     return section("New images beside real ones", lead, body)
@@ -77,21 +80,29 @@ def class_by_class(metrics: dict[str, Any]) -> str:
         return ""
     worst = sorted(classes, key=lambda row: row["accuracy_samples"])[:MOST_CLASSES]
     few = [row for row in classes if row in worst]
-    rows = [
-        (row["name"], [share(row["accuracy_samples"]), share(row.get("accuracy_held_out"))])
-        for row in few
-    ]
     which = f" The {len(few)} least certain of {len(classes)} classes." * (len(few) < len(classes))
     lead = (
         "How often the classifier, which saw neither codes nor samples, finds in a new image the "
-        f"class that it was drawn for, and in a held-out image its own.{which}"
+        f"class that it was drawn for; the mark is how often it is right on held-out images.{which}"
     )
-    return section("Class by class", lead, table(rows, heads=["", "new images", "held-out images"]))
+    bars = "".join(bar(row["name"], row["accuracy_samples"], row) for row in few)
+    return section("Class by class", lead, f'<div class="bars">{bars}</div>')
 
 
-def share(value: float | None) -> str:
+def bar(name: str, share: float, row: dict[str, Any]) -> str:
+    """A share as a bar, beside its name and figure; a mark for that of held-out images."""
+    real = row.get("accuracy_held_out")
+    mark = "" if real is None else f'<i style="left: {100 * real:.1f}%"></i>'
+    beside = "" if real is None else f' <span class="soft">of {percent(real)}</span>'
+    return (
+        f'<div><span>{escape(name)}</span><span class="track"><b style="width: '
+        f'{100 * share:.1f}%"></b>{mark}</span><span>{percent(share)}{beside}</span></div>'
+    )
+
+
+def percent(value: float) -> str:
     """A share as a percentage."""
-    return NONE if value is None else f"{100 * value:.0f} %"
+    return f"{number(100 * value, 2)} %"
 
 
 def neighbors(generation: Generation) -> str:
@@ -113,11 +124,11 @@ def neighbors(generation: Generation) -> str:
 def in_words(near: dict[str, Any]) -> list[str]:
     """What the distances to training images mean."""
     own, others = number(near["median_distance"]), number(near["median_distance_held_out"])
+    nearer = percent(near["share_nearer_than_held_out"])
     said = [
         f"From a new image it is {own} to the nearest of {near['num_training']:,} training images "
-        f"(median), from a held-out image {others}. {share(near['share_nearer_than_held_out'])} of "
-        "the new images are nearer than half of the held-out images are; of images that are as new "
-        "as those it would be 50 %."
+        f"(median), from a held-out image {others}. {nearer} of the new images are nearer than "
+        "half of the held-out images are; of images that are as new as those it would be 50 %."
     ]
     if near["copies"]:
         what = "image is" if near["copies"] == 1 else "images are"

@@ -70,6 +70,13 @@ figure { margin: 0; }
 .strip { display: grid; grid-template-columns: repeat(var(--columns), 1fr); gap: 3px; }
 .strip img { border-radius: 3px; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(108px, 1fr)); gap: 14px; }
+.bars { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr));
+  gap: 10px 44px; font-size: 15px; }
+.bars > div { display: grid; grid-template-columns: 8em 1fr 6.6em; gap: 12px; align-items: center; }
+.bars > div > :last-child { text-align: right; white-space: nowrap; }
+.track { position: relative; height: 12px; border-radius: 3px; background: var(--well); }
+.track b { position: absolute; inset: 0 auto 0 0; border-radius: 3px; background: var(--accent); }
+.track i { position: absolute; top: -3px; bottom: -3px; border-left: 2px solid var(--second); }
 .cards figcaption { font-size: 13px; line-height: 1.35; color: var(--soft); margin-top: 5px; }
 .facts { border-collapse: collapse; width: 100%; font-size: 15px; }
 .facts th { text-align: left; font-weight: 500; color: var(--soft); }

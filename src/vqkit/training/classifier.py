@@ -19,8 +19,8 @@ from vqkit.training.run import fit
 from vqkit.training.task import StepOutput, Task
 
 SEED = 1
-PASSES = 12  # over the images, within the bounds of the number of steps
-LEAST_STEPS, MOST_STEPS = 150, 3000
+PASSES = 8  # over the images, within the bounds of the number of steps
+LEAST_STEPS, MOST_STEPS = 100, 3000
 BATCH = 128
 CHECKPOINT_EVERY = 500
 
