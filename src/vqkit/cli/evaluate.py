@@ -23,7 +23,7 @@ from vqkit.cli.train_prior import FIGURES, baselines, class_names
 from vqkit.cli.wording import counted
 
 if TYPE_CHECKING:
-    from vqkit.evaluation import Samples
+    from vqkit.evaluation import Evaluation, Generation, Samples
     from vqkit.priors import Prior
 
 PER_CLASS, MOST_CLASSES, UNLABELLED = 8, 20, 32
@@ -115,13 +115,23 @@ def evaluate(
     )
     if is_main():
         drawn = [] if prior is None else sample_groups(prior, run, place)
-        page = evaluation.write_report(
-            run, found, title=str(run), samples=drawn, generation=generation
-        )
-        print("\n".join(summary(found.metrics)))
-        if generation is not None:
-            print("\n".join(in_short(generation.metrics)))
-        print(f"report: {page}")
+        show(run, found, drawn, generation)
+
+
+def show(
+    run: Path,
+    found: "Evaluation",
+    drawn: Sequence["Samples"],
+    generation: "Generation | None",
+) -> None:
+    """Writes all that was found into the run folder, and prints the figures worth a glance."""
+    from vqkit.evaluation import write_report
+
+    page = write_report(run, found, title=str(run), samples=drawn, generation=generation)
+    print("\n".join(summary(found.metrics)))
+    if generation is not None:
+        print("\n".join(in_short(generation.metrics)))
+    print(f"report: {page}")
 
 
 def checked_samples(samples: int | None, features: str | None, prior: "Prior | None") -> int:
