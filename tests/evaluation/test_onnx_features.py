@@ -66,6 +66,25 @@ def test_the_space_is_called_by_the_file_and_its_fingerprint(tmp_path: Path):
     assert first != other
 
 
+def test_the_fingerprint_is_also_that_of_weights_in_a_file_beside(tmp_path: Path):
+    names = []
+    for number in range(2):
+        model = onnx.load(write(tmp_path / "m.onnx", ["n", 3, 4, 4]))
+        mix = model.graph.initializer[0]
+        mix.raw_data = np.full((12, 5), number, dtype=np.float32).tobytes()
+        mix.ClearField("float_data")
+        onnx.save(
+            model,
+            tmp_path / "m.onnx",
+            save_as_external_data=True,
+            location="m.onnx.data",
+            size_threshold=0,
+        )
+        names.append(OnnxFeatures(tmp_path / "m.onnx", (3, 4, 4)).name)
+        (tmp_path / "m.onnx.data").unlink()
+    assert len(set(names)) == 2
+
+
 def test_grey_images_are_repeated_for_a_model_of_three_channels(tmp_path: Path):
     space = OnnxFeatures(write(tmp_path / "m.onnx", ["n", 3, 4, 4]), (1, 4, 4))
     x = images(3, 1, 4, 4)

@@ -1,5 +1,6 @@
 """A feature space that is a model file of the user's own: ONNX, which runs no code of the file."""
 
+import glob
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,8 +56,7 @@ class OnnxFeatures:
                 f"{self.path} takes images of {self.channels} channels, these have {shape[0]}; "
                 "give another model"
             )
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        self.name = f"{self.path.name} (SHA-256 {digest[:12]})"
+        self.name = f"{self.path.name} (SHA-256 {fingerprint(self.path)[:12]})"
         self.dim = self(torch.zeros(2, *shape)).shape[1]
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -90,6 +90,18 @@ class OnnxFeatures:
         if (height, width) != tuple(x.shape[2:]):
             x = F.interpolate(x, (height, width), mode="bilinear", antialias=True).clamp(-1, 1)
         return x.contiguous()
+
+
+def fingerprint(path: Path) -> str:
+    """A name for a model: the SHA-256 of its file, and of those that hold its weights. Hexadecimal
+
+    Exporters put large weights beside it, under the name of the file with something appended.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(path.parent.glob(f"{glob.escape(path.name)}*")):
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
 
 
 def open_session(path: Path) -> Any:
