@@ -96,6 +96,15 @@ def test_the_reference_is_as_many_training_images_as_there_are_samples():
     assert found["class_accuracy"] == pytest.approx(float(hits.double().mean()))
 
 
+@pytest.mark.parametrize("most", [0, 1, 7, 20, 99])
+def test_images_are_chosen_by_chance_and_fewer_are_the_first_of_more(most: int):
+    found = chosen(20, most)
+    assert len(found) == len(set(found)) == min(20, most)
+    assert set(found) <= set(range(20))
+    assert found == chosen(20, 20)[:most]
+    assert chosen(20, 20) != list(range(20))
+
+
 def test_the_figures_do_not_depend_on_the_batch_size():
     first, second = measured(batch_size=5).metrics, measured(batch_size=64).metrics
     for name in ("learned", "histogram", "training_images"):
