@@ -111,7 +111,24 @@ def test_where_the_training_images_are_gone_the_rest_is_measured(
     assert found["features"]["name"] == "encoder"
     assert "neighbors" not in found
     failure = cli("evaluate", prior, others, "--samples", 9, "--features", "classifier")
-    assert "there are no images to train it on" in failure.err.splitlines()[-1]
+    assert "there are no training images of these classes" in failure.err.splitlines()[-1]
+
+
+def test_images_of_other_classes_than_the_training_images_are_not_judged_by_them(
+    cli: Cli, tmp_path: Path
+):
+    """Of a prior without classes the images may have some, which its training images lack."""
+    images = make_images(tmp_path / "images", 20, classes=())
+    run, tokens, prior = (tmp_path / name for name in ("run", "tokens", "prior"))
+    data = [f"data.path={images}", "train.num_workers=0"]
+    assert cli("train", "photos-64", *data, *TINY, "-o", run).code == 0
+    assert cli("encode", run, images, tokens).code == 0
+    assert cli("train-prior", tokens, *TINY_PRIOR, "-t", run, "-o", prior).code == 0
+    labelled = make_images(tmp_path / "labelled", 12)
+    assert cli("evaluate", prior, labelled, "--samples", 9).code == 0
+    assert figures(prior)["features"]["name"] == "encoder"
+    failure = cli("evaluate", prior, labelled, "--features", "classifier").failure
+    assert "there are no training images of these classes" in failure
 
 
 @pytest.mark.parametrize(

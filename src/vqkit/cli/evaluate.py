@@ -198,6 +198,7 @@ def sample_groups(prior: "Prior", run: Path, device: str) -> Sequence["Samples"]
         images = draw(each, tokenizer, how)
         labels = None if order is None else tuple(classes[i % len(classes)] for i in order)
         images = images if order is None else images[order]
-        note = f"{nats[name]:.3f} nats per token, held out" if name in nats else ""
+        bound = "" if getattr(each, "exact", True) else "at most "
+        note = f"{bound}{nats[name]:.3f} nats per token, held out" if name in nats else ""
         groups.append(Samples(name, images, labels, note))
     return groups

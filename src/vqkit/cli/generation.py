@@ -75,9 +75,11 @@ def judges_of(subject: Subject, features: str | None) -> "Judges":
     labels = tuple(subject.held_out.labels)
     folder = subject.run / CLASSIFIER
     kept = (folder / "model.safetensors").is_file()
-    possible = bool(labels) and (kept or subject.training is not None)
+    trainable = subject.training is not None and tuple(subject.training.labels) == labels
+    possible = bool(labels) and (kept or trainable)
     if features == CLASSIFIER and not possible:
-        why = "there are no images to train it on" if labels else "the images have no classes"
+        why = "there are no training images of these classes"
+        why = why if labels else "the images have no classes"
         raise ValueError(f"--features {CLASSIFIER}: {why}; take {ENCODER}, or a file {ONNX}")
     classifier = None
     if possible and (kept or features in (None, CLASSIFIER)):

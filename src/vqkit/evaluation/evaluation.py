@@ -187,8 +187,11 @@ class Totals:
 
 
 def of_levels(prior: Prior, codes: Codes, given: Conditioning) -> Tensor | None:
-    """Log-probability of each level given those before it; None with one level. (B, num_levels)"""
-    if len(codes.levels) == 1:
+    """Log-probability of each level given those before it. (B, num_levels)
+
+    None with one level, and from a prior that has a bound of the whole alone.
+    """
+    if len(codes.levels) == 1 or not getattr(prior, "exact", True):
         return None
     with no_dropout():
         parts = prior.nats(codes, given).split([spec.num_tokens for spec in codes.specs], dim=1)
