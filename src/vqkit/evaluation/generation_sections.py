@@ -83,7 +83,8 @@ def class_by_class(metrics: dict[str, Any]) -> str:
     which = f" The {len(few)} least certain of {len(classes)} classes." * (len(few) < len(classes))
     lead = (
         "How often the classifier, which saw neither codes nor samples, finds in a new image the "
-        f"class that it was drawn for; the mark is how often it is right on held-out images.{which}"
+        "class that it was drawn for; the mark is how often it is right on held-out images, "
+        f"{percent(metrics['classifier_accuracy'])} over all classes.{which}"
     )
     bars = "".join(bar(row["name"], row["accuracy_samples"], row) for row in few)
     return section("Class by class", lead, f'<div class="bars">{bars}</div>')
@@ -112,7 +113,7 @@ def neighbors(generation: Generation) -> str:
     rows = ['<div class="classes">']
     for name, images in zip(row_names(generation), rows_of(generation), strict=True):
         pictures = "".join(picture(image, name) for image in images)
-        strip = f'<div class="strip" style="--columns: {len(images)}">{pictures}</div>'
+        strip = f'<div class="strip wide" style="--columns: {len(images)}">{pictures}</div>'
         rows.append(f"<span>{escape(name)}</span>{strip}")
     lead = "Does it copy? Below each new image the training images that are most like it."
     words = "".join(

@@ -82,6 +82,7 @@ figure { margin: 0; }
 .facts th { text-align: left; font-weight: 500; color: var(--soft); }
 .facts th, .facts td { padding: 9px 14px 9px 0; border-bottom: 1px solid var(--rule);
   vertical-align: top; }
+.facts th { overflow-wrap: break-word; }
 .facts td { text-align: right; padding-right: 0; overflow-wrap: normal; }
 .facts tr.sum > * { font-weight: 640; color: var(--ink); }
 .scroll { overflow-x: auto; }
@@ -105,6 +106,9 @@ footer { margin-top: 72px; padding-top: 18px; border-top: 1px solid var(--rule);
   .tiles .value { font-size: 27px; }
   .triples, .triples.large { grid-template-columns: 1fr; }
   .atlas { grid-template-columns: repeat(auto-fill, minmax(32px, 1fr)); gap: 3px; }
+  .facts td + td { padding-left: 14px; }
+  .strip.wide { grid-template-columns: repeat(5, 1fr); }
+  .strip.wide img:nth-child(n + 6) { display: none; }
 }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 """
