@@ -1,5 +1,6 @@
 """Commands as processes: several at once, and stopped from outside."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cli.folders import TINY, make_images
+from tests.cli.folders import TINY, TINY_PRIOR, make_images
 
 from vqkit.autoencoder import VQVAE
 
@@ -37,6 +38,27 @@ def test_two_processes_train_encode_and_evaluate_as_one(tmp_path: Path):
         assert found.stdout.count(f"{run}\n") <= 1  # one process speaks
     assert len(list((tmp_path / "tokens").iterdir())) == 3
     assert "over 20 images" in found.stdout
+
+
+def test_two_processes_judge_the_new_images_of_a_prior(tmp_path: Path):
+    images, run, tokens, prior = (str(tmp_path / n) for n in ("images", "run", "tokens", "prior"))
+    make_images(tmp_path / "images", 60)
+    for words in (
+        [*TRAIN, f"data.path={images}", "-o", run],
+        ["-m", "vqkit", "encode", run, images, tokens],
+        ["-m", "vqkit", "train-prior", tokens, *TINY_PRIOR, "-t", run, "-o", prior],
+        ["-m", "vqkit", "evaluate", prior, "--samples", "9"],
+    ):
+        found = together(*words)
+        assert found.returncode == 0, found.stderr
+    assert found.stdout.count("over 9 samples, features of classifier:") == 1
+    kept = json.loads((tmp_path / "prior" / "metrics.json").read_text())["generation"]
+    alone = [sys.executable, "-m", "vqkit", "evaluate", prior, "--samples", "9"]
+    assert subprocess.run(alone, capture_output=True, timeout=60, env=ENV).returncode == 0
+    again = json.loads((tmp_path / "prior" / "metrics.json").read_text())["generation"]
+    assert again["neighbors"] == pytest.approx(kept["neighbors"], rel=1e-3)
+    for name in ("learned", "histogram", "training_images"):
+        assert again[name] == pytest.approx(kept[name], rel=1e-3)
 
 
 def test_a_fault_stops_all_processes_with_a_line_each(tmp_path: Path):

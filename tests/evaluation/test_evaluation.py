@@ -15,9 +15,19 @@ from vqkit.autoencoder import VQVAE
 from vqkit.codes import Codes
 from vqkit.data import TensorExamples, in_order
 from vqkit.evaluation import Evaluation, evaluate
-from vqkit.priors import Conditioning, HistogramPrior, Prior, TransformerConfig, UniformPrior
+from vqkit.priors import (
+    Conditioning,
+    ConditioningSpec,
+    HistogramPrior,
+    Prior,
+    TransformerConfig,
+    UniformPrior,
+)
 
 NUM = 23
+
+
+SMALL = TransformerConfig(layers=1, width=16, heads=2)
 
 
 def fitted(sizes: tuple[int, ...] = (16,)) -> VQVAE:
@@ -40,7 +50,11 @@ def histogram_prior(model: VQVAE) -> HistogramPrior:
 
 def figures(evaluation: Evaluation) -> dict[str, float]:
     """The numbers among the metrics, and those of each codebook."""
-    found = {k: v for k, v in evaluation.metrics.items() if isinstance(v, int | float)}
+    found = {
+        k: v
+        for k, v in evaluation.metrics.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    }
     for level, part in enumerate(evaluation.metrics["levels"]):
         for q, book in enumerate(part["codebooks"]):
             found |= {f"{name} {level} {q}": value for name, value in book.items()}
@@ -111,7 +125,12 @@ def test_a_prior_of_labels_is_given_them():
     model, examples = fitted(), images(NUM)
     specs = evaluate(model, examples).specs
     torch.manual_seed(0)
-    prior = TransformerConfig(layers=1, width=16, heads=2).build(specs, 3).double().eval()
+    prior = (
+        TransformerConfig(layers=1, width=16, heads=2)
+        .build(specs, ConditioningSpec(num_classes=3))
+        .double()
+        .eval()
+    )
     nats = 0.0
     for i in range(NUM):
         codes = model.encode(examples.example(i).x.unsqueeze(0))
@@ -124,7 +143,9 @@ def test_a_prior_of_labels_needs_them():
     model = fitted()
     unlabelled = TensorExamples([images().example(i).x for i in range(5)])
     specs = evaluate(model, unlabelled).specs
-    prior = TransformerConfig(layers=1, width=16, heads=2).build(specs, 3)
+    prior = TransformerConfig(layers=1, width=16, heads=2).build(
+        specs, ConditioningSpec(num_classes=3)
+    )
     with pytest.raises(ValueError, match="label"):
         evaluate(model, unlabelled, prior=prior)
 

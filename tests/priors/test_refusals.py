@@ -1,6 +1,7 @@
 """What every prior must refuse, in words that name the argument."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -77,5 +78,8 @@ def test_a_prior_without_levels_or_classes_is_refused(
 ):
     with pytest.raises(ValueError, match="specs is empty"):
         config.build((), None)
+    wrong: Any = 3
+    with pytest.raises(TypeError, match="conditioning is 3; give a ConditioningSpec"):
+        config.build(specs, wrong)
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         config.build(specs, ConditioningSpec(num_classes=0))

@@ -15,7 +15,7 @@ from vqkit.cli.sample import sample
 from vqkit.cli.train import train_tokenizer
 from vqkit.cli.train_prior import print_nats, train_prior_run
 
-PER_CLASS = 10
+PER_CLASS, SAMPLES = 10, 500
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder of all that the demo makes.")]
 
@@ -44,7 +44,7 @@ def demo(out: Out = Path("demo")) -> None:
     print_nats(train_prior_run(config, prior, tokenizer))
     title(5, "new digits, each row one class")
     sample(prior, samples, num=10 * PER_CLASS, temperature=0.8, compare=True, force=True)
-    evaluate(prior)
+    evaluate(prior, samples=SAMPLES)
     print(f"\ndone in {time.monotonic() - began:.0f} s. Look at")
     print(f"  {samples / SHEET}: codes drawn evenly, by frequency, and by the prior")
     print(f"  {tokenizer / 'report.html'}: originals beside reconstructions, and the codebook")

@@ -8,14 +8,22 @@ import typer
 
 from vqkit.cli.beginning import TOKENIZER
 from vqkit.cli.drawing import Sampling, draw
+from vqkit.cli.generation import (
+    NUM_SAMPLES,
+    Subject,
+    check_features,
+    generation_of,
+    in_short,
+    training_images,
+)
 from vqkit.cli.options import BatchSize, DataWords, Device, NumWorkers
 from vqkit.cli.runs import check_trained, choose_device, images_of, open_tokenizer
-from vqkit.cli.token_parts import held_out_images
+from vqkit.cli.token_parts import prior_images
 from vqkit.cli.train_prior import FIGURES, baselines, class_names
 from vqkit.cli.wording import counted
 
 if TYPE_CHECKING:
-    from vqkit.evaluation import Samples
+    from vqkit.evaluation import Evaluation, Generation, Samples
     from vqkit.priors import Prior
 
 PER_CLASS, MOST_CLASSES, UNLABELLED = 8, 20, 32
@@ -33,12 +41,31 @@ Data = Annotated[
     str | None,
     typer.Argument(metavar="[DATA]", help="Images to judge by; those held out when left out."),
 ]
+Num = Annotated[
+    int | None,
+    typer.Option(
+        "--samples",
+        min=0,
+        help=f"New images by which a prior is judged, 0 for none; {NUM_SAMPLES} when left out.",
+    ),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        metavar="SPACE",
+        help="What they are compared in: classifier (when left out, if there are classes), "
+        "encoder, or FILE.onnx.",
+    ),
+]
 
 
 def evaluate(
     run: Run,
     data: Data = None,
     words: DataWords = None,
+    samples: Num = None,
+    features: Features = None,
     batch_size: BatchSize = 64,
     num_workers: NumWorkers = 0,
     device: Device = "auto",
@@ -60,14 +87,22 @@ def evaluate(
     place = choose_device(device)
     check_trained(run, "vqkit train")
     prior = Prior.from_pretrained(run, device=place) if is_prior(run) else None
+    num = checked_samples(samples, features, prior)
     home = run if prior is None else run / TOKENIZER
     model = open_tokenizer(home, device)
     if prior is not None and data is None:
-        examples = held_out_images(run, home, words or ())
+        training, examples = prior_images(run, home, words or ())
     else:
         examples = images_of(home, data, words or ())
+        training = training_images(run, home) if num else None
+    generation = None
     if prior is not None:
         check_classes(examples.labels, class_names(run, prior.num_classes), data)
+        if num:
+            subject = Subject(run, prior, model, examples, training)
+            generation = generation_of(
+                subject, features, num, batch_size=batch_size, num_workers=num_workers
+            )
     found = evaluation.evaluate(
         model,
         examples,
@@ -79,10 +114,42 @@ def evaluate(
         progress=True,
     )
     if is_main():
-        samples = [] if prior is None else sample_groups(prior, run, place)
-        page = evaluation.write_report(run, found, title=str(run), samples=samples)
-        print("\n".join(summary(found.metrics)))
-        print(f"report: {page}")
+        drawn = [] if prior is None else sample_groups(prior, run, place)
+        show(run, found, drawn, generation)
+
+
+def show(
+    run: Path,
+    found: "Evaluation",
+    drawn: Sequence["Samples"],
+    generation: "Generation | None",
+) -> None:
+    """Writes all that was found into the run folder, and prints the figures worth a glance."""
+    from vqkit.evaluation import write_report
+
+    page = write_report(run, found, title=str(run), samples=drawn, generation=generation)
+    print("\n".join(summary(found.metrics)))
+    if generation is not None:
+        print("\n".join(in_short(generation.metrics)))
+    print(f"report: {page}")
+
+
+def checked_samples(samples: int | None, features: str | None, prior: "Prior | None") -> int:
+    """How many new images are drawn; 0 of a tokenizer.
+
+    Raises:
+        ValueError: If something was asked for that there is not.
+        FileNotFoundError: If the features are a file that is not there.
+    """
+    if prior is None and (samples is not None or features is not None):
+        option = "--features" if samples is None else "--samples"
+        raise ValueError(
+            f"{option} is for the run of a prior, this is one of a tokenizer; leave it out"
+        )
+    check_features(features)
+    if prior is None:
+        return 0
+    return NUM_SAMPLES if samples is None else samples
 
 
 def is_prior(run: Path) -> bool:
@@ -105,7 +172,10 @@ def check_classes(labels: Sequence[str], classes: Sequence[str], data: str | Non
 def summary(metrics: dict[str, Any]) -> list[str]:
     """The figures worth a glance, a line each."""
     lines = [f"over {counted(metrics['num_items'], 'image')}, {metrics['split']}:"]
-    lines += [f"  {SHOWN[key]:<34} {metrics[key]:.4f}" for key in SHOWN if key in metrics]
+    for key in SHOWN:
+        if key in metrics:
+            bound = key.endswith("_prior") and not metrics.get("prior_exact", True)
+            lines.append(f"  {SHOWN[key]:<34} {'<= ' * bound}{metrics[key]:.4f}")
     for level in metrics["levels"]:
         for book in level["codebooks"]:
             lines.append(f"  {'perplexity':<34} {book['perplexity']:.1f} of {book['size']}")
@@ -140,6 +210,7 @@ def sample_groups(prior: "Prior", run: Path, device: str) -> Sequence["Samples"]
         images = draw(each, tokenizer, how)
         labels = None if order is None else tuple(classes[i % len(classes)] for i in order)
         images = images if order is None else images[order]
-        note = f"{nats[name]:.3f} nats per token, held out" if name in nats else ""
+        bound = "" if each.exact else "at most "
+        note = f"{bound}{nats[name]:.3f} nats per token, held out" if name in nats else ""
         groups.append(Samples(name, images, labels, note))
     return groups

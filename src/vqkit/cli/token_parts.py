@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vqkit.config import TokenDataConfig
     from vqkit.data import Example
-    from vqkit.modalities.image.data import ImageExamples
+    from vqkit.modalities.image.data import ImageExamples, ImageSplits
     from vqkit.priors import Prior
     from vqkit.tokens import TokenSet
 
@@ -82,8 +82,10 @@ def nats_per_token(prior: "Prior", examples: TokenPart, batch_size: int) -> floa
     return nats / count
 
 
-def held_out_images(run: Path, tokenizer: Path, words: Sequence[str]) -> "ImageExamples":
-    """The images whose tokens a prior has not seen.
+def prior_images(
+    run: Path, tokenizer: Path, words: Sequence[str]
+) -> tuple["ImageExamples", "ImageExamples"]:
+    """The images whose tokens a prior was trained on, and those whose tokens it has not seen.
 
     Args:
         run: The run folder of the prior.
@@ -95,21 +97,36 @@ def held_out_images(run: Path, tokenizer: Path, words: Sequence[str]) -> "ImageE
     """
     from vqkit.cli.runs import CONFIG, config_of
     from vqkit.config import load_prior_config
-    from vqkit.modalities.image.data import ImageExamples, open_images
+    from vqkit.modalities.image.data import open_images
+
+    _, train, held_out = open_tokens(load_prior_config(run / CONFIG).tokens)
+    images = open_images(config_of(tokenizer, words).data)
+    return images_behind(train, images), images_behind(held_out, images)
+
+
+def images_behind(part: TokenPart, images: "ImageSplits") -> "ImageExamples":
+    """The images that some tokens stand for, without augmentation.
+
+    Args:
+        part: The tokens.
+        images: Of the tokenizer, both splits.
+
+    Raises:
+        ValueError: If the tokens were made of others.
+    """
+    from vqkit.modalities.image.data import ImageExamples
     from vqkit.tokens.encode import source_of
 
-    held_out = open_tokens(load_prior_config(run / CONFIG).tokens)[2]
-    wanted = {held_out.tokens.id(i) for i in held_out.indices}
-    images = open_images(config_of(tokenizer, words).data)
+    wanted = {part.tokens.id(i) for i in part.indices}
     for source in (images.train.source, images.evaluation.source):
         parts = [p for p in (images.train, images.evaluation) if p.source is source]
-        numbers = sorted(number for part in parts for number in part.numbers)
+        numbers = sorted(number for each in parts for number in each.numbers)
         whole = ImageExamples(source, parts[0].config, numbers=numbers)
-        if source_of(whole) == held_out.tokens.source:
+        if source_of(whole) == part.tokens.source:
             chosen = [n for i, n in enumerate(numbers) if whole.id(i) in wanted]
             return ImageExamples(source, parts[0].config, numbers=chosen)
     raise ValueError(
-        f"the tokens {held_out.tokens.folder} are of other images than the tokenizer's data are "
+        f"the tokens {part.tokens.folder} are of other images than the tokenizer's data are "
         "now (other files, or files that changed); name the images that the prior has not seen as "
         "DATA"
     )

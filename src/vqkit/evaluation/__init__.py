@@ -1,23 +1,43 @@
 """How good a tokenizer is: figures over a whole split, pictures and a report."""
 
+from vqkit.evaluation.classifier import ClassifierConfig, ImageClassifier
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter, histogram
 from vqkit.evaluation.entries import Fit, FitCounter, Layout
 from vqkit.evaluation.evaluation import Evaluation, evaluate
+from vqkit.evaluation.features import ClassifierFeatures, EncoderFeatures, FeatureSpace
+from vqkit.evaluation.frechet import Moments, frechet_distance
+from vqkit.evaluation.generation import Generation, measure_generation
 from vqkit.evaluation.levels import LevelPictures, LevelTotals
+from vqkit.evaluation.neighbors import Nearest, precision_recall
+from vqkit.evaluation.onnx_features import OnnxFeatures
 from vqkit.evaluation.report import write_report
 from vqkit.evaluation.run_sections import Samples
+from vqkit.evaluation.study import Judges
 
 __all__ = [
+    "ClassifierConfig",
+    "ClassifierFeatures",
     "CodeCounter",
     "CodebookStats",
+    "EncoderFeatures",
     "Evaluation",
+    "FeatureSpace",
     "Fit",
     "FitCounter",
+    "Generation",
+    "ImageClassifier",
+    "Judges",
     "Layout",
     "LevelPictures",
     "LevelTotals",
+    "Moments",
+    "Nearest",
+    "OnnxFeatures",
     "Samples",
     "evaluate",
+    "frechet_distance",
     "histogram",
+    "measure_generation",
+    "precision_recall",
     "write_report",
 ]

@@ -6,20 +6,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
-from vqkit.codes import LevelSpec
+from vqkit.codes import Codes, LevelSpec
 from vqkit.data import Batch, Examples, collate, in_order
 from vqkit.distributed import rank, world_size
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter
 from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
+from vqkit.evaluation.items import Items, itemized
 from vqkit.evaluation.levels import LevelPictures, LevelTotals, show_levels
 from vqkit.evaluation.likelihood import Likelihood
 from vqkit.modalities.image.metrics import ImageMetrics
+from vqkit.nn.dropout import no_dropout
 from vqkit.nn.evaluating import evaluating
 from vqkit.priors import Conditioning, Prior
 from vqkit.tokens.progress import advancing
 from vqkit.tokens.sizes import by_size
+
+NUM_EXTREMES = 8
+"""Most items that are shown as the most likely, and as the least."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +38,7 @@ class Evaluation:
         specs: Shapes of the levels of one item.
         shown: Some items with reconstructions and codes; None if they are no pictures.
         atlases: Entries decoded alone, one for each codebook.
+        items: What each item costs.
         levels: Some items decoded from their coarsest levels alone; None for one level.
     """
 
@@ -40,6 +47,7 @@ class Evaluation:
     specs: tuple[LevelSpec, ...]
     shown: Shown | None
     atlases: tuple[Atlas, ...]
+    items: Items
     levels: LevelPictures | None = None
 
 
@@ -129,11 +137,20 @@ class Totals:
         dims = batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
         if batch.mask is not None:
             dims = batch.mask.flatten(1).sum(1) * batch.x.shape[1]
-        prior = None
+        prior, levels = None, None
         if self.prior is not None:
-            labels = None if self.prior.num_classes is None else batch.labels
-            prior = self.prior.log_prob(out.codes, Conditioning(labels))
-        self.likelihood.add(out.codes, dims, decoder=decoder, prior=prior)
+            given = Conditioning(None if self.prior.num_classes is None else batch.labels)
+            prior = self.prior.log_prob(out.codes, given)
+            levels = of_levels(self.prior, out.codes, given)
+        self.likelihood.add(
+            out.codes,
+            dims,
+            numbers=batch.positions,
+            labels=batch.labels,
+            decoder=decoder,
+            prior=prior,
+            levels=levels,
+        )
         if self.levels is not None:
             self.levels.add(batch, out, decoder)
 
@@ -180,7 +197,22 @@ class Totals:
             "tokenizer": self.model.fingerprint(),
             "data": getattr(examples, "fingerprint", None),
         }
-        return Evaluation(metrics, stats, specs, shown, tuple(atlases), upto)
+        if self.prior is not None:
+            metrics["prior_exact"] = self.prior.exact
+        items = itemized(examples, self.likelihood.items(), NUM_EXTREMES if num_shown else 0)
+        return Evaluation(metrics, stats, specs, shown, tuple(atlases), items, upto)
+
+
+def of_levels(prior: Prior, codes: Codes, given: Conditioning) -> Tensor | None:
+    """Log-probability of each level given those before it. (B, num_levels)
+
+    None with one level, and from a prior that has a bound of the whole alone.
+    """
+    if len(codes.levels) == 1 or not prior.exact:
+        return None
+    with no_dropout():
+        parts = prior.nats(codes, given).split([spec.num_tokens for spec in codes.specs], dim=1)
+    return torch.stack([-part.double().sum(1) for part in parts], dim=1)
 
 
 def summaries(

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from vqkit.codes import Codes
-from vqkit.distributed import all_reduce
+from vqkit.distributed import all_gather, all_reduce, gather_rows
+from vqkit.evaluation.items import ItemBits
 
 PARTS = ("decoder", "uniform", "prior")
 
@@ -26,6 +27,7 @@ class Likelihood:
         self.counts = {
             name: zero.long() for name in ("items", "dims", "tokens", "decoder_dims", "prior_items")
         }
+        self.rows: list[Tensor] = []
 
     @torch.no_grad()
     def add(
@@ -33,29 +35,60 @@ class Likelihood:
         codes: Codes,
         dims: Tensor,
         *,
+        numbers: Tensor,
+        labels: Tensor | None = None,
         decoder: Tensor | None = None,
         prior: Tensor | None = None,
+        levels: Tensor | None = None,
     ) -> None:
         """Counts a batch in.
 
         Args:
             codes: Of B items.
             dims: Number of real values of each item. (B,) int64
+            numbers: Place of each item in the split. (B,) int64
+            labels: Class of each item; None without labels. (B,) int64
             decoder: log p(x | z) of each item in nats; None when no likelihood is claimed. (B,)
             prior: log p(z) of each item in nats; None without a prior. (B,)
+            levels: The share of each level in it, where there are several and the prior tells;
+                else None. (B, num_levels)
         """
         mask = codes.flat_mask()
         flat = codes.flat()
         self._count("items", torch.tensor(len(codes)))
         self._count("dims", dims.sum())
         self._count("tokens", torch.tensor(flat.numel()) if mask is None else mask.sum())
-        self._add("uniform", uniform_bits(codes))
+        uniform = uniform_bits(codes)
+        self._add("uniform", uniform)
         if decoder is not None:
-            self._add("decoder", -decoder.double() / math.log(2))
+            self._add("decoder", to_bits(decoder))
             self._count("decoder_dims", dims.sum())
         if prior is not None:
-            self._add("prior", -prior.double() / math.log(2))
+            self._add("prior", to_bits(prior))
             self._count("prior_items", torch.tensor(len(codes)))
+        own = uniform if prior is None else to_bits(prior)
+        nothing = torch.full_like(own, torch.nan)
+        columns = [numbers, nothing if labels is None else labels, dims]
+        columns += [nothing if decoder is None else to_bits(decoder), own]
+        columns += [] if levels is None else list(to_bits(levels).unbind(1))
+        place = self.bits["uniform"].device
+        self.rows.append(torch.stack([column.to(place).double() for column in columns], dim=1))
+
+    def items(self) -> ItemBits:
+        """The figures of each item of all ranks, in order; every rank must call it."""
+        place = self.bits["uniform"].device
+        own = torch.tensor(max((rows.shape[1] for rows in self.rows), default=0), device=place)
+        width = int(all_gather(own).max())  # a rank may have no items
+        none = torch.zeros(0, width, dtype=torch.float64, device=place)
+        rows = gather_rows(torch.cat([none, *self.rows])).cpu()
+        _, labels, dims, decoder, codes, *levels = rows[rows[:, 0].argsort()].unbind(1)
+        return ItemBits(
+            dims=dims.long(),
+            labels=None if labels.isnan().any() else labels.long(),
+            decoder=None if decoder.isnan().any() else decoder,
+            codes=codes,
+            levels=tuple(levels),
+        )
 
     def _add(self, part: str, bits: Tensor) -> None:
         self.bits[part] = self.bits[part] + bits.sum()
@@ -88,6 +121,11 @@ class Likelihood:
                 total = bits["decoder"] + bits[part]
                 found[f"bits_per_dim_{part}"] = total / max(counts["dims"], 1)
         return found
+
+
+def to_bits(log_prob: Tensor) -> Tensor:
+    """What is as improbable costs so many bits. (...) float64"""
+    return -log_prob.double() / math.log(2)
 
 
 def uniform_bits(codes: Codes) -> Tensor:

@@ -9,11 +9,18 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from vqkit.evaluation import level_sections, run_sections, sections
+from vqkit.evaluation import (
+    generation_sections,
+    level_sections,
+    likelihood_sections,
+    run_sections,
+    sections,
+)
 from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.charts import standalone, usage_chart
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.gallery import Shown
+from vqkit.evaluation.generation import Generation
 from vqkit.evaluation.history import read_baselines, read_history
 from vqkit.evaluation.page import page
 from vqkit.evaluation.run_sections import Samples
@@ -21,15 +28,21 @@ from vqkit.modalities.image.pictures import enlarge, to_uint8
 from vqkit.storage import atomic_files, write_json, write_text
 
 METRICS, REPORT, PICTURES = "metrics.json", "report.html", "pictures"
+LIKELIHOOD = "likelihood.csv"
 HISTORY, BASELINES = "metrics.jsonl", "priors.json"
 SIDE, ENTRY_SIDE = 96, 48  # pixels that small images are enlarged to about, in files
 ATLAS_COLUMNS, SAMPLE_COLUMNS = 16, 8
 
 
 def write_report(
-    folder: Path | str, evaluation: Evaluation, *, title: str, samples: Sequence[Samples] = ()
+    folder: Path | str,
+    evaluation: Evaluation,
+    *,
+    title: str,
+    samples: Sequence[Samples] = (),
+    generation: Generation | None = None,
 ) -> Path:
-    """Writes ``metrics.json``, ``report.html`` and ``pictures/``, all of them or none.
+    """Writes ``metrics.json``, ``likelihood.csv``, ``report.html`` and ``pictures/``, or none.
 
     Training curves and health messages are taken from the folder's ``metrics.jsonl``, the figures
     of a prior's baselines from its ``priors.json``, when they are there.
@@ -39,29 +52,38 @@ def write_report(
         evaluation: What ``evaluate`` found.
         title: Of the page, plain text.
         samples: Images drawn from priors, to be shown side by side.
+        generation: What ``measure_generation`` found; kept under that key of the figures.
 
     Returns:
         The path of the page.
     """
     folder = Path(folder)
+    metrics = evaluation.metrics
+    if generation is not None:
+        metrics = {**metrics, "generation": generation.metrics}
     history = read_history(folder / HISTORY)
     body = [
         sections.header(title, evaluation),
         sections.images(evaluation.shown, evaluation.specs),
         run_sections.samples(samples),
         level_sections.levels(evaluation.metrics, evaluation.specs, evaluation.levels),
+        *([] if generation is None else generation_sections.sections(generation)),
         *codebooks(evaluation),
         run_sections.code_length(evaluation.metrics, read_baselines(folder / BASELINES)),
+        likelihood_sections.extremes(evaluation),
         run_sections.training(history),
         run_sections.health(history),
         run_sections.footer(evaluation),
     ]
     with atomic_files(folder) as part:
         (part / PICTURES).mkdir()
-        write_json(part / METRICS, evaluation.metrics)
+        write_json(part / METRICS, metrics)
+        write_text(part / LIKELIHOOD, evaluation.items.table())
         write_text(part / REPORT, page(title, body))
         for name, image in pictures(evaluation, samples):
             image.save(part / PICTURES / f"{name}.png")
+        if generation is not None and generation.neighbors:
+            generation_sections.sheet(generation).save(part / PICTURES / "neighbors.png")
         for level, books in enumerate(evaluation.stats):
             for number, stats in enumerate(books):
                 drawing = standalone(usage_chart(stats))

@@ -48,6 +48,8 @@ def code_length(metrics: dict[str, Any], held_out: tuple[int, dict[str, float]])
     if same:
         metrics = metrics | histogram_figures(metrics, nats["histogram"])
     names = {"uniform": "uniform prior", "histogram": "histogram", "prior": "given prior"}
+    if metrics.get("prior_exact") is False:
+        names["prior"] = "given prior, at most"
     priors = [part for part in names if f"code_bits_{part}" in metrics]
 
     def row(key: str) -> list[str]:
@@ -67,6 +69,8 @@ def code_length(metrics: dict[str, Any], held_out: tuple[int, dict[str, float]])
             "What a lossless copy of an image would cost: its codes, and the grey levels given the "
             "codes. A dimension is one value of one pixel; stored plainly it costs 8 bits."
         )
+    if metrics.get("prior_exact") is False:
+        lead += " The given prior has a bound and no exact probability: the cost is at most this."
     body = table(rows, heads=["", *(names[part] for part in priors)])
     if nats and not same and "code_bits_prior" in metrics:
         what = f"Codes of the {num_items:,} images held out in training, nats per token"

@@ -61,7 +61,8 @@ def tiles(evaluation: Evaluation) -> str:
     if "nats_per_token_prior" in metrics:
         note = f"{number(metrics['nats_per_token_uniform'])} under the uniform prior"
         value = number(metrics["nats_per_token_prior"])
-        parts.append(tile("Codes under the prior", value, "nats/token", note))
+        unit = "nats/token" if metrics.get("prior_exact", True) else "nats/token at most"
+        parts.append(tile("Codes under the prior", value, unit, note))
     else:
         worst = max(book.kl_to_uniform_nats for book in books)
         parts.append(tile("KL to uniform use", number(worst), "nats", "0 is even use"))
@@ -90,7 +91,9 @@ def bits_tile(metrics: dict[str, Any]) -> str:
             codes = number(metrics[f"code_bits_per_dim_{part}"])
             which = "uniform" if part == "uniform" else "given"
             note = f"{decoder} for pixels + {codes} for codes, {which} prior"
-            return tile("Lossless copy", number(metrics[f"bits_per_dim_{part}"]), "bits/dim", note)
+            bound = part == "prior" and not metrics.get("prior_exact", True)
+            unit = "bits/dim at most" if bound else "bits/dim"
+            return tile("Lossless copy", number(metrics[f"bits_per_dim_{part}"]), unit, note)
     return ""
 
 

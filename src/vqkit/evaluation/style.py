@@ -69,10 +69,20 @@ figure { margin: 0; }
   align-items: center; font-size: 13px; color: var(--soft); line-height: 1.2; }
 .strip { display: grid; grid-template-columns: repeat(var(--columns), 1fr); gap: 3px; }
 .strip img { border-radius: 3px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(108px, 1fr)); gap: 14px; }
+.bars { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr));
+  gap: 10px 44px; font-size: 15px; }
+.bars > div { display: grid; grid-template-columns: 8em 1fr 6.6em; gap: 12px; align-items: center; }
+.bars > div > :last-child { text-align: right; white-space: nowrap; }
+.track { position: relative; height: 12px; border-radius: 3px; background: var(--well); }
+.track b { position: absolute; inset: 0 auto 0 0; border-radius: 3px; background: var(--accent); }
+.track i { position: absolute; top: -3px; bottom: -3px; border-left: 2px solid var(--second); }
+.cards figcaption { font-size: 13px; line-height: 1.35; color: var(--soft); margin-top: 5px; }
 .facts { border-collapse: collapse; width: 100%; font-size: 15px; }
 .facts th { text-align: left; font-weight: 500; color: var(--soft); }
 .facts th, .facts td { padding: 9px 14px 9px 0; border-bottom: 1px solid var(--rule);
   vertical-align: top; }
+.facts th { overflow-wrap: break-word; }
 .facts td { text-align: right; padding-right: 0; overflow-wrap: normal; }
 .facts tr.sum > * { font-weight: 640; color: var(--ink); }
 .scroll { overflow-x: auto; }
@@ -96,6 +106,9 @@ footer { margin-top: 72px; padding-top: 18px; border-top: 1px solid var(--rule);
   .tiles .value { font-size: 27px; }
   .triples, .triples.large { grid-template-columns: 1fr; }
   .atlas { grid-template-columns: repeat(auto-fill, minmax(32px, 1fr)); gap: 3px; }
+  .facts td + td { padding-left: 14px; }
+  .strip.wide { grid-template-columns: repeat(5, 1fr); }
+  .strip.wide img:nth-child(n + 6) { display: none; }
 }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 """

@@ -41,6 +41,7 @@ class Prior(nn.Module, ABC):
 
     Raises:
         ValueError: If there are no levels.
+        TypeError: If ``conditioning`` is something else.
     """
 
     exact: bool = True
@@ -62,6 +63,11 @@ class Prior(nn.Module, ABC):
         super().__init__()
         if not specs:
             raise ValueError("specs is empty; give the shape of at least one level")
+        if not isinstance(conditioning, ConditioningSpec | None):
+            raise TypeError(
+                f"conditioning is {conditioning}; give a ConditioningSpec, such as "
+                "ConditioningSpec(num_classes=10)"
+            )
         self.specs = tuple(specs)
         self.conditioning = conditioning or ConditioningSpec()
         self.lengths = lengths

@@ -1,0 +1,141 @@
+"""What ``vqkit evaluate`` finds of new images, and the feature space that it looks for it in."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vqkit.cli.failures import message
+from vqkit.cli.train_prior import HISTOGRAM
+from vqkit.cli.wording import counted
+
+if TYPE_CHECKING:
+    from vqkit.autoencoder import VQVAE
+    from vqkit.evaluation import Generation, Judges
+    from vqkit.modalities.image.data import ImageExamples
+    from vqkit.priors import Prior
+
+CLASSIFIER, ENCODER, ONNX = "classifier", "encoder", ".onnx"
+NUM_SAMPLES = 1000
+SHOWN = {
+    "frechet_distance": "Frechet distance",
+    "precision": "precision",
+    "recall": "recall",
+    "class_accuracy": "class accuracy",
+}
+WHOSE = {"learned": "this prior", "training_images": "training images"}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose new images are judged.
+
+    Attributes:
+        run: The run folder of the prior.
+        prior: On its device.
+        tokenizer: On the same device.
+        held_out: Real images that the prior has not seen.
+        training: Those that it was trained on; None where they are not at hand.
+    """
+
+    run: Path
+    prior: "Prior"
+    tokenizer: "VQVAE"
+    held_out: "ImageExamples"
+    training: "ImageExamples | None"
+
+
+def check_features(features: str | None) -> None:
+    """Raises ValueError or FileNotFoundError if the word names no feature space."""
+    if features is None or features in (CLASSIFIER, ENCODER):
+        return
+    if not features.endswith(ONNX):
+        raise ValueError(
+            f"--features {features}: there is no such feature space; give {CLASSIFIER}, {ENCODER} "
+            f"or a file that ends in {ONNX}"
+        )
+    if not Path(features).is_file():
+        raise FileNotFoundError(f"--features {features}: there is no such file")
+
+
+def judges_of(subject: Subject, features: str | None) -> "Judges":
+    """The feature space of a word, and the classifier if there is one.
+
+    Args:
+        subject: Whose new images are judged.
+        features: What ``check_features`` let pass. None: the classifier where there are classes
+            to learn, or else the encoder.
+
+    Raises:
+        ValueError: If there are no classes, and a classifier was asked for.
+    """
+    from vqkit.evaluation import ClassifierFeatures, EncoderFeatures, Judges, OnnxFeatures
+    from vqkit.training.classifier import trained_classifier
+
+    labels = tuple(subject.held_out.labels)
+    folder = subject.run / CLASSIFIER
+    kept = (folder / "model.safetensors").is_file()
+    trainable = subject.training is not None and tuple(subject.training.labels) == labels
+    possible = bool(labels) and (kept or trainable)
+    if features == CLASSIFIER and not possible:
+        why = "there are no training images of these classes"
+        why = why if labels else "the images have no classes"
+        raise ValueError(f"--features {CLASSIFIER}: {why}; take {ENCODER}, or a file {ONNX}")
+    classifier = None
+    if possible and (kept or features in (None, CLASSIFIER)):
+        device = str(subject.prior.slot_sizes.device)
+        classifier = trained_classifier(folder, subject.training, labels, device=device)
+    if features is not None and features.endswith(ONNX):
+        return Judges(OnnxFeatures(features, subject.held_out.shape), classifier)
+    if features == ENCODER or classifier is None:
+        return Judges(EncoderFeatures(subject.tokenizer), classifier)
+    return Judges(ClassifierFeatures(classifier), classifier)
+
+
+def generation_of(
+    subject: Subject, features: str | None, num: int, *, batch_size: int, num_workers: int
+) -> "Generation":
+    """What is found of so many samples; every process must call it, and they share the work."""
+    from vqkit.evaluation import measure_generation
+    from vqkit.priors import Prior
+
+    device = subject.prior.slot_sizes.device
+    histogram = Prior.from_pretrained(subject.run / HISTOGRAM, device=device)
+    return measure_generation(
+        {"histogram": histogram, "learned": subject.prior},
+        subject.tokenizer,
+        judges_of(subject, features),
+        held_out=subject.held_out,
+        training=subject.training,
+        num=num,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        progress=True,
+    )
+
+
+def training_images(run: Path, tokenizer: Path) -> "ImageExamples | None":
+    """The images that a prior was trained on, if they are at hand; if not, that is said."""
+    from vqkit.cli.token_parts import prior_images
+    from vqkit.distributed import is_main
+
+    try:
+        return prior_images(run, tokenizer, ())[0]
+    except (OSError, ValueError) as error:
+        if is_main():
+            print(f"without training images: {message(error)}", file=sys.stderr)
+        return None
+
+
+def in_short(metrics: dict[str, Any]) -> list[str]:
+    """The figures worth a glance, a line each."""
+    space = metrics["features"]["name"]
+    lines = [f"over {counted(metrics['num_samples'], 'sample')}, features of {space}:"]
+    for key, name in SHOWN.items():
+        for part, whose in WHOSE.items():
+            if key in metrics.get(part, {}):
+                lines.append(f"  {name + ', ' + whose:<34} {metrics[part][key]:.4f}")
+    if "classifier_accuracy" in metrics:
+        name = "class accuracy, held-out images"
+        lines.append(f"  {name:<34} {metrics['classifier_accuracy']:.4f}")
+    return lines

@@ -1,0 +1,135 @@
+"""How good new images are: beside held-out ones in a feature space, and beside training ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqkit.autoencoder import VQVAE
+from vqkit.data import Examples
+from vqkit.evaluation.draws import first_draws
+from vqkit.evaluation.features import Featured
+from vqkit.evaluation.frechet import Moments, frechet_distance
+from vqkit.evaluation.neighbors import precision_recall
+from vqkit.evaluation.study import SEED, Judges, Study, chosen
+from vqkit.modalities.image.pictures import to_uint8
+from vqkit.priors import Prior
+
+LEARNED, TRAINING = "learned", "training_images"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """What was found of new images.
+
+    Attributes:
+        metrics: All figures by name, as JSON values; docs/evaluation.md says what each means.
+        samples: Some new images of the learned prior. (N, C, H, W) uint8
+        neighbors: The nearest training images of each, nearest first; none without training
+            images. Each (N, C, H, W) uint8
+    """
+
+    metrics: dict[str, Any]
+    samples: Tensor
+    neighbors: tuple[Tensor, ...]
+
+
+def measure_generation(
+    priors: Mapping[str, Prior],
+    tokenizer: VQVAE,
+    judges: Judges,
+    *,
+    held_out: Examples,
+    training: Examples | None,
+    num: int,
+    num_shown: int = 10,
+    batch_size: int = 64,
+    num_workers: int = 0,
+    progress: bool = False,
+) -> Generation:
+    """Draws from priors and compares what comes with held-out images; ranks share the work.
+
+    Args:
+        priors: By name, the one of interest as ``learned``; on the device of the tokenizer.
+        tokenizer: Decodes their codes.
+        judges: What images are judged by, on the same device.
+        held_out: Real images, that neither prior nor tokenizer was trained on.
+        training: Those that they were trained on, without augmentation; None leaves out the
+            reference and the neighbours.
+        num: Number of images from each prior.
+        num_shown: Samples that are kept to be shown.
+        batch_size: Images at once.
+        num_workers: Processes that read ahead; 0 reads in this one.
+        progress: Whether to show bars.
+    """
+    device = next(tokenizer.parameters()).device
+    study = Study(judges, device, batch_size, num_workers, progress)
+    real = study.examples(held_out, range(len(held_out)), "features")
+    found = {name: study.samples(prior, tokenizer, num) for name, prior in priors.items()}
+    shown = first_draws(priors[LEARNED], tokenizer, min(num, num_shown), seed=SEED)
+    if training is not None:
+        found[TRAINING] = study.examples(training, chosen(len(training), num), "references")
+    metrics: dict[str, Any] = {
+        "num_samples": num,
+        "num_held_out": len(held_out),
+        "seed": SEED,
+        "temperature": 1.0,
+        "features": {"name": judges.space.name, "dim": judges.space.dim},
+        "k": judges.k,
+        "num_for_recall": min(num, len(held_out)),
+        **{name: compared(real, each, judges.k) for name, each in found.items()},
+    }
+    if judges.classifier is not None and real.hits is not None:
+        metrics["classifier_accuracy"] = float(real.hits.double().mean())
+        metrics["classes"] = by_class(judges.classifier.config.labels, real, found[LEARNED])
+    ceiling = metrics.get(TRAINING, {}).get("recall")
+    if ceiling:
+        metrics["recall_ratio"] = metrics[LEARNED]["recall"] / ceiling
+    neighbors: list[Tensor] = []
+    if training is not None:
+        near = study.nearest(training, found[LEARNED], real)
+        metrics["neighbors"] = near.metrics
+        neighbors = [
+            images_of(training, near.numbers[: len(shown), i].tolist())
+            for i in range(near.numbers.shape[1])
+        ]
+    return Generation(metrics, shown, tuple(neighbors))
+
+
+def compared(real: Featured, found: Featured, k: int) -> dict[str, float]:
+    """The figures of some images beside the held-out ones, as JSON values.
+
+    Precision and recall, which want as many of both and more than k, are left out of fewer.
+    """
+    moments = (Moments.of(each.features) for each in (real, found))
+    figures = {"frechet_distance": frechet_distance(*moments)}
+    num = min(len(real), len(found))
+    if num > k:
+        some = torch.tensor(chosen(len(real), num), device=real.features.device)
+        both = precision_recall(real.features[some], found.features[:num], k)
+        figures["precision"], figures["recall"] = both
+    if found.hits is not None:
+        figures["class_accuracy"] = float(found.hits.double().mean())
+    return figures
+
+
+def by_class(labels: Sequence[str], real: Featured, found: Featured) -> list[dict[str, Any]]:
+    """How often the classifier is right on each class, as JSON values."""
+    classes = []
+    for number, name in enumerate(labels):
+        row: dict[str, Any] = {"name": name}
+        for key, images in (("held_out", real), ("samples", found)):
+            if images.hits is not None:
+                mine = images.hits[images.labels == number]
+                row[f"num_{key}"] = len(mine)
+                if len(mine):
+                    row[f"accuracy_{key}"] = float(mine.double().mean())
+        classes.append(row)
+    return classes
+
+
+def images_of(examples: Examples, numbers: Sequence[int]) -> Tensor:
+    """Some images of a data set. (N, C, H, W) uint8"""
+    return torch.stack([to_uint8(examples.example(number).x) for number in numbers])

@@ -1,0 +1,58 @@
+"""The section of a report about the most and the least likely images."""
+
+from html import escape
+
+from vqkit.evaluation.evaluation import Evaluation
+from vqkit.evaluation.items import Items
+from vqkit.evaluation.page import number, picture, section
+
+
+def extremes(evaluation: Evaluation) -> str:
+    """Images that cost the fewest and the most bits, with their numbers."""
+    items, metrics = evaluation.items, evaluation.metrics
+    bits, given = items.bits, "code_bits_prior" in metrics
+    if not items.pictures or (bits.decoder is None and not given):
+        return ""  # all codes cost the same
+    what = "its codes under the given prior" if given else "its codes, all equally likely"
+    whole = f"its grey levels given its codes, and {what}" if bits.decoder is not None else what
+    bound = " at most" if metrics.get("prior_exact") is False else ""
+    lead = f"Bits that a lossless copy of an image costs{bound}: {whole}."
+    if bits.decoder is None:
+        lead = f"Bits that the codes of an image cost{bound}: {what}."
+    num = len(items.most)
+    parts = [
+        cards("The most likely", items, 0, items.most),
+        cards("The least likely", items, num, items.least),
+    ]
+    note = '<p class="soft">All images with their figures are in <code>likelihood.csv</code>.</p>'
+    return section("Likely and unlikely images", lead, "".join(parts) + note)
+
+
+def cards(heading: str, items: Items, first: int, numbers: tuple[int, ...]) -> str:
+    """Pictures side by side, each above its numbers.
+
+    Args:
+        heading: Plain text.
+        items: All items.
+        first: Which of the pictures is the first of these.
+        numbers: Which items they are of.
+    """
+    figures = []
+    for place, index in enumerate(numbers, start=first):
+        image = picture(items.pictures[place], f"image {items.ids[index]}", title=items.ids[index])
+        words = "<br>".join(escape(line) for line in numbers_of(items, index))
+        figures.append(f"<figure>{image}<figcaption>{words}</figcaption></figure>")
+    return (
+        f'<div class="body"><h3>{escape(heading)}</h3>'
+        f'<div class="cards">{"".join(figures)}</div></div>'
+    )
+
+
+def numbers_of(items: Items, index: int) -> list[str]:
+    """What is written below the picture of an item."""
+    bits, label = items.bits, items.labels[index]
+    lines = [] if label is None else [label]
+    if bits.decoder is None or bits.per_dim is None:
+        return [*lines, f"{number(float(bits.codes[index]))} bits"]
+    parts = f"{number(float(bits.decoder[index]))} + {number(float(bits.codes[index]))} bits"
+    return [*lines, f"{number(float(bits.per_dim[index]))} bits/dim", parts]
