@@ -11,6 +11,7 @@ from vqkit.config import (
     load_config,
     load_prior_config,
     preset_names,
+    preset_summary,
     save_config,
 )
 from vqkit.config.document import ConfigError, read, read_words
@@ -18,7 +19,8 @@ from vqkit.config.merge import defaults
 from vqkit.config.run import build
 from vqkit.quantizers import EMAConfig, NormalizedConfig, VQConfig
 
-PRESETS = ["cifar10", "digits", "fashion-mnist", "photos-64"]
+LEVELS = {"clothing-hierarchy": (16, 8, 4), "tiny-imagenet-hierarchy": (8, 4)}
+PRESETS = ["cifar10", "digits", "fashion-mnist", "photos-64", *LEVELS]
 
 
 def run(text: str, *words: str) -> Run:
@@ -103,6 +105,18 @@ def test_the_cifar_preset_is_the_set_up_of_the_figures():
     assert (config.train.batch_size, config.train.steps) == (32, 10_000)
 
 
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_preset_of_levels_has_the_grids_that_its_first_line_tells(name: str):
+    config = load_config(name, ["data.path=x"])
+    assert config.model.network.strides == LEVELS[name]
+    size = config.data.size
+    assert isinstance(size, int)
+    summary = preset_summary(name)
+    assert f"{size} x {size}" in summary
+    for stride in LEVELS[name]:
+        assert f"{size // stride} x {size // stride}" in summary
+
+
 def test_a_file_may_start_from_a_preset(tmp_path: Path):
     file = tmp_path / "run.yaml"
     file.write_text("preset: cifar10\ndata: {path: x}\nmodel: {quantizer: {type: vq}}\n")
@@ -127,6 +141,6 @@ def test_a_saved_run_loads_back_equal(source: str | None, tmp_path: Path):
         save_config(config, path)
         assert load_prior_config(path) == config
         return
-    config = load_config(source, ["data.path=no", "data.size=[8, 16]", "train.ema_decay=0.9"])
+    config = load_config(source, ["data.path=no", "data.size=[16, 32]", "train.ema_decay=0.9"])
     save_config(config, path)
     assert load_config(path) == config
