@@ -1,5 +1,6 @@
 """The part of a report about several levels of codes."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from vqkit.codes import LevelSpec
-from vqkit.evaluation.captions import captioned
+from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.levels import LevelPictures, findings, name_of
 from vqkit.evaluation.page import CRISP_BELOW, number, picture, section, table, times
 from vqkit.modalities.image.pictures import enlarge
@@ -84,11 +85,18 @@ def ablation(metrics: dict[str, Any], specs: Sequence[LevelSpec]) -> str:
 
 
 def sheet(shown: LevelPictures, side: int) -> Image.Image:
-    """A row for each item: the image, then what its coarsest levels decode to.
+    """For each item the image, then what its coarsest levels decode to; several items in a row.
 
     Args:
         shown: What to draw.
         side: Pixels that small images are enlarged to about.
     """
-    parts = torch.stack([shown.originals, *shown.upto], dim=1)[:MOST_ROWS]
-    return captioned(enlarge(parts.flatten(0, 1), side), parts.shape[1], heads=heads(shown))
+    parts = enlarge(torch.stack([shown.originals, *shown.upto], dim=1)[:MOST_ROWS], side)
+    blocks = math.ceil(math.sqrt(len(parts) / parts.shape[1]))  # about square
+    return together(
+        [
+            captioned(block.flatten(0, 1), parts.shape[1], heads=heads(shown))
+            for block in parts.split(-(-len(parts) // blocks))
+        ],
+        side // 4,
+    )
