@@ -1,13 +1,13 @@
 """Training of an autoencoder."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from vqkit.autoencoder import VQVAE, Output, VQVAEConfig
@@ -106,6 +106,14 @@ class AutoencoderTask(Task):
         if self.model.config is None:
             return described(self.model)
         return TypeAdapter(VQVAEConfig).dump_python(self.model.config, mode="json")
+
+    def upgraded(self, described: Any) -> Any:
+        if self.model.config is None:
+            return described
+        kind = TypeAdapter(VQVAEConfig)
+        with suppress(ValidationError):  # then it is another model, and said to be
+            return kind.dump_python(kind.validate_python(described), mode="json")
+        return described
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)

@@ -93,6 +93,10 @@ class Task(nn.Module, ABC):
         """What a resumed run must have in common with this one, as JSON values."""
         return None
 
+    def upgraded(self, described: Any) -> Any:
+        """What an earlier version gave as ``describe``, as this one would have given it."""
+        return described
+
     @contextmanager
     def attached(self, config: TrainConfig) -> Iterator[None]:
         """The time of training: what is changed for its sake is changed back afterwards."""
