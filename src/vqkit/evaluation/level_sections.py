@@ -48,12 +48,13 @@ def rows(shown: LevelPictures) -> str:
     """For each item the image and what its coarsest levels decode to."""
     cards = []
     for i, index in enumerate(shown.indices[:MOST_ROWS]):
-        row = [picture(shown.originals[i], f"original {index}")]
-        for words, images in zip(heads(shown)[1:], shown.upto, strict=True):
-            row.append(picture(images[i], f"{words} of {index}"))
+        row = [
+            f'<div>{picture(images[i], f"{words} of {index}")}<div class="soft">{words}</div></div>'
+            for words, images in zip(heads(shown), (shown.originals, *shown.upto), strict=True)
+        ]
         cards.append(f'<figure><div class="row">{"".join(row)}</div></figure>')
-    large = " large" if max(shown.originals.shape[-2:]) >= CRISP_BELOW else ""
-    return f'<div class="triples{large}">{"".join(cards)}</div>'
+    wide = len(shown.upto) > 2 or max(shown.originals.shape[-2:]) >= CRISP_BELOW
+    return f'<div class="triples{" large" if wide else ""}">{"".join(cards)}</div>'
 
 
 def heads(shown: LevelPictures) -> list[str]:
