@@ -88,6 +88,7 @@ def test_evaluating_tells_of_both_levels(cli: Cli, two: TwoLevels):
             if line.startswith(f"  error, level {number} of another image")
         ]
         assert line.endswith(f"{level['exchanged']['mse_rise']:+.1%}")
+        assert f"  entries used, level {number} " in result.out
     assert "<h2>Levels</h2>" in (two.run / "report.html").read_text()
     assert (two.run / "pictures" / "levels.png").is_file()
 

@@ -106,10 +106,11 @@ def summary(metrics: dict[str, Any]) -> list[str]:
     """The figures worth a glance, a line each."""
     lines = [f"over {counted(metrics['num_items'], 'image')}, {metrics['split']}:"]
     lines += [f"  {SHOWN[key]:<34} {metrics[key]:.4f}" for key in SHOWN if key in metrics]
-    for level in metrics["levels"]:
+    for number, level in enumerate(metrics["levels"], start=1):
+        where = f", level {number}" if len(metrics["levels"]) > 1 else ""
         for book in level["codebooks"]:
-            lines.append(f"  {'perplexity':<34} {book['perplexity']:.1f} of {book['size']}")
-            lines.append(f"  {'entries used':<34} {book['usage']:.1%}")
+            lines.append(f"  {f'perplexity{where}':<34} {book['perplexity']:.1f} of {book['size']}")
+            lines.append(f"  {f'entries used{where}':<34} {book['usage']:.1%}")
     return lines + level_lines([level.get("exchanged") for level in metrics["levels"]])
 
 
