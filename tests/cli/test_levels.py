@@ -68,12 +68,29 @@ def test_inspecting_tells_of_both_levels(cli: Cli, made: Made, two: TwoLevels):
     names = [book["name"] for book in found["codebooks"]]
     assert names == ["quantizer_0", "quantizer_1"]
     assert [book["num_vectors"] for book in found["codebooks"]] == [20 * 4, 20 * 16]
+    assert len(found["levels"]) == 2
+    lines = cli("inspect", two.run, made.images).out.splitlines()
+    for number, level in enumerate(found["levels"], start=1):
+        start = f"level {number} of 2: with its codes of another image the error "
+        (line,) = [line for line in lines if line.startswith(start)]
+        assert line.endswith(f"by {abs(level['mse_rise']):.1%}")
 
 
 def test_evaluating_tells_of_both_levels(cli: Cli, two: TwoLevels):
-    assert cli("evaluate", two.run).code == 0
+    result = cli("evaluate", two.run)
+    assert result.code == 0
     metrics = json.loads((two.run / "metrics.json").read_text())
     assert [level["grid"] for level in metrics["levels"]] == [[2, 2], [4, 4]]
+    for number, level in enumerate(metrics["levels"], start=1):
+        (line,) = [
+            line
+            for line in result.out.splitlines()
+            if line.startswith(f"  error, level {number} of another image")
+        ]
+        assert line.endswith(f"{level['exchanged']['mse_rise']:+.1%}")
+        assert f"  entries used, level {number} " in result.out
+    assert "<h2>Levels</h2>" in (two.run / "report.html").read_text()
+    assert (two.run / "pictures" / "levels.png").is_file()
 
 
 def test_a_prior_of_both_levels_is_evaluated_and_drawn_from(

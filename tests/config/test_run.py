@@ -11,6 +11,7 @@ from vqkit.config import (
     load_config,
     load_prior_config,
     preset_names,
+    preset_summary,
     save_config,
 )
 from vqkit.config.document import ConfigError, read, read_words
@@ -18,6 +19,7 @@ from vqkit.config.merge import defaults
 from vqkit.config.run import build
 from vqkit.quantizers import EMAConfig, NormalizedConfig, VQConfig
 
+LEVELS = {"clothing-hierarchy": (16, 8, 4), "tiny-imagenet-hierarchy": (8, 4)}
 PRESETS = [name for name in preset_names() if not name.startswith("prior-")]
 
 
@@ -101,6 +103,18 @@ def test_the_cifar_preset_is_the_set_up_of_the_figures():
     assert (network.dim, config.model.quantizer.codebook_size) == (64, 512)
     assert isinstance(config.model.quantizer, EMAConfig)
     assert (config.train.batch_size, config.train.steps) == (32, 10_000)
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_preset_of_levels_has_the_grids_that_its_first_line_tells(name: str):
+    config = load_config(name, ["data.path=x"])
+    assert config.model.network.strides == LEVELS[name]
+    size = config.data.size
+    assert isinstance(size, int)
+    summary = preset_summary(name)
+    assert f"{size} x {size}" in summary
+    for stride in LEVELS[name]:
+        assert f"{size // stride} x {size // stride}" in summary
 
 
 def test_a_file_may_start_from_a_preset(tmp_path: Path):

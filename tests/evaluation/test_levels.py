@@ -3,12 +3,15 @@
 import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.autoencoder.models import built
+from tests.autoencoder.models import images as grey_images
 from tests.tokens.models import images, tokenizer
 from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
@@ -194,15 +197,29 @@ def test_the_report_shows_levels_in_pictures_and_figures(tmp_path: Path):
     sheet = np.array(Image.open(tmp_path / "pictures" / "levels.png"))
     assert found.levels is not None
     original = found.levels.originals[0, 0].repeat_interleave(12, 0).repeat_interleave(12, 1)
-    _, columns = np.where(sheet[..., 0] != 255)
-    assert sheet.shape[0] > 5 * 96
-    assert columns.max() > 3 * 96 - 3
+    assert sheet.shape == (21 + 3 * 96 + 2 * 2, 6 * 96 + 2 * 2 + 2 * 2 + 24, 3)
     assert torch.equal(torch.from_numpy(sheet[21 : 21 + 96, :96, 0].copy()), original)
     bare = replace(found, levels=None)
     write_report(tmp_path / "bare", bare, title="t")
     assert not (tmp_path / "bare" / "pictures" / "levels.png").exists()
     one = write_report(tmp_path / "one", evaluate(tokenizer(), images(NUM)), title="t")
     assert "<h2>Levels</h2>" not in one.read_text(encoding="utf-8")
+
+
+def test_of_three_levels_each_picture_has_one_more(tmp_path: Path):
+    model = built(3).eval()
+    x = grey_images(6, 1)
+    found = evaluate(model, TensorExamples(x), num_shown=6)
+    assert found.levels is not None
+    assert len(found.levels.upto) == len(found.metrics["levels"]) == 3
+    assert found.shown is not None
+    assert torch.equal(found.levels.upto[-1], found.shown.reconstructions)
+    for coarser, finer in pairwise(found.levels.upto):
+        assert coarser.shape == x.shape
+        assert not torch.equal(coarser, finer)
+    page = write_report(tmp_path, found, title="t").read_text(encoding="utf-8")
+    words = re.findall(r'<div class="soft">([^<]+)</div>', page)
+    assert words == ["original", "level 1", "levels 1-2", "all levels"] * 6
 
 
 def measure(rank: int, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A run from outside: what is asked for, refused, found again and left behind."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -180,6 +181,21 @@ def test_another_config_of_the_model_is_named_by_its_key(tmp_path: Path):
     other = tiny.images_model(codebook_size=32)
     with pytest.raises(ValueError, match=r"model.quantizer.codebook_size was 16 .* is 32 now"):
         fit(other, images, tiny.config(**KEYS), folder=tmp_path)
+
+
+def test_a_run_from_before_a_key_was_there_is_still_the_same(tmp_path: Path):
+    images = TensorExamples(torch.randint(256, (32, 1, 8, 8), dtype=torch.uint8))
+    fit(tiny.images_model(), images, tiny.config(**KEYS), folder=tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    record = json.loads((tmp_path / "finished.json").read_text())
+    del record["run"]["model"]["quantizers"], record["run"]["model"]["network"]["levels"]
+    (tmp_path / "finished.json").write_text(json.dumps(record))
+    again = fit(tiny.images_model(), images, tiny.config(**KEYS), folder=tmp_path)
+    assert again.fingerprint() == VQVAE.from_pretrained(tmp_path).fingerprint()
+    record["run"]["model"]["network"]["levels"] = 2
+    (tmp_path / "finished.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"model.network.levels was 2 .* is 1 now"):
+        fit(tiny.images_model(), images, tiny.config(**KEYS), folder=tmp_path)
 
 
 def test_another_option_of_ones_own_modules_is_named(tmp_path: Path):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.training import tiny
 from tests.training.test_resume import check_equal, die
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from vqkit import distributed
@@ -63,6 +63,42 @@ def test_a_killed_run_of_levels_ends_bit_for_bit_as_one_that_was_not(tmp_path: P
     assert not (tmp_path / "killed" / "model.safetensors").exists()
     assert tiny.run(train, tmp_path / "killed", levels) == 0
     check_equal(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_level_that_the_decoder_ignores_is_named_in_training_and_no_other(tmp_path: Path):
+    made = model(2)
+    made.decoder = Deaf(made.decoder)
+    keys = {"steps": 700, "log_every": 100, "checkpoint_every": 50, "learning_rate": 3e-3}
+    held_out = TensorExamples(squares(16, seed=1))
+    config = tiny.config(**keys)
+    fit(made, TensorExamples(squares(64)), config, folder=tmp_path, eval_examples=held_out)
+    lines = tiny.lines(tmp_path)
+    said = [line for entry in lines if "eval" in entry for line in entry.get("health", [])]
+    assert len(said) == 1
+    assert said[0].startswith("level 1 of 2, coarsest first, carries nothing")
+    evaluated = [entry["eval"] for entry in lines if "eval" in entry]
+    for each in evaluated:
+        assert each["exchanged_mse"][0] == pytest.approx(each["mse"], rel=1e-6)
+    assert evaluated[-1]["exchanged_mse"][1] > 1.2 * evaluated[-1]["mse"]
+
+
+class Deaf(nn.Module):
+    """A decoder that hears nothing of the coarse level."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        return self.decoder(torch.zeros_like(coarse), fine)
+
+
+def squares(num: int, seed: int = 0) -> Tensor:
+    """Images of 4 x 4 squares of one brightness each. (num, 1, 16, 16) in [-1, 1]"""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = 2 * torch.rand(num, 1, 4, 4, generator=generator) - 1
+    return coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
 
 
 def trained(levels: int) -> dict[str, Tensor]:

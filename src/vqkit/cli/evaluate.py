@@ -176,10 +176,11 @@ def summary(metrics: dict[str, Any]) -> list[str]:
         if key in metrics:
             bound = key.endswith("_prior") and not metrics.get("prior_exact", True)
             lines.append(f"  {SHOWN[key]:<34} {'<= ' * bound}{metrics[key]:.4f}")
-    for level in metrics["levels"]:
+    for number, level in enumerate(metrics["levels"], start=1):
+        where = f", level {number}" if len(metrics["levels"]) > 1 else ""
         for book in level["codebooks"]:
-            lines.append(f"  {'perplexity':<34} {book['perplexity']:.1f} of {book['size']}")
-            lines.append(f"  {'entries used':<34} {book['usage']:.1%}")
+            lines.append(f"  {f'perplexity{where}':<34} {book['perplexity']:.1f} of {book['size']}")
+            lines.append(f"  {f'entries used{where}':<34} {book['usage']:.1%}")
     return lines + level_lines([level.get("exchanged") for level in metrics["levels"]])
 
 

@@ -1,5 +1,6 @@
 """The part of a report about several levels of codes."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from vqkit.codes import LevelSpec
-from vqkit.evaluation.captions import captioned
+from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.levels import LevelPictures, findings, name_of
 from vqkit.evaluation.page import CRISP_BELOW, number, picture, section, table, times
 from vqkit.modalities.image.pictures import enlarge
@@ -47,12 +48,13 @@ def rows(shown: LevelPictures) -> str:
     """For each item the image and what its coarsest levels decode to."""
     cards = []
     for i, index in enumerate(shown.indices[:MOST_ROWS]):
-        row = [picture(shown.originals[i], f"original {index}")]
-        for words, images in zip(heads(shown)[1:], shown.upto, strict=True):
-            row.append(picture(images[i], f"{words} of {index}"))
+        row = [
+            f'<div>{picture(images[i], f"{words} of {index}")}<div class="soft">{words}</div></div>'
+            for words, images in zip(heads(shown), (shown.originals, *shown.upto), strict=True)
+        ]
         cards.append(f'<figure><div class="row">{"".join(row)}</div></figure>')
-    large = " large" if max(shown.originals.shape[-2:]) >= CRISP_BELOW else ""
-    return f'<div class="triples{large}">{"".join(cards)}</div>'
+    wide = len(shown.upto) > 2 or max(shown.originals.shape[-2:]) >= CRISP_BELOW
+    return f'<div class="triples{" large" if wide else ""}">{"".join(cards)}</div>'
 
 
 def heads(shown: LevelPictures) -> list[str]:
@@ -84,11 +86,18 @@ def ablation(metrics: dict[str, Any], specs: Sequence[LevelSpec]) -> str:
 
 
 def sheet(shown: LevelPictures, side: int) -> Image.Image:
-    """A row for each item: the image, then what its coarsest levels decode to.
+    """For each item the image, then what its coarsest levels decode to; several items in a row.
 
     Args:
         shown: What to draw.
         side: Pixels that small images are enlarged to about.
     """
-    parts = torch.stack([shown.originals, *shown.upto], dim=1)[:MOST_ROWS]
-    return captioned(enlarge(parts.flatten(0, 1), side), parts.shape[1], heads=heads(shown))
+    parts = enlarge(torch.stack([shown.originals, *shown.upto], dim=1)[:MOST_ROWS], side)
+    blocks = math.ceil(math.sqrt(len(parts) / parts.shape[1]))  # about square
+    return together(
+        [
+            captioned(block.flatten(0, 1), parts.shape[1], heads=heads(shown))
+            for block in parts.split(-(-len(parts) // blocks))
+        ],
+        side // 4,
+    )

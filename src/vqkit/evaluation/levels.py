@@ -21,10 +21,7 @@ LEAST = 0.01
 """A level whose exchange makes the error rise by less than this share of it carries nothing."""
 LEAST_BITS = 0.01
 """The same of the bits per dimension, where a likelihood is claimed."""
-ADVICE = (
-    "Try fewer levels (model.network.levels), smaller codebooks in the finer levels, or normalised "
-    "encoder outputs (a quantizer of type normalized)"
-)
+ADVICE = "Train longer (train.steps), or do with fewer levels (model.network.levels)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,6 +54,7 @@ section { margin-top: 64px; }
 .triples.large { grid-template-columns: repeat(auto-fill, minmax(min(480px, 100%), 1fr)); }
 .triples figure { margin: 0; }
 .triples .row { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; gap: 6px; }
+.triples .row .soft { font-size: 13px; line-height: 1.3; margin-top: 3px; }
 .triples figcaption { font-size: 14px; color: var(--soft); margin-top: 5px; }
 img { display: block; width: 100%; height: auto; border-radius: 5px; background: var(--well); }
 img.px { image-rendering: crisp-edges; image-rendering: pixelated; }

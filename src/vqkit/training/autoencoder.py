@@ -1,22 +1,23 @@
 """Training of an autoencoder."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from vqkit.autoencoder import VQVAE, Output, VQVAEConfig
 from vqkit.codes import Level
 from vqkit.data.batch import Batch
+from vqkit.evaluation.levels import exchanged
 from vqkit.means import Mean
 from vqkit.quantizers import Codebook, Quantizer
 from vqkit.training.config import TrainConfig
-from vqkit.training.health import QUANTIZER, Settings
+from vqkit.training.health import EXCHANGED, QUANTIZER, Settings
 from vqkit.training.task import StepOutput, Task
 
 
@@ -57,7 +58,18 @@ class AutoencoderTask(Task):
         for name, z_e, real in zip(self.names, out.z_e, out.masks, strict=True):
             norms = z_e.detach().to(torch.promote_types(z_e.dtype, torch.float32)).norm(dim=-1)
             measures[f"z_e_norm/{name}"] = Mean.over(norms, real)
+        if len(self.layers) > 1 and len(x) > 1 and mask is None and not self.training:
+            measures |= self._exchanged(out, x)
         return measures
+
+    def _exchanged(self, out: Output, x: Tensor) -> dict[str, Mean]:
+        """The error where each item of the batch has one level's codes of the item before it."""
+        others, found = out.codes.map(lambda tensor: tensor.roll(1, 0)), {}
+        for number, name in enumerate(self.layers):
+            reconstruction = self.model.decode(exchanged(out.codes, others, number))
+            error = (reconstruction - self.model.objective.normalize(x)).square()
+            found[f"{EXCHANGED}/{name}"] = Mean.over(error)
+        return found
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         self.unit = "images" if batch.x.dim() == 4 else "items"
@@ -94,6 +106,14 @@ class AutoencoderTask(Task):
         if self.model.config is None:
             return described(self.model)
         return TypeAdapter(VQVAEConfig).dump_python(self.model.config, mode="json")
+
+    def upgraded(self, described: Any) -> Any:
+        if self.model.config is None:
+            return described
+        kind = TypeAdapter(VQVAEConfig)
+        with suppress(ValidationError):  # then it is another model, and said to be
+            return kind.dump_python(kind.validate_python(described), mode="json")
+        return described
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(folder)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from vqkit.evaluation.codebook import CodebookStats
+from vqkit.evaluation.levels import findings, idle_levels
 from vqkit.quantizers.selective import KEPT
 
 HITS_PER_ENTRY = 8
@@ -16,6 +17,8 @@ PATIENCE = 3
 FIRST_STEP = 500
 """Nothing is judged before: untrained networks change fast, and dead entries are still revived."""
 LOW_USAGE, LOW_PERPLEXITY, MANY_DEAD = 0.5, 0.1, 0.02
+EXCHANGED = "exchanged_mse"
+"""The name of the error of each level where its codes were exchanged between items."""
 QUANTIZER = "model.quantizer"
 AGAINST_COLLAPSE = (
     f"{QUANTIZER}.revive=true",
@@ -113,6 +116,20 @@ class Health:
             line = judge_growth(name, history, norm.entries, self._settings(name))
             judged[f"growth/{name}"] = line
         return self._news(step, judged)
+
+    def follow_levels(self, step: int, values: Mapping[str, Any]) -> list[str]:
+        """Takes in an evaluation on held-out examples; what there is to say as in ``follow``.
+
+        Args:
+            step: Number of steps taken.
+            values: ``mse``, and of several levels ``EXCHANGED``, a list; others are passed over.
+        """
+        mse, each = values.get("mse"), values.get(EXCHANGED)
+        if not each or not mse:
+            return []
+        rises = [{"mse_rise": value / mse - 1} for value in each]
+        lines = dict(zip(idle_levels(rises), findings(rises), strict=True))
+        return self._news(step, {f"idle/level {n}": lines.get(n) for n in range(len(rises))})
 
     def _settings(self, name: str) -> Settings:
         return self.settings.get(name, Settings())

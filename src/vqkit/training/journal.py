@@ -101,7 +101,12 @@ class Journal:
     def evaluation(self, step: int, values: Mapping[str, Any]) -> None:
         """Records an evaluation on held-out examples."""
         if distributed.is_main():
-            self.file.write({"step": step, "eval": values})
+            troubles = self.health.follow_levels(step, values)
+            self.file.write(
+                {"step": step, "eval": values} | ({"health": troubles} if troubles else {})
+            )
             self.runtime.track(numbers(values, "eval/"), step)
             text = summary(values, self.task.unit)
             self.screen.say(f"step {step}, {values['num_items']} held-out {self.task.unit}: {text}")
+            for line in troubles:
+                self.screen.say(f"health, step {step}: {line}")

@@ -1,9 +1,11 @@
 """A whole run, from the first batch to the saved model, resumed where it was left."""
 
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vqkit import distributed
 from vqkit.data.example import Examples
@@ -110,7 +112,7 @@ class Session:
 
         found = on_main(look)
         if found is not None:
-            check_same(found.state["run"], self.identity, found.path)
+            self.check_same(found.state["run"], found.path)
         return found
 
     def is_finished(self, checkpoint: Checkpoint | None) -> bool:
@@ -122,7 +124,7 @@ class Session:
         record = None if self.folder is None else on_main(partial(finish.finished, self.folder))
         if self.folder is None or record is None:
             return False
-        check_same(record["run"], self.identity, self.folder)
+        self.check_same(record["run"], self.folder)
         if record["step"] >= self.config.steps:
             self.task.load(self.folder)
             done = f"{self.folder} is finished at step {record['step']}"
@@ -134,6 +136,11 @@ class Session:
                 "from; train in a new folder"
             )
         return False
+
+    def check_same(self, saved: Mapping[str, Any], where: Path) -> None:
+        """Raises ValueError unless a saved run is this one, but for keys that do not matter."""
+        model = self.task.upgraded(saved["model"])  # of keys that there were not then
+        check_same({**saved, "model": model}, self.identity, where)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Takes up the state of training, all but the model's."""

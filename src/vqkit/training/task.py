@@ -25,8 +25,9 @@ class StepOutput:
         objectives: By name, what is minimised: the sum of their values. Means with gradients.
         terms: By name, parts of the objectives that are logged beside them, without gradients.
         usage: By name, how often each entry of each codebook was used. Each (K,) int64
-        measures: By name, what is only computed when asked for: "mse", and "z_e_norm/NAME" for the
-            mean norm of what the codebooks of that level see. Without gradients.
+        measures: By name, what is only computed when asked for: "mse", "z_e_norm/NAME" for the
+            mean norm of what the codebooks of that level see, and "exchanged_mse/NAME" for the
+            error with its codes of other items. Without gradients.
     """
 
     objectives: dict[str, Mean]
@@ -96,6 +97,10 @@ class Task(nn.Module, ABC):
     def describe(self) -> Any:
         """What a resumed run must have in common with this one, as JSON values."""
         return None
+
+    def upgraded(self, described: Any) -> Any:
+        """What an earlier version gave as ``describe``, as this one would have given it."""
+        return described
 
     @contextmanager
     def attached(self, config: TrainConfig) -> Iterator[None]:
