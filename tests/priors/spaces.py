@@ -13,6 +13,7 @@ from vqkit.priors import (
     CountedPrior,
     HistogramConfig,
     Lengths,
+    NGramConfig,
     Prior,
     PriorConfig,
     TransformerConfig,
@@ -25,6 +26,7 @@ LEARNED = ("transformer", "tied transformer")
 PRIORS: dict[str, PriorConfig] = {
     "uniform": UniformConfig(),
     "histogram": HistogramConfig(),
+    "n-gram": NGramConfig(order=3),
     "transformer": TransformerConfig(layers=2, width=16, heads=2, dropout=0.2),
     "tied transformer": TransformerConfig(layers=1, width=16, heads=2, dropout=0.2, tied=True),
 }

@@ -10,6 +10,7 @@ from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.counted import CountedPrior
 from vqkit.priors.histogram import HistogramConfig, HistogramPrior
 from vqkit.priors.lengths import Lengths
+from vqkit.priors.ngram import NGramConfig, NGramPrior
 from vqkit.priors.sampling import choose
 from vqkit.priors.transformer import TransformerConfig, TransformerPrior
 from vqkit.priors.uniform import UniformConfig, UniformPrior
@@ -22,6 +23,8 @@ __all__ = [
     "HistogramConfig",
     "HistogramPrior",
     "Lengths",
+    "NGramConfig",
+    "NGramPrior",
     "Prior",
     "PriorConfig",
     "TransformerConfig",
@@ -32,5 +35,6 @@ __all__ = [
 ]
 
 PriorConfig = Annotated[
-    HistogramConfig | TransformerConfig | UniformConfig, Field(discriminator="type")
+    HistogramConfig | NGramConfig | TransformerConfig | UniformConfig,
+    Field(discriminator="type"),
 ]
