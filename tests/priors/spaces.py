@@ -13,6 +13,8 @@ from vqkit.priors import (
     CountedPrior,
     HistogramConfig,
     Lengths,
+    MixtureConfig,
+    MixturePrior,
     NGramConfig,
     Prior,
     PriorConfig,
@@ -26,7 +28,9 @@ LEARNED = ("transformer", "tied transformer")
 PRIORS: dict[str, PriorConfig] = {
     "uniform": UniformConfig(),
     "histogram": HistogramConfig(),
+    "mixture": MixtureConfig(components=3, draws=50),
     "n-gram": NGramConfig(order=3),
+    "n-gram of all places": NGramConfig(order=2, per_place=False),
     "transformer": TransformerConfig(layers=2, width=16, heads=2, dropout=0.2),
     "tied transformer": TransformerConfig(layers=1, width=16, heads=2, dropout=0.2, tied=True),
 }
@@ -52,6 +56,8 @@ def make(
     prior = config.build(specs, told, lengths)
     for parameter in prior.parameters():
         nn.init.normal_(parameter, std=0.4)
+    if isinstance(prior, MixturePrior):
+        prior.embed([torch.randn(slots.size, 2) for slots in prior.slots])
     if isinstance(prior, CountedPrior):
         prior.start_counting()
         prior.count(random_codes(specs, 20))

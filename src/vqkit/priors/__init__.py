@@ -10,6 +10,7 @@ from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.counted import CountedPrior
 from vqkit.priors.histogram import HistogramConfig, HistogramPrior
 from vqkit.priors.lengths import Lengths
+from vqkit.priors.mixture import MixtureConfig, MixturePrior
 from vqkit.priors.ngram import NGramConfig, NGramPrior
 from vqkit.priors.sampling import choose
 from vqkit.priors.transformer import TransformerConfig, TransformerPrior
@@ -23,6 +24,8 @@ __all__ = [
     "HistogramConfig",
     "HistogramPrior",
     "Lengths",
+    "MixtureConfig",
+    "MixturePrior",
     "NGramConfig",
     "NGramPrior",
     "Prior",
@@ -35,6 +38,6 @@ __all__ = [
 ]
 
 PriorConfig = Annotated[
-    HistogramConfig | NGramConfig | TransformerConfig | UniformConfig,
+    HistogramConfig | MixtureConfig | NGramConfig | TransformerConfig | UniformConfig,
     Field(discriminator="type"),
 ]

@@ -77,9 +77,10 @@ class BackoffCounts(nn.Module):
     """p(integer | context), smoothed by p(integer | the context without its last symbol).
 
     p_j(x | c_1 .. c_j) = (n_j(x) + s_j p_{j-1}(x)) / (N_j + s_j), where n_j(x) of the N_j integers
-    after c_1 .. c_j were x, and p_0(x) = (n_0(x) + 1) / (N_0 + K): A Hierarchical Dirichlet Language
-    Model, equation 8, https://doi.org/10.1017/S1351324900000218. The strengths s_j are chosen one
-    after another so that each integer counted is most probable by the counts of all others.
+    after c_1 .. c_j were x, and p_0(x) = (n_0(x) + 1) / (N_0 + K): the smoothing of A Hierarchical
+    Dirichlet Language Model, https://doi.org/10.1017/S1351324900000218. The strengths s_j are
+    chosen one after another so that the integers are most probable, each by the counts of all
+    others.
 
     Args:
         size: Number K of integers.
@@ -217,8 +218,5 @@ def merged(keys: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 def largest_that_fits(size: int, symbols: Sequence[int]) -> int:
     """How many of the symbols a context may have, so that its keys are integers of 63 bits."""
-    room = 2**63 - 1
-    for number, each in enumerate(symbols):
-        if math.prod(symbols[: number + 1]) * size > room:
-            return number
-    return len(symbols)
+    numbers = [math.prod(symbols[:length]) * size for length in range(1, len(symbols) + 1)]
+    return sum(number < 2**63 for number in numbers)

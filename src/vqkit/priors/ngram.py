@@ -24,7 +24,10 @@ class NGramConfig:
 
     type: Literal["ngram"] = "ngram"
     order: Annotated[int, Field(ge=0)] = 2
-    """Most integers before that an integer is predicted from."""
+    """Most integers before it that an integer is predicted from."""
+    per_place: bool = True
+    """Whether each place of the grid has counts of its own: better with many items, and worse with
+    few that are long."""
 
     def build(
         self,
@@ -33,18 +36,18 @@ class NGramConfig:
         lengths: Lengths | None = None,
     ) -> "NGramPrior":
         """The prior over codes of these levels, with nothing counted."""
-        return NGramPrior(specs, conditioning, lengths, order=self.order)
+        return NGramPrior(specs, conditioning, lengths, order=self.order, per_place=self.per_place)
 
 
 class NGramPrior(CountedPrior):
     """Each integer given those nearest before it, counted; labels make no difference.
 
-    The context of an integer is first the code of the level before that lies over its position, then
-    the codebooks before it at its own position, then the same codebook at the nearest positions
-    before it in raster order: on a line the last ones, on a plane left, above, above left, above
-    right, and so on; the first ``order`` of these. What is masked or outside of the grid is a symbol
-    of its own. All positions of a codebook are counted together. Where a context was seldom seen,
-    its frequencies are mixed with those of the context without its last integer, down to none: see
+    The context of an integer is first the code of the level before that lies over its position,
+    then the codebooks before it at its own position, then the same codebook at the nearest
+    positions before it in raster order: on a line the last ones, on a plane left, above, above
+    left, above right, and so on; the first ``order`` of these. What is masked or outside of the
+    grid is a symbol of its own. Where a context was seldom seen, its frequencies are mixed with
+    those of the context without its last integer, and so on, down to those of the codebook: see
     ``BackoffCounts``.
 
     Args:
@@ -52,6 +55,8 @@ class NGramPrior(CountedPrior):
         conditioning: What may be told of the items, to check it.
         lengths: How long items are; None when all are as long.
         order: Most integers of a context.
+        per_place: Whether the place comes before all of them in the context; else all positions of
+            a codebook are counted together.
 
     Raises:
         ValueError: If there are more contexts than int64 can number.
@@ -64,19 +69,28 @@ class NGramPrior(CountedPrior):
         lengths: Lengths | None = None,
         *,
         order: int = 2,
+        per_place: bool = True,
     ) -> None:
         super().__init__(specs, conditioning, lengths)
-        self.context_order = order
+        self.num_before, self.per_place = order, per_place
         self.contexts = contexts_of(specs, order)
-        for contexts in self.contexts:
-            check_fits(contexts)
-        self.books = nn.ModuleList(
-            BackoffCounts(contexts.slots.size, symbols_of(contexts)) for contexts in self.contexts
-        )
+        self.books = nn.ModuleList(self._empty(contexts) for contexts in self.contexts)
 
     @property
     def config(self) -> NGramConfig:
-        return NGramConfig(order=self.context_order)
+        return NGramConfig(order=self.num_before, per_place=self.per_place)
+
+    def _empty(self, contexts: Contexts) -> BackoffCounts:
+        """No counts of a codebook."""
+        size, symbols = contexts.slots.size, [each + 1 for each in contexts.sizes]
+        places = [len(contexts.before)] if self.per_place else []
+        fits = largest_that_fits(size, places + symbols)
+        if fits < len(places + symbols):
+            raise ValueError(
+                f"order is {self.num_before}, but contexts of {len(symbols)} codes of {size} "
+                f"entries are more than 2**63; give an order of at most {fits - len(places)}"
+            )
+        return BackoffCounts(size, places + symbols)
 
     def start_counting(self) -> None:
         for _, book in self._books():
@@ -87,7 +101,7 @@ class NGramPrior(CountedPrior):
         flat, mask = self.check_codes(codes), codes.flat_mask()
         for contexts, book in self._books():
             integers = flat[:, contexts.slots.where]
-            told = symbols(contexts, flat, mask)
+            told = self._told(contexts, flat, mask)
             if mask is None:
                 book.add(told.flatten(0, 1), integers.flatten())
             else:
@@ -111,7 +125,7 @@ class NGramPrior(CountedPrior):
         nats = torch.zeros(flat.shape, dtype=torch.float64, device=flat.device)
         for contexts, book in self._books():
             integers = flat[:, contexts.slots.where]
-            told = symbols(contexts, flat, mask).flatten(0, 1)
+            told = self._told(contexts, flat, mask).flatten(0, 1)
             found = book.nats(told, integers.flatten())
             nats[:, contexts.slots.where] = found.view_as(integers)
         return nats if mask is None else nats.masked_fill(~mask, 0)
@@ -128,9 +142,31 @@ class NGramPrior(CountedPrior):
             if slot > 0:
                 flat[:, slot - 1] = previous
             place, contexts, book = places[slot]
-            return book.logits(symbols(contexts, flat, mask, place)[:, 0])
+            return book.logits(self._told(contexts, flat, mask, slice(place, place + 1))[:, 0])
 
         return logits
+
+    def _told(
+        self, contexts: Contexts, flat: Tensor, mask: Tensor | None, rows: slice = slice(None)
+    ) -> Tensor:
+        """The contexts of the slots of a codebook.
+
+        Args:
+            contexts: Where they stand.
+            flat: Integers, 0 where masked. (B, L) int64
+            mask: Which are real; None when all are. (B, L) bool
+            rows: Which positions P.
+
+        Returns:
+            Entries, or the size of the codebook for nothing, after the place. (B, P, J) int64
+        """
+        before = contexts.before[rows].to(flat.device)
+        real = before >= 0 if mask is None else (before >= 0) & mask[:, before]
+        told = torch.where(real, flat[:, before], flat.new_tensor(contexts.sizes))
+        if not self.per_place:
+            return told
+        places = torch.arange(len(contexts.before), device=flat.device)[rows].view(1, -1, 1)
+        return torch.cat([places.expand(len(flat), -1, -1), told], dim=2)
 
     def _books(self) -> list[tuple[Contexts, BackoffCounts]]:
         """The contexts and the counts of each codebook."""
@@ -139,42 +175,3 @@ class NGramPrior(CountedPrior):
             assert isinstance(book, BackoffCounts)
             found.append((contexts, book))
         return found
-
-
-def symbols_of(contexts: Contexts) -> tuple[int, ...]:
-    """How many symbols can stand at each place of a context: the entries, and nothing."""
-    return tuple(size + 1 for size in contexts.sizes)
-
-
-def symbols(
-    contexts: Contexts, flat: Tensor, mask: Tensor | None, place: int | None = None
-) -> Tensor:
-    """What stands before the slots of a codebook.
-
-    Args:
-        contexts: Of the codebook.
-        flat: Integers, 0 where masked. (B, L) int64
-        mask: Which are real; None when all are. (B, L) bool
-        place: Number of the position; None for all.
-
-    Returns:
-        Entries, or the size of the codebook for nothing. (B, positions, J) int64
-    """
-    before = (contexts.before if place is None else contexts.before[place : place + 1]).to(
-        flat.device
-    )
-    sizes = torch.tensor(contexts.sizes, dtype=torch.int64, device=flat.device)
-    real = before >= 0
-    if mask is not None:
-        real = real & mask[:, before]
-    return torch.where(real, flat[:, before], sizes)
-
-
-def check_fits(contexts: Contexts) -> None:
-    """Raises ValueError if there are more contexts than int64 can number."""
-    fits = largest_that_fits(contexts.slots.size, symbols_of(contexts))
-    if fits < len(contexts.sizes):
-        raise ValueError(
-            f"order is {len(contexts.sizes)}, but contexts of so many codes of {contexts.slots.size} "
-            f"entries have no number below 2**63; give an order of at most {fits}"
-        )
