@@ -16,6 +16,7 @@ from vqkit.priors.autoregressive import NextLogits
 from vqkit.priors.chosen import Chosen
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.counted import CountedPrior
+from vqkit.priors.entries import Entries
 from vqkit.priors.gaussians import Gaussians, fit_gaussians, import_mixture, snapped_counts
 from vqkit.priors.known import Known
 from vqkit.priors.lengths import Lengths
@@ -24,8 +25,10 @@ from vqkit.schema import STRICT
 
 MOST_NUMBERS = 2**28
 """Of a table of components times slots times entries, or of items times coordinates: 1 GiB."""
-SMOOTHING = 16.0
-"""How many draws the frequencies of a slot count as."""
+SHARES = (0.01, 0.03, *(tenth / 10 for tenth in range(1, 11)))
+"""Of the frequencies of a slot, to choose from."""
+ENOUGH = 2000
+"""Items to choose a share by."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -58,9 +61,10 @@ class MixturePrior(CountedPrior):
     The vectors of an item's entries, slot after slot, are taken for a draw of a mixture of
     Gaussians with independent coordinates, fitted by scikit-learn. A draw of one of them, c, is
     snapped to the nearest entries, and so gives entry k at slot l with a probability that is
-    counted over many draws: p_cl(k) = (n + S p_l(k)) / (M + S), where n of M draws gave k, and p_l
-    are the smoothed frequencies of the slot. The prior is the mixture of these, so that its
-    probabilities are exact: p(codes) = sum over c of w_c times the product over l of p_cl(k_l).
+    counted over many draws: p_cl(k) = (1 - a) n / M + a p_l(k), where n of M draws gave k, and p_l
+    are the add-one smoothed frequencies of the slot. The share a is that under which the items are
+    most probable. The prior is the mixture of these, so that its probabilities are exact:
+    p(codes) = sum over c of w_c times the product over l of p_cl(k_l).
 
     It needs the vectors of the entries, see ``embed``, until it is counted. A masked integer counts
     as the mean of its slot.
@@ -83,6 +87,8 @@ class MixturePrior(CountedPrior):
     """How often each component's draws were each entry, slot after slot. (C, sum of K) int64"""
     log_weights: Tensor
     """How probable each component is. (C,) float64"""
+    share: Tensor
+    """Share a of the frequencies of the slots in all probabilities. () float64"""
     starts: Tensor
     """Where each slot begins in ``occurrences``. (L,) int64"""
 
@@ -112,18 +118,13 @@ class MixturePrior(CountedPrior):
         self.register_buffer("drawn", drawn)
         even = torch.full((config.components,), 1 / config.components, dtype=torch.float64)
         self.register_buffer("log_weights", even.log())
-        for number, slots in enumerate(self.slots):
-            self.register_buffer(f"entries{number}", torch.zeros(slots.size, 0))
+        self.register_buffer("share", torch.ones((), dtype=torch.float64))
+        self.entries = Entries(specs)
         self._items = self._nothing_chosen()
 
     @property
     def config(self) -> MixtureConfig:
         return self._config
-
-    @property
-    def entries(self) -> tuple[Tensor, ...]:
-        """The vectors of each codebook's entries, of length 0 before ``embed``. Each (K, D)"""
-        return tuple(getattr(self, f"entries{number}") for number in range(len(self.slots)))
 
     def embed(self, tables: Sequence[Tensor]) -> None:
         """Takes the vectors of the entries, to be called before counting.
@@ -135,39 +136,27 @@ class MixturePrior(CountedPrior):
         Raises:
             ValueError: If they do not fit the codebooks.
         """
-        if len(tables) != len(self.slots):
+        self.entries.take(tables)
+        length, most = self.entries.num_coordinates, self._config.max_items
+        if length * most > MOST_NUMBERS:
             raise ValueError(
-                f"there are {len(tables)} tables; give one for each of {len(self.slots)} codebooks"
-            )
-        for number, (table, slots) in enumerate(zip(tables, self.slots, strict=True)):
-            if table.dim() != 2 or len(table) != slots.size or table.shape[1] < 1:
-                raise ValueError(
-                    f"table {number} has shape {tuple(table.shape)}; give ({slots.size}, D)"
-                )
-            if not table.isfinite().all():
-                raise ValueError(f"table {number} has numbers that are not finite")
-            setattr(self, f"entries{number}", table.detach().to(self.starts.device).float().clone())
-        length = sum(t.shape[1] * len(s.places) for t, s in zip(tables, self.slots, strict=True))
-        if length * self._config.max_items > MOST_NUMBERS:
-            raise ValueError(
-                f"max_items is {self._config.max_items}, of {length} coordinates each; give at "
-                f"most {MOST_NUMBERS // length}"
+                f"max_items is {most}, of {length} coordinates each; give at most "
+                f"{MOST_NUMBERS // length}"
             )
 
     def resize(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        for number, slots in enumerate(self.slots):
-            shape = shapes.get(f"entries{number}", (slots.size, 0))
-            setattr(self, f"entries{number}", torch.zeros(shape, device=self.starts.device))
+        self.entries.resize(shapes, "entries.")
 
     def start_counting(self) -> None:
         import_mixture()
-        if any(table.shape[1] == 0 for table in self.entries):
+        if self.entries.is_empty:
             raise ValueError(
                 "the mixture has no vectors of the entries; call prior.embed with those of the "
                 "tokenizer that made the codes (entry_vectors of its quantizers)"
             )
         self.occurrences.zero_()
         self.drawn.zero_()
+        self.share.fill_(1)
         self.log_weights.fill_(-math.log(self._config.components))
         self._items = self._nothing_chosen()
 
@@ -187,24 +176,15 @@ class MixturePrior(CountedPrior):
         if len(items) == 0:
             return
         config = self._config
-        gaussians = fit_gaussians(self._vectors(items), config.components, config.seed)
+        vectors = self.entries.vectors(items)
+        gaussians = fit_gaussians(vectors, config.components, config.seed)
         weights = torch.zeros(config.components, dtype=torch.float64)
         weights[: len(gaussians.weights)] = gaussians.weights
         # Fits differ in the last bits between machines: all ranks take those of the first.
         weights, drawn = broadcast_object((weights, self._snapped(gaussians).cpu()))
         self.log_weights.copy_(weights.log())
         self.drawn.copy_(drawn)
-
-    def _vectors(self, items: Tensor) -> Tensor:
-        """The vectors of items, codebook after codebook, slot after slot; -1 is masked. (N, F)"""
-        found = []
-        for table, slots in zip(self.entries, self.slots, strict=True):
-            own = items[:, slots.where]
-            real = (own >= 0).unsqueeze(-1)
-            vectors = table[own.clamp(min=0)]
-            mean = (vectors * real).sum(0) / real.sum(0).clamp(min=1)
-            found.append(torch.where(real, vectors, mean).flatten(1))
-        return torch.cat(found, dim=1)
+        self._choose_share(items[:ENOUGH])
 
     def _nothing_chosen(self) -> Chosen:
         return Chosen(self._config.max_items, self._config.seed)
@@ -213,7 +193,7 @@ class MixturePrior(CountedPrior):
         """How often draws of each Gaussian are each entry of each slot. (C, sum of K) int32"""
         drawn, first = torch.zeros_like(self.drawn), 0
         num = len(gaussians.weights)
-        for number, (table, slots) in enumerate(zip(self.entries, self.slots, strict=True)):
+        for number, (table, slots) in enumerate(self.entries):
             end = first + len(slots.places) * table.shape[1]
             means, deviations = (
                 each[:, first:end].reshape(-1, table.shape[1])
@@ -229,15 +209,28 @@ class MixturePrior(CountedPrior):
             first = end
         return drawn
 
+    def _choose_share(self, items: Tensor) -> None:
+        """Takes the share under which items are most probable; -1 is masked. (N, L)"""
+        flat, mask, costs = items.clamp(min=0), items >= 0, []
+        for share in SHARES:
+            self.share.fill_(share)
+            costs.append(float(self._nats(flat, mask).sum()))
+        self.share.fill_(SHARES[costs.index(min(costs))])
+
     def nats(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
-        flat, mask = self.check_codes(codes), codes.flat_mask()
+        flat = self.check_codes(codes)
         self.check_given(given, len(flat))
-        at, frequencies = flat + self.starts, self._frequencies()[flat + self.starts]
-        sums = torch.full_like(frequencies, -math.inf)  # over components, of all up to each slot
-        for drawn, num, log_weight in zip(
-            self.drawn, self._num_drawn(), self._log_weights(), strict=True
+        return self._nats(flat, codes.flat_mask())
+
+    def _nats(self, flat: Tensor, mask: Tensor | None) -> Tensor:
+        """What integers cost that were checked, 0 where masked. (B, L) float64"""
+        at, backing = flat + self.starts, self._backing()[flat + self.starts]
+        sums = torch.full_like(backing, -math.inf)  # over components, of all up to each slot
+        # One component after another: all at once would take so many times the memory.
+        for drawn, scale, log_weight in zip(
+            self.drawn, self._scales(), self._log_weights(), strict=True
         ):
-            log_p = smoothed(drawn[at], num, frequencies).log()
+            log_p = (drawn[at] * scale + backing).log()
             if mask is not None:
                 log_p = log_p.masked_fill(~mask, 0)
             sums = torch.logaddexp(sums, log_weight + log_p.cumsum(1))
@@ -251,8 +244,8 @@ class MixturePrior(CountedPrior):
     def completing(self, known: Known, given: Conditioning, mask: Tensor | None) -> NextLogits:
         """As ``next_logits``; what is known later says of which kind an item is, too."""
         sizes = self.slot_sizes.tolist()
-        frequencies = self._frequencies().split(sizes)
-        drawn, num = self.drawn.split(sizes, dim=1), self._num_drawn().unsqueeze(1)
+        backing, drawn = self._backing().split(sizes), self.drawn.split(sizes, dim=1)
+        scales = self._scales().unsqueeze(1)
         # The log-probability of each component and of all that is known of an item. (B, C)
         state = self._log_weights().repeat(len(known.flat), 1)
 
@@ -260,7 +253,7 @@ class MixturePrior(CountedPrior):
             if mask is not None:
                 seen = seen & mask[:, slot]
             if seen.any():
-                log_p = smoothed(drawn[slot][:, integers], num, frequencies[slot][integers]).log()
+                log_p = (drawn[slot][:, integers] * scales + backing[slot][integers]).log()
                 state.add_(log_p.T.masked_fill(~seen.unsqueeze(1), 0))
 
         for slot in range(len(sizes)):
@@ -269,25 +262,21 @@ class MixturePrior(CountedPrior):
         def logits(slot: int, previous: Tensor) -> Tensor:
             if slot > 0:
                 see(slot - 1, previous, ~known.mask[:, slot - 1])
-            return (state.softmax(1) @ smoothed(drawn[slot], num, frequencies[slot])).log()
+            return (state.softmax(1) @ (drawn[slot] * scales + backing[slot])).log()
 
         return logits
 
-    def _frequencies(self) -> Tensor:
-        """The add-one smoothed frequencies of entries, slot after slot. (sum of K,) float64"""
+    def _backing(self) -> Tensor:
+        """a p_l(k), slot after slot. (sum of K,) float64"""
         counts = (self.occurrences + 1).double()
         totals = torch.stack([each.sum() for each in counts.split(self.slot_sizes.tolist())])
-        return counts / totals.repeat_interleave(self.slot_sizes)
+        return self.share.double() * counts / totals.repeat_interleave(self.slot_sizes)
+
+    def _scales(self) -> Tensor:
+        """What a draw of each component adds to a probability, (1 - a) / M. (C,) float64"""
+        num = self.drawn[:, : int(self.slot_sizes[0])].sum(1).clamp(min=1)
+        return (1 - self.share.double()) / num
 
     def _log_weights(self) -> Tensor:
         """Those of probabilities that sum to one, whatever type the prior was cast to. (C,)"""
         return self.log_weights.double().log_softmax(0)
-
-    def _num_drawn(self) -> Tensor:
-        """How many draws of each component were counted. (C,) int64"""
-        return self.drawn[:, : int(self.slot_sizes[0])].sum(1)
-
-
-def smoothed(drawn: Tensor, num: Tensor, frequencies: Tensor) -> Tensor:
-    """The probability of what was drawn so often of ``num`` times, backed by frequencies."""
-    return (drawn + SMOOTHING * frequencies) / (num + SMOOTHING)
