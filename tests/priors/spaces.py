@@ -53,16 +53,27 @@ def make(
     """The prior with random weights or counts, far from uniform, in evaluation mode."""
     torch.manual_seed(0)
     told = conditioning or ConditioningSpec(num_classes=num_classes)
-    prior = config.build(specs, told, lengths)
+    prior = build(config, specs, told, lengths)
     for parameter in prior.parameters():
         nn.init.normal_(parameter, std=0.4)
-    if isinstance(prior, MixturePrior):
-        prior.embed([torch.randn(slots.size, 2) for slots in prior.slots])
     if isinstance(prior, CountedPrior):
         prior.start_counting()
         prior.count(random_codes(specs, 20))
         prior.end_counting()
     return prior.eval()
+
+
+def build(
+    config: PriorConfig,
+    specs: tuple[LevelSpec, ...],
+    conditioning: ConditioningSpec | None = None,
+    lengths: Lengths | None = None,
+) -> Prior:
+    """The prior as it is before training, with random vectors of entries where it needs them."""
+    prior = config.build(specs, conditioning, lengths)
+    if isinstance(prior, MixturePrior):
+        prior.embed([torch.randn(slots.size, 2) for slots in prior.slots])
+    return prior
 
 
 def random_codes(specs: tuple[LevelSpec, ...], num: int, *, masked: bool = False) -> Codes:
