@@ -159,26 +159,32 @@ def test_the_entropy_of_a_markov_chain_is_reached(per_place: bool):
     assert found[0] < found[1] - 1
 
 
+def left_out(context: torch.Tensor, integers: torch.Tensor, strengths: list[float]) -> float:
+    """The log-probability of integers, each by the counts of all others, in loops."""
+    total, rows = 0.0, context.tolist()
+    for i, told in enumerate(rows):
+        others = [j for j in range(len(rows)) if j != i]
+        p = (sum(int(integers[j] == integers[i]) for j in others) + 1) / (len(others) + 3)
+        for length, strength in enumerate(strengths, start=1):
+            same = [j for j in others if rows[j][:length] == told[:length]]
+            hits = sum(int(integers[j] == integers[i]) for j in same)
+            p = (hits + strength * p) / (len(same) + strength)
+        total += math.log(p)
+    return total
+
+
 def test_strengths_are_those_under_which_each_is_most_probable_by_all_others():
-    """Of a context of one symbol, written out: each integer is taken out, and predicted."""
     torch.manual_seed(0)
-    context = torch.randint(4, (60, 1))
-    integers = (context[:, 0] + (torch.rand(60) < 0.4)) % 3
-    book = BackoffCounts(3, [4])
+    context = torch.randint(4, (60, 2))
+    integers = torch.randint(3, (60,))  # the first symbol says nothing, the second a little
+    integers = torch.where(torch.rand(60) < 0.4, context.sum(1) % 3, integers)
+    book = BackoffCounts(3, [4, 4])
     book.add(context, integers)
     book.end()
-
-    def left_out(strength: float) -> float:
-        total = 0.0
-        for i in range(60):
-            others = [j for j in range(60) if j != i]
-            same = [j for j in others if context[j] == context[i]]
-            p = (sum(int(integers[j] == integers[i]) for j in others) + 1) / (59 + 3)
-            hits = sum(int(integers[j] == integers[i]) for j in same)
-            total += math.log((hits + strength * p) / (len(same) + strength))
-        return total
-
-    assert float(book.strengths[0]) == max(STRENGTHS, key=left_out)
+    first = max(STRENGTHS, key=lambda s: left_out(context, integers, [s]))
+    second = max(STRENGTHS, key=lambda s: left_out(context, integers, [first, s]))
+    assert book.strengths.tolist() == [first, second]
+    assert second != max(STRENGTHS, key=lambda s: left_out(context, integers, [STRENGTHS[0], s]))
 
 
 def test_counts_in_parts_are_those_of_the_whole():
