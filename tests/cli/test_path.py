@@ -1,6 +1,7 @@
 """The whole path by commands, from a folder of images to new images."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from vqkit.autoencoder import VQVAE
 from vqkit.config import load_config, load_prior_config
 from vqkit.modalities.image.pictures import to_uint8
 from vqkit.priors import Prior
+from vqkit.storage import fingerprint
 from vqkit.tokens import TokenSet
 
 
@@ -163,6 +165,38 @@ def test_a_preset_for_priors_comes_before_the_words(cli: Cli, made: Made, tmp_pa
     words = ["prior-digits", *TINY_PRIOR, "-t", made.run, "-o", tmp_path / "prior"]
     assert cli("train-prior", made.tokens, *words).code == 0
     assert load_prior_config(tmp_path / "prior" / "config.yaml").prior.dropout == 0.2
+
+
+@pytest.mark.parametrize(
+    ("preset", "words"),
+    [("prior-ngram", []), ("prior-mixture", ["prior.components=3", "prior.draws=50"])],
+)
+def test_priors_made_in_one_pass_are_trained_found_finished_and_drawn_from(
+    cli: Cli, made: Made, tmp_path: Path, preset: str, words: list[str]
+):
+    folder = tmp_path / "prior"
+    command = ["train-prior", made.tokens, preset, *words, "train.device=cpu"]
+    result = cli(*command, "-t", made.run, "-o", folder)
+    assert result.code == 0, result.err
+    names = [line.split()[0] for line in result.out.splitlines()[1:4]]
+    assert names == ["uniform", "histogram", preset.removeprefix("prior-")]
+    before = fingerprint(Prior.from_pretrained(folder))
+    again = cli(*command, "-o", folder)  # its tokenizer is kept beside it
+    assert again.code == 0, again.err
+    assert "is finished" in again.err
+    assert again.out == result.out
+    assert fingerprint(Prior.from_pretrained(folder)) == before
+    assert cli("sample", folder, "-n", 3, "-o", tmp_path / "out").code == 0
+    assert len(pictures(tmp_path / "out")) == 3
+
+
+def test_a_mixture_without_scikit_learn_names_the_extra_in_one_line(
+    cli: Cli, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    words = ["prior-mixture", "train.device=cpu", "-t", made.run, "-o", tmp_path / "prior"]
+    result = cli("train-prior", made.tokens, *words)
+    assert result.failure == 'the mixture prior needs scikit-learn; pip install "vqkit[mixture]"'
 
 
 def test_sampling_writes_numbered_images_and_a_contact_sheet(cli: Cli, made: Made, tmp_path: Path):

@@ -16,6 +16,9 @@ from vqkit.priors import (
     HierarchicalConfig,
     HistogramConfig,
     Lengths,
+    MixtureConfig,
+    MixturePrior,
+    NGramConfig,
     PixelCNNConfig,
     Prior,
     PriorConfig,
@@ -36,6 +39,9 @@ LEARNED = (
 PRIORS: dict[str, PriorConfig] = {
     "uniform": UniformConfig(),
     "histogram": HistogramConfig(),
+    "mixture": MixtureConfig(components=3, draws=50),
+    "n-gram": NGramConfig(order=3),
+    "n-gram of all places": NGramConfig(order=2, per_place=False),
     "transformer": TransformerConfig(layers=2, width=16, heads=2, dropout=0.2),
     "tied transformer": TransformerConfig(layers=1, width=16, heads=2, dropout=0.2, tied=True),
     "depth transformer": DepthTransformerConfig(
@@ -79,7 +85,7 @@ def make(
     """The prior with random weights or counts, far from uniform, in evaluation mode."""
     torch.manual_seed(0)
     told = conditioning or ConditioningSpec(num_classes=num_classes)
-    prior = config.build(specs, told, lengths)
+    prior = build(config, specs, told, lengths)
     for parameter in prior.parameters():
         nn.init.normal_(parameter, std=0.4)
     if isinstance(prior, CountedPrior):
@@ -87,6 +93,19 @@ def make(
         prior.count(random_codes(specs, 20))
         prior.end_counting()
     return prior.eval()
+
+
+def build(
+    config: PriorConfig,
+    specs: tuple[LevelSpec, ...],
+    conditioning: ConditioningSpec | None = None,
+    lengths: Lengths | None = None,
+) -> Prior:
+    """The prior as it is before training, with random vectors of entries where it needs them."""
+    prior = config.build(specs, conditioning, lengths)
+    if isinstance(prior, MixturePrior):
+        prior.embed([torch.randn(slots.size, 2) for slots in prior.slots])
+    return prior
 
 
 def random_codes(specs: tuple[LevelSpec, ...], num: int, *, masked: bool = False) -> Codes:

@@ -12,8 +12,13 @@ from vqkit.data import TensorExamples
 from vqkit.priors import (
     Conditioning,
     ConditioningSpec,
+    HistogramConfig,
     HistogramPrior,
+    MixtureConfig,
+    MixturePrior,
+    NGramConfig,
     Prior,
+    PriorConfig,
     TransformerConfig,
     TransformerPrior,
     UniformPrior,
@@ -91,15 +96,40 @@ def test_a_histogram_is_counted_in_one_pass_and_not_twice(tmp_path: Path):
     assert_close(Prior.from_pretrained(tmp_path).state_dict(), prior.state_dict())
 
 
-def count_half(folder: Path) -> None:
-    fit(HistogramPrior(SPECS), codes(), tiny.config(batch_size=14), folder=folder)
+COUNTED: dict[str, PriorConfig] = {
+    "histogram": HistogramConfig(),
+    "n-gram": NGramConfig(order=2),
+    "mixture": MixtureConfig(components=3, draws=50, max_items=40),
+}
+
+
+def to_count(name: str) -> Prior:
+    prior = COUNTED[name].build(SPECS)
+    if isinstance(prior, MixturePrior):
+        prior.embed([torch.randn(5, 3, generator=torch.Generator().manual_seed(0))])
+    return prior
+
+
+def count_half(folder: Path, name: str) -> None:
+    fit(to_count(name), codes(), tiny.config(batch_size=14), folder=folder)
+
+
+@pytest.mark.parametrize("name", ["n-gram", "mixture"])
+def test_what_was_counted_is_saved_and_found_finished_whatever_its_size(tmp_path: Path, name: str):
+    first = fit(to_count(name), codes(), tiny.config(batch_size=7), folder=tmp_path)
+    again = fit(to_count(name), codes(), tiny.config(batch_size=7), folder=tmp_path)
+    assert fingerprint(again) == fingerprint(first) == fingerprint(Prior.from_pretrained(tmp_path))
+    assert nats(again, labelled=False) == nats(first, labelled=False)
+    assert nats(first, labelled=False) < nats(UniformPrior(SPECS), labelled=False)
 
 
 @pytest.mark.slow
-def test_two_processes_count_what_one_does(tmp_path: Path):
-    assert tiny.run_pair(count_half, tmp_path / "store", tmp_path / "run") == [0, 0]
-    alone = fit(HistogramPrior(SPECS), codes(), tiny.config())
-    assert_close(Prior.from_pretrained(tmp_path / "run").state_dict(), alone.state_dict())
+@pytest.mark.parametrize("name", COUNTED)
+def test_two_processes_count_what_one_does(tmp_path: Path, name: str):
+    assert tiny.run_pair(count_half, tmp_path / "store", tmp_path / "run", name) == [0, 0]
+    alone = fit(to_count(name), codes(), tiny.config())
+    joined = Prior.from_pretrained(tmp_path / "run").state_dict()
+    assert_close(joined, alone.state_dict(), rtol=0, atol=1e-9)
 
 
 def half(folder: Path) -> None:

@@ -100,8 +100,19 @@ def train_prior_run(
             save_config(config, folder / CONFIG)
 
         on_main(keep)
+        embed(prior, folder / TOKENIZER)
         fit(prior, train, config.train, folder=folder, eval_examples=held_out)
         return compare(prior, train, held_out, config, folder)
+
+
+def embed(prior: "Prior", tokenizer: Path) -> None:
+    """Gives a prior that sees codes as vectors the entries of the tokenizer that made them."""
+    from vqkit.priors import MixturePrior
+    from vqkit.quantizers import entry_vectors
+
+    if isinstance(prior, MixturePrior):
+        quantizers = open_tokenizer(tokenizer, "cpu").quantizers
+        prior.embed([table for each in quantizers for table in entry_vectors(each)])
 
 
 def compare(

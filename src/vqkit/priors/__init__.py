@@ -13,6 +13,8 @@ from vqkit.priors.depth import DepthTransformerConfig, DepthTransformerPrior
 from vqkit.priors.hierarchical import HierarchicalConfig, HierarchicalPrior
 from vqkit.priors.histogram import HistogramConfig, HistogramPrior
 from vqkit.priors.lengths import Lengths
+from vqkit.priors.mixture import MixtureConfig, MixturePrior
+from vqkit.priors.ngram import NGramConfig, NGramPrior
 from vqkit.priors.pixelcnn import PixelCNNConfig, PixelCNNPrior
 from vqkit.priors.sampling import choose
 from vqkit.priors.transformer import TransformerConfig, TransformerPrior
@@ -32,6 +34,10 @@ __all__ = [
     "HistogramConfig",
     "HistogramPrior",
     "Lengths",
+    "MixtureConfig",
+    "MixturePrior",
+    "NGramConfig",
+    "NGramPrior",
     "PixelCNNConfig",
     "PixelCNNPrior",
     "Prior",
@@ -48,6 +54,8 @@ PriorConfig = Annotated[
     | DepthTransformerConfig
     | HierarchicalConfig
     | HistogramConfig
+    | MixtureConfig
+    | NGramConfig
     | PixelCNNConfig
     | TransformerConfig
     | UniformConfig,

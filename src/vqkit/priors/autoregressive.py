@@ -37,6 +37,16 @@ class AutoregressivePrior(Prior):
             mask: Which integers are real; None when all are. (B, L) bool
         """
 
+    def completing(self, known: Known, given: Conditioning, mask: Tensor | None) -> NextLogits:
+        """Begins to draw what is not known: ``next_logits``, unless what comes later matters.
+
+        Args:
+            known: Integers that are given. B items
+            given: What the items shall be; what is not there is left out. Checked
+            mask: Which integers are real; None when all are. (B, L) bool
+        """
+        return self.next_logits(len(known.flat), given, mask)
+
     def draw(
         self, known: Known, given: Conditioning, decoding: Decoding, mask: Tensor | None
     ) -> Tensor:
@@ -46,9 +56,8 @@ class AutoregressivePrior(Prior):
                 "known codes come after unknown ones, and this prior draws each code from those "
                 "before it; give known codes that come first, or use a diffusion prior"
             )
-        num = len(known.flat)
-        told = self.next_logits(num, given, mask)
-        untold = None if decoding.guidance == 1 else self.next_logits(num, NOTHING, mask)
+        told = self.completing(known, given, mask)
+        untold = None if decoding.guidance == 1 else self.completing(known, NOTHING, mask)
         u = decoding.uniform(torch.arange(len(order), device=order.device))
         flat, previous = torch.zeros_like(known.flat), torch.zeros_like(decoding.items)
         for slot in order.tolist():

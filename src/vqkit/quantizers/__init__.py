@@ -16,6 +16,7 @@ from vqkit.quantizers.binary import (
 from vqkit.quantizers.checks import NotFinite
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.ema import EMAConfig, EMAVectorQuantizer
+from vqkit.quantizers.entries import entry_vectors
 from vqkit.quantizers.gumbel import (
     Annealing,
     GumbelConfig,
@@ -87,6 +88,7 @@ __all__ = [
     "StochasticQuantizer",
     "VQConfig",
     "VectorQuantizer",
+    "entry_vectors",
 ]
 
 QuantizerConfig = Annotated[

@@ -1,0 +1,222 @@
+"""Counts of integers after contexts, and probabilities that back off to shorter ones."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vqkit.distributed import gather_rows
+
+ROOM = 2**22
+"""Most integers that wait to be sorted."""
+STRENGTHS = tuple(2.0**power for power in range(-2, 11))
+
+
+class CountTable(nn.Module):
+    """How often each integer occurred after each context: a sorted list of what occurred.
+
+    A key is context * K + integer, and a context is a number too.
+
+    Args:
+        size: Number K of integers.
+        saved: Whether it is a part of what is saved.
+    """
+
+    keys: Tensor
+    """What occurred, ascending. (N,) int64"""
+    counts: Tensor
+    """How often. (N,) int64"""
+    sums: Tensor
+    """How often all keys before each occurred, and all. (N + 1,) int64"""
+
+    def __init__(self, size: int, *, saved: bool) -> None:
+        super().__init__()
+        self.size = size
+        nothing = torch.zeros(0, dtype=torch.int64)
+        self.register_buffer("keys", nothing, persistent=saved)
+        self.register_buffer("counts", nothing.clone(), persistent=saved)
+        self.register_buffer("sums", torch.zeros(1, dtype=torch.int64), persistent=False)
+
+    def fill(self, keys: Tensor, counts: Tensor) -> None:
+        """Takes other keys, any number of times each, and how often each occurred."""
+        self.keys, self.counts = merged(keys, counts)
+        self.sums = F.pad(self.counts.cumsum(0), (1, 0))
+
+    def seen(self, contexts: Tensor, integers: Tensor) -> Tensor:
+        """How often integers occurred after contexts. (N,), (N,) -> (N,) int64"""
+        wanted = contexts * self.size + integers
+        at = torch.searchsorted(self.keys, wanted)
+        found = F.pad(self.keys, (0, 1), value=-1)[at] == wanted
+        return torch.where(found, F.pad(self.counts, (0, 1))[at], 0)
+
+    def totals(self, contexts: Tensor) -> Tensor:
+        """How often anything occurred after contexts. (N,) -> (N,) int64"""
+        first, end = self._range(contexts)
+        return self.sums[end] - self.sums[first]
+
+    def rows(self, contexts: Tensor) -> Tensor:
+        """How often each integer occurred after contexts. (N,) -> (N, K) int64"""
+        first, end = self._range(contexts)
+        length, device = end - first, self.keys.device
+        row = torch.arange(len(contexts), device=device).repeat_interleave(length)
+        before = length.cumsum(0) - length
+        at = torch.arange(len(row), device=device) + (first - before)[row]
+        found = torch.zeros(len(contexts), self.size, dtype=torch.int64, device=device)
+        found[row, self.keys[at] % self.size] = self.counts[at]
+        return found
+
+    def _range(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the keys of contexts begin and end. (N,) -> (N,), (N,) int64"""
+        first = torch.searchsorted(self.keys, contexts * self.size)
+        return first, torch.searchsorted(self.keys, (contexts + 1) * self.size)
+
+
+class BackoffCounts(nn.Module):
+    """p(integer | context), smoothed by p(integer | the context without its last symbol).
+
+    p_j(x | c_1 .. c_j) = (n_j(x) + s_j p_{j-1}(x)) / (N_j + s_j), where n_j(x) of the N_j integers
+    after c_1 .. c_j were x, and p_0(x) = (n_0(x) + 1) / (N_0 + K): the smoothing of A Hierarchical
+    Dirichlet Language Model, https://doi.org/10.1017/S1351324900000218. The strengths s_j are
+    chosen one after another so that the integers are most probable, each by the counts of all
+    others.
+
+    Args:
+        size: Number K of integers.
+        symbols: Number of symbols that can stand at each of the J places of a context.
+    """
+
+    strengths: Tensor
+    """How many integers the shorter context counts as, at each length. (J,) float64"""
+
+    def __init__(self, size: int, symbols: Sequence[int]) -> None:
+        super().__init__()
+        self.size, self.symbols = size, tuple(symbols)
+        num = len(self.symbols)
+        self.tables = nn.ModuleList(CountTable(size, saved=j == num) for j in range(num + 1))
+        self.register_buffer("strengths", torch.ones(num, dtype=torch.float64))
+        self.waiting: list[tuple[Tensor, Tensor]] = []
+        self.register_load_state_dict_post_hook(lambda module, _: module.shorten())
+
+    @property
+    def deepest(self) -> CountTable:
+        """The table of whole contexts, of which all others are sums."""
+        return self.table(len(self.symbols))
+
+    def table(self, length: int) -> CountTable:
+        """The table of contexts of a length."""
+        table = self.tables[length]
+        assert isinstance(table, CountTable)
+        return table
+
+    def start(self) -> None:
+        """Forgets what was counted."""
+        self.waiting.clear()
+        self.deepest.fill(self.deepest.keys[:0], self.deepest.counts[:0])
+        self.strengths.fill_(1)
+        self.shorten()
+
+    def add(self, contexts: Tensor, integers: Tensor) -> None:
+        """Counts integers (N,) after the symbols of their contexts (N, J)."""
+        keys = self.number(contexts) * self.size + integers
+        self.waiting.append((keys, torch.ones_like(keys)))
+        if sum(len(keys) for keys, _ in self.waiting) > ROOM:
+            self.waiting = [self._waiting()]
+
+    def end(self) -> None:
+        """Makes the probabilities of all that any rank counted; every rank calls it."""
+        keys, counts = self._waiting()
+        self.waiting.clear()
+        self.deepest.fill(gather_rows(keys), gather_rows(counts))
+        self.shorten()
+        self.choose_strengths()
+
+    def _waiting(self) -> tuple[Tensor, Tensor]:
+        """What this rank counted."""
+        nothing = (self.deepest.keys[:0], self.deepest.counts[:0])
+        keys, counts = zip(nothing, *self.waiting, strict=True)
+        return merged(torch.cat(keys), torch.cat(counts))
+
+    def shorten(self) -> None:
+        """Makes the tables of shorter contexts, and the sums that are not saved."""
+        keys, counts = self.deepest.keys, self.deepest.counts
+        self.deepest.fill(keys, counts)
+        for length in reversed(range(len(self.symbols))):
+            context, integer = keys // self.size, keys % self.size
+            table = self.table(length)
+            table.fill(context // self.symbols[length] * self.size + integer, counts)
+            keys, counts = table.keys, table.counts
+
+    def resize(self, num: int) -> None:
+        """Makes room for so many keys."""
+        self.deepest.keys = self.deepest.keys.new_zeros(num)
+        self.deepest.counts = self.deepest.counts.new_zeros(num)
+
+    def number(self, contexts: Tensor) -> Tensor:
+        """Contexts as numbers. (N, J) -> (N,) int64"""
+        found = contexts.new_zeros(len(contexts))
+        for place, size in enumerate(self.symbols):
+            found = found * size + contexts[:, place]
+        return found
+
+    def choose_strengths(self) -> None:
+        """Makes each integer that was counted most probable by the counts of all others."""
+        keys, weights = self.deepest.keys, self.deepest.counts.double()
+        contexts, integers = self.shorter(keys // self.size), keys % self.size
+        p = torch.ones_like(weights)
+        for length, context in enumerate(contexts):
+            table = self.table(length)
+            seen, total = table.seen(context, integers) - 1, table.totals(context) - 1
+            if length == 0:
+                p = (seen + 1) / (total + self.size).double()
+                continue
+            smoothed = [(seen + s * p) / (total + s) for s in STRENGTHS]
+            nats = torch.stack([-(weights * each.log()).sum() for each in smoothed])
+            best = int(nats.argmin())
+            self.strengths[length - 1] = STRENGTHS[best]
+            p = smoothed[best]
+
+    def shorter(self, context: Tensor) -> list[Tensor]:
+        """The numbers of a context's beginnings of length 0, 1, ... J. (N,) -> (N,) int64 each"""
+        found = [context]
+        for size in reversed(self.symbols):
+            found.append(found[-1] // size)
+        return found[::-1]
+
+    def nats(self, contexts: Tensor, integers: Tensor) -> Tensor:
+        """What integers (N,) cost after the symbols of contexts (N, J). (N,) float64"""
+        p = torch.empty(0)
+        for length, context in enumerate(self.shorter(self.number(contexts))):
+            table = self.table(length)
+            p = self._smoothed(length, table.seen(context, integers), table.totals(context), p)
+        return -p.log()
+
+    def logits(self, contexts: Tensor) -> Tensor:
+        """The log-probabilities of all integers after contexts (N, J). (N, K) float64"""
+        p = torch.empty(0)
+        for length, context in enumerate(self.shorter(self.number(contexts))):
+            table = self.table(length)
+            totals = table.totals(context).unsqueeze(1)
+            p = self._smoothed(length, table.rows(context), totals, p)
+        return p.log()
+
+    def _smoothed(self, length: int, seen: Tensor, totals: Tensor, p: Tensor) -> Tensor:
+        """The probabilities after contexts of a length, from those after one symbol less."""
+        if length == 0:
+            return (seen + 1) / (totals + self.size).double()
+        strength = self.strengths[length - 1].double()
+        return (seen + strength * p) / (totals + strength)
+
+
+def merged(keys: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The same keys ascending, each once, with the sums of their counts. (N,) int64 each"""
+    keys, order = keys.sort()
+    keys, group = keys.unique_consecutive(return_inverse=True)
+    return keys, torch.zeros_like(keys).index_add_(0, group, counts[order])
+
+
+def largest_that_fits(size: int, symbols: Sequence[int]) -> int:
+    """How many of the symbols a context may have, so that its keys are integers of 63 bits."""
+    numbers = [math.prod(symbols[:length]) * size for length in range(1, len(symbols) + 1)]
+    return sum(number < 2**63 for number in numbers)
