@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 import torch
-from tests.priors.spaces import CLASSES, PRIORS, SPACES, fits, random_codes
+from tests.priors.spaces import CLASSES, PRIORS, SPACES, build, fits, random_codes
 from tests.training import tiny
 from tests.training.test_resume import die
 from torch.testing import assert_close
@@ -25,7 +25,8 @@ def prior(kind: str) -> Prior:
     """With labels, in float64; of two levels where it has to be."""
     space = "one level" if fits(PRIORS[kind], SPACES["one level"]) else "two levels"
     torch.manual_seed(0)
-    return PRIORS[kind].build(SPACES[space], ConditioningSpec(num_classes=CLASSES)).double()
+    told = ConditioningSpec(num_classes=CLASSES)
+    return build(PRIORS[kind], SPACES[space], told).double()
 
 
 def examples(kind: str) -> TensorExamples:
