@@ -1,11 +1,12 @@
 """The config of an image autoencoder."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from vqkit.autoencoder.model import VQVAE
+from vqkit.modalities.image.decoder import ConvDecoderConfig, DecoderConfig
 from vqkit.modalities.image.network import ConvConfig
 from vqkit.modalities.image.objective import GaussianConfig, ObjectiveConfig
 from vqkit.quantizers import EMAConfig, QuantizerConfig
@@ -22,8 +23,19 @@ class VQVAEConfig:
     """Encoder and decoder."""
     quantizer: QuantizerConfig = Field(default_factory=EMAConfig)
     """What turns vectors into codes."""
+    decoder: DecoderConfig = Field(default_factory=ConvDecoderConfig)
+    """What decodes: all pixels at once (conv), or one after another."""
     objective: ObjectiveConfig = Field(default_factory=GaussianConfig)
     """What the decoder is trained for."""
+
+    @model_validator(mode="after")
+    def _claims_a_likelihood(self) -> Self:
+        if self.decoder.type != "conv" and self.objective.type == "gaussian":
+            raise ValueError(
+                f"decoder.type is {self.decoder.type}, which predicts one pixel after another and "
+                "needs a likelihood of each; set objective.type=logistic_mixture"
+            )
+        return self
 
     def build(self) -> VQVAE:
         """The model, with new weights drawn from torch's global generator."""
@@ -31,7 +43,7 @@ class VQVAEConfig:
         return VQVAE(
             self.network.encoder(self.channels),
             self.quantizer.build(self.network.dim),
-            self.network.decoder(objective.num_outputs(self.channels)),
+            self.decoder.build(self.network, self.channels, objective.num_outputs(self.channels)),
             objective,
             config=self,
         )

@@ -25,6 +25,7 @@ SHOWN = {
     "mse_over_variance": "MSE / variance",
     "bits_per_dim_uniform": "bits per dimension, uniform prior",
     "bits_per_dim_prior": "bits per dimension, this prior",
+    "code_reliance_bits_per_dim": "saved by own codes, bits/dim",
     "nats_per_token_prior": "nats per token, this prior",
 }
 

@@ -3,6 +3,7 @@
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter, histogram
 from vqkit.evaluation.entries import Fit, FitCounter, Layout
 from vqkit.evaluation.evaluation import Evaluation, evaluate
+from vqkit.evaluation.reliance import code_reliance
 from vqkit.evaluation.report import write_report
 from vqkit.evaluation.run_sections import Samples
 
@@ -14,6 +15,7 @@ __all__ = [
     "FitCounter",
     "Layout",
     "Samples",
+    "code_reliance",
     "evaluate",
     "histogram",
     "write_report",

@@ -1,8 +1,9 @@
 """Evaluates a model on a whole split."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from vqkit.distributed import rank, world_size
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter
 from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
 from vqkit.evaluation.likelihood import Likelihood
+from vqkit.evaluation.reliance import Reliance, fit_together, log_prob_given, partners
 from vqkit.modalities.image.metrics import ImageMetrics
+from vqkit.nn import AutoregressiveDecoder
 from vqkit.nn.evaluating import evaluating
 from vqkit.priors import Conditioning, Prior
 from vqkit.tokens.progress import advancing
@@ -82,11 +85,19 @@ def evaluate(
         prior.to(place)
     totals = Totals(model, prior, place)
     first, last = (len(examples) * r // world_size() for r in (rank(), rank() + 1))
-    batches = in_order(examples, batch_size, indices=range(first, last), num_workers=num_workers)
+    items = range(first, last)
+    batches = in_order(examples, batch_size, indices=items, num_workers=num_workers)
+    others: Iterable[Batch | None] = repeat(None)
+    if model.objective.claims_likelihood and len(examples) > 1:
+        shifted = partners(items, len(examples))
+        others = in_order(examples, batch_size, indices=shifted, num_workers=num_workers)
     with evaluating(model), advancing("evaluating", last - first, show=progress) as advance:
-        for batch in batches:
-            for part in by_size(batch):
-                totals.add(part.to(place))
+        for batch, other in zip(batches, others, strict=False):
+            if other is not None and fit_together(batch, other):
+                totals.add(batch.to(place), other.to(place))
+            else:
+                for part in by_size(batch):
+                    totals.add(part.to(place))
             advance(len(batch))
         found = totals.evaluation(examples, num_shown, num_entries)
     return replace(found, metrics={"split": split, **found.metrics})
@@ -107,29 +118,44 @@ class Totals:
         self.codes = CodeCounter(sizes, device=device)
         self.images = ImageMetrics(device=device)
         self.likelihood = Likelihood(device=device)
+        self.reliance = Reliance(device=device)
 
-    def add(self, batch: Batch) -> None:
-        """Counts a batch in, given on the device; it has a mask only where items have holes."""
-        out = self.model(batch.x, batch.mask)
-        self.codes.add(out.codes)
-        self.images.add(batch.x, out.reconstruction, batch.mask)
-        objective = self.model.objective
-        decoder = None
-        if objective.claims_likelihood and batch.mask is None:
-            decoder = out.distribution.log_prob(objective.normalize(batch.x))
+    def add(self, batch: Batch, other: Batch | None = None) -> None:
+        """Counts a batch in.
+
+        Args:
+            batch: On the device; it has a mask only where items have holes.
+            other: Of other items, whose codes the items are given for comparison.
+        """
+        model = self.model
+        if isinstance(model.decoder, AutoregressiveDecoder):  # to draw all takes too long
+            codes = model.encode(batch.x, batch.mask)
+            said = model.distribution(codes)
+        else:
+            out = model(batch.x, batch.mask)
+            codes, said = out.codes, out.distribution
+            self.images.add(batch.x, said.mode(), batch.mask)
+        self.codes.add(codes)
         dims = batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
         if batch.mask is not None:
             dims = batch.mask.flatten(1).sum(1) * batch.x.shape[1]
+        decoder = given_other = None
+        if model.objective.claims_likelihood and batch.mask is None:
+            decoder = said.log_prob(model.objective.normalize(batch.x))
+            if other is not None:
+                given_other = log_prob_given(model, batch.x, other.x)
         prior = None
         if self.prior is not None:
             labels = None if self.prior.num_classes is None else batch.labels
-            prior = self.prior.log_prob(out.codes, Conditioning(labels))
-        self.likelihood.add(out.codes, dims, decoder=decoder, prior=prior)
+            prior = self.prior.log_prob(codes, Conditioning(labels))
+        self.likelihood.add(codes, dims, decoder=decoder, prior=prior)
+        self.reliance.add(dims, decoder, given_other)
 
     def evaluation(self, examples: Examples, num_shown: int, num_entries: int) -> Evaluation:
         """All that was found, on every rank; every rank must call it."""
-        images = self.images.results()
-        if not math.isfinite(images["mse"]):
+        images, bits = self.images.results(), self.likelihood.results()
+        found = {"mse": 0.0, "decoder_bits_per_dim": 0.0} | images | bits
+        if not math.isfinite(found["mse"] + found["decoder_bits_per_dim"]):
             raise ValueError(
                 "the reconstructions are not finite: the training went wrong; train again with a "
                 "lower train.learning_rate"
@@ -158,7 +184,8 @@ class Totals:
             "item_shape": list(one.x.shape[1:]),
             "tokens_per_item": sum(spec.num_tokens for spec in specs),
             **images,
-            **self.likelihood.results(),
+            **bits,
+            **self.reliance.results(),
             "levels": summaries(specs, stats),
             "tokenizer": self.model.fingerprint(),
             "data": getattr(examples, "fingerprint", None),

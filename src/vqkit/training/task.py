@@ -23,8 +23,9 @@ class StepOutput:
         objectives: By name, what is minimised: the sum of their values. Means with gradients.
         terms: By name, parts of the objectives that are logged beside them, without gradients.
         usage: By name, how often each entry of each codebook was used. Each (K,) int64
-        measures: By name, what is only computed when asked for: "mse", and "z_e_norm/NAME" for the
-            mean norm of what the codebooks of that level see. Without gradients.
+        measures: By name, what is only computed when asked for: "mse", or "bits_per_dim" where the
+            decoder is autoregressive, and "z_e_norm/NAME" for the mean norm of what the codebooks
+            of that level see. Without gradients.
     """
 
     objectives: dict[str, Mean]
