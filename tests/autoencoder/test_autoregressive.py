@@ -13,10 +13,14 @@ from torch.testing import assert_close
 from vqkit import random
 from vqkit.autoencoder import VQVAE, VQVAEConfig
 from vqkit.codes import Codes
-from vqkit.modalities.image import ConvConfig, GaussianConfig, LogisticMixtureConfig
+from vqkit.modalities.image import (
+    ConvConfig,
+    GaussianConfig,
+    LogisticMixtureConfig,
+    PixelCNNDecoderConfig,
+    TransformerDecoderConfig,
+)
 from vqkit.modalities.image.levels import HALF_RANGE
-from vqkit.modalities.image.pixelcnn import PixelCNNDecoderConfig
-from vqkit.modalities.image.transformer import TransformerDecoderConfig
 from vqkit.nn.dropout import noise
 from vqkit.quantizers import EMAConfig
 

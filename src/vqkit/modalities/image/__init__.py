@@ -1,5 +1,6 @@
-"""Images: networks, objectives, data and metrics."""
+"""Images: networks, decoders, objectives, data and metrics."""
 
+from vqkit.modalities.image.decoder import ConvDecoderConfig, DecoderConfig
 from vqkit.modalities.image.network import ConvConfig, ConvDecoder, ConvEncoder
 from vqkit.modalities.image.objective import (
     GaussianConfig,
@@ -8,14 +9,22 @@ from vqkit.modalities.image.objective import (
     LogisticMixtureObjective,
     ObjectiveConfig,
 )
+from vqkit.modalities.image.pixelcnn import PixelCNNDecoder, PixelCNNDecoderConfig
+from vqkit.modalities.image.transformer import TransformerDecoder, TransformerDecoderConfig
 
 __all__ = [
     "ConvConfig",
     "ConvDecoder",
+    "ConvDecoderConfig",
     "ConvEncoder",
+    "DecoderConfig",
     "GaussianConfig",
     "GaussianObjective",
     "LogisticMixtureConfig",
     "LogisticMixtureObjective",
     "ObjectiveConfig",
+    "PixelCNNDecoder",
+    "PixelCNNDecoderConfig",
+    "TransformerDecoder",
+    "TransformerDecoderConfig",
 ]
