@@ -144,3 +144,18 @@ def test_a_saved_run_loads_back_equal(source: str | None, tmp_path: Path):
     config = load_config(source, ["data.path=no", "data.size=[32, 64]", "train.ema_decay=0.9"])
     save_config(config, path)
     assert load_config(path) == config
+
+
+def test_a_decoder_of_one_pixel_after_another_needs_a_likelihood_in_one_line():
+    with pytest.raises(ConfigError) as error:
+        load_config("cifar10", ["data.path=x", "model.decoder.type=pixelcnn"])
+    assert "objective.type=logistic_mixture" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_decoder_is_chosen_by_its_type_and_has_its_own_keys():
+    words = ["data.path=x", "model.decoder.type=transformer", "model.decoder.width=32"]
+    config = load_config("cifar10-pixelcnn", words)
+    assert config.model.decoder.type == "transformer"
+    assert config.model.decoder.width == 32
+    assert config.model.decoder.layers == 4  # its own, and not the preset's of another type

@@ -67,7 +67,7 @@ def figures(evaluation: Evaluation) -> dict[str, float]:
 def test_figures_equal_a_plain_loop_over_all_items(sizes: tuple[int, ...], batch_size: int):
     model, examples = fitted(sizes), images(NUM)
     prior = histogram_prior(model)
-    errors, values, decibels, pixel_nats, prior_nats = [], [], [], [], []
+    errors, values, decibels, pixel_nats, prior_nats, others = [], [], [], [], [], []
     used = [Counter() for _ in sizes]
     for i in range(NUM):
         x = examples.example(i).x.unsqueeze(0)
@@ -78,6 +78,8 @@ def test_figures_equal_a_plain_loop_over_all_items(sizes: tuple[int, ...], batch
         values += (x.double() / 255).flatten().tolist()
         decibels.append(-10 * math.log10(sum(own) / len(own)))
         pixel_nats.append(-float(out.distribution.log_prob(y)))
+        other = model.encode(examples.example((i + NUM // 2) % NUM).x.unsqueeze(0))
+        others.append(-float(model.distribution(other).log_prob(y)))
         prior_nats.append(-float(prior.log_prob(out.codes)))
         for counter, level in zip(used, out.codes.levels, strict=True):
             counter.update(level.indices.flatten().tolist())
@@ -96,6 +98,7 @@ def test_figures_equal_a_plain_loop_over_all_items(sizes: tuple[int, ...], batch
         "psnr_db": sum(decibels) / NUM,
         "psnr_of_mse_db": -10 * math.log10(mse),
         "decoder_bits_per_dim": sum(pixel_nats) * bits / dims,
+        "code_reliance_bits_per_dim": (sum(others) - sum(pixel_nats)) * bits / dims,
         "code_bits_uniform": uniform / NUM,
         "code_bits_prior": sum(prior_nats) * bits / NUM,
         "nats_per_token_uniform": uniform / bits / sum(tokens),

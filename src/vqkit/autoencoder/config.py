@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from vqkit.autoencoder.model import VQVAE
+from vqkit.modalities.image.decoder import ConvDecoderConfig, DecoderConfig
 from vqkit.modalities.image.network import ConvConfig
 from vqkit.modalities.image.objective import GaussianConfig, ObjectiveConfig
 from vqkit.quantizers import EMAConfig, QuantizerConfig
@@ -24,6 +25,8 @@ class VQVAEConfig:
     """What turns vectors into codes, at each level."""
     quantizers: Annotated[tuple[QuantizerConfig, ...], Field(min_length=1)] | None = None
     """One for each level, coarsest first, in place of quantizer. null: quantizer for all levels."""
+    decoder: DecoderConfig = Field(default_factory=ConvDecoderConfig)
+    """What decodes: all pixels at once (conv), or one after another."""
     objective: ObjectiveConfig = Field(default_factory=GaussianConfig)
     """What the decoder is trained for."""
 
@@ -33,6 +36,15 @@ class VQVAEConfig:
         if given != levels:
             have = f"model.quantizers has {given} for the {levels} of model.network.levels"
             raise ValueError(f"{have}; give one for each level, coarsest first, or null")
+        return self
+
+    @model_validator(mode="after")
+    def _claims_a_likelihood(self) -> Self:
+        if self.decoder.type != "conv" and self.objective.type == "gaussian":
+            raise ValueError(
+                f"decoder.type is {self.decoder.type}, which predicts one pixel after another and "
+                "needs a likelihood of each; set objective.type=logistic_mixture"
+            )
         return self
 
     @property
@@ -46,7 +58,7 @@ class VQVAEConfig:
         return VQVAE(
             self.network.encoder(self.channels),
             [quantizer.build(self.network.dim) for quantizer in self.level_quantizers],
-            self.network.decoder(objective.num_outputs(self.channels)),
+            self.decoder.build(self.network, self.channels, objective.num_outputs(self.channels)),
             objective,
             top_down=self.network.top_down(),
             config=self,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vqkit import random
 from vqkit.autoencoder import care, hub, saving
-from vqkit.autoencoder.distribution import Distribution, Objective, checked_outputs
+from vqkit.autoencoder.autoregressive import Decoded
+from vqkit.autoencoder.distribution import Distribution, Objective
 from vqkit.autoencoder.hierarchy import Hierarchy, level_mask, padding_of, without_hidden
 from vqkit.autoencoder.output import Output
 from vqkit.autoencoder.start import joined_inputs, real_values, start
@@ -38,7 +39,7 @@ class VQVAE(nn.Module):
             each level, coarsest first.
         quantizers: One, or one for each level, coarsest first.
         decoder: From the quantized vectors of each level, (B, D, *grid) each, to what the
-            objective reads, (B, O, *grid).
+            objective reads, (B, O, *grid); or an ``AutoregressiveDecoder``.
         objective: What the decoder is trained for, a module.
         top_down: For several levels, see ``Hierarchy``.
         config: What built the parts, saved with the weights; None if something else built them.
@@ -84,8 +85,8 @@ class VQVAE(nn.Module):
         """
         x = self._normalized(x, mask)
         levels, z_q = self._hierarchy.forward(self._features(x), mask)
-        outputs = checked_outputs(self.decoder(*z_q), x, self.objective)
-        outputs = without_hidden(outputs, levels)
+        decoded = Decoded(self.decoder, self.objective, self.decoder(*z_q))
+        outputs = without_hidden(decoded.outputs(x), levels)
         objectives, terms = dict(self.objective.loss(outputs, x, mask)), dict[str, Mean]()
         for number, level in enumerate(levels):
             objectives[self._name("quantizer", number)] = level.quantized.objective
@@ -93,7 +94,7 @@ class VQVAE(nn.Module):
                 terms[self._name(name, number)] = mean
         z_e, masks = tuple(level.z_e for level in levels), tuple(level.mask for level in levels)
         codes = self._hierarchy.codes((level.quantized.indices for level in levels), masks)
-        return Output(self.objective.distribution(outputs), codes, objectives, terms, z_e, masks)
+        return Output(decoded.distribution(outputs), codes, objectives, terms, z_e, masks)
 
     @torch.no_grad()
     def encode(self, x: Tensor, mask: Tensor | None = None) -> Codes:
@@ -110,11 +111,7 @@ class VQVAE(nn.Module):
             return self._hierarchy.encode(self._features(self._normalized(x, mask)), mask)
 
     def decode(self, codes: Codes) -> Tensor:
-        """The most probable items that have these codes. (B, C, *grid)
-
-        Raises:
-            ValueError: If the codes are another tokenizer's, or out of range.
-        """
+        """The mode of ``distribution``, and raises what that does. (B, C, *grid)"""
         return self.distribution(codes).mode()
 
     @torch.no_grad()
@@ -124,7 +121,8 @@ class VQVAE(nn.Module):
         Raises:
             ValueError: If the codes are another tokenizer's, or out of range.
         """
-        return self.objective.distribution(self._outputs(codes))
+        with evaluating(self):
+            return self._decoded(codes).distribution()
 
     @torch.no_grad()
     def counts(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
@@ -184,14 +182,14 @@ class VQVAE(nn.Module):
         Args:
             batches: Items as the data give them, (B, C, *grid), alone or with their masks.
         """
-        pairs = map(checked_batch, batches)
-        self.objective.calibrate(
-            (
-                real_values(self._outputs(self.encode(x, mask)), mask),
-                real_values(self._normalized(x, mask), mask),
-            )
-            for x, mask in pairs
-        )
+
+        def pair(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+            real = self._normalized(x, mask)
+            with evaluating(self):
+                outputs = self._decoded(self.encode(x, mask)).outputs(real)
+            return real_values(outputs, mask), real_values(real, mask)
+
+        self.objective.calibrate(pair(*checked_batch(batch)) for batch in batches)
 
     @torch.no_grad()
     def inputs(
@@ -279,10 +277,10 @@ class VQVAE(nn.Module):
             raise ValueError(f"{have} quantizers; give one quantizer for each")
         return features
 
-    def _outputs(self, codes: Codes) -> Tensor:
-        """What the decoder makes of codes in evaluation. (B, O, *grid)"""
-        with evaluating(self):
-            return self.decoder(*self._hierarchy.decode(codes))
+    def _decoded(self, codes: Codes) -> Decoded:
+        """What the decoder makes of codes."""
+        z_q = self._hierarchy.decode(codes)
+        return Decoded(self.decoder, self.objective, self.decoder(*z_q))
 
     def _layout(self, x: Tensor) -> tuple[list[str], list[tuple[int, ...]]]:
         """The objective's names and the grids of the levels, for items of the shape of x's."""

@@ -33,6 +33,7 @@ SHOWN = {
     "mse_over_variance": "MSE / variance",
     "bits_per_dim_uniform": "bits per dimension, uniform prior",
     "bits_per_dim_prior": "bits per dimension, this prior",
+    "code_reliance_bits_per_dim": "saved by own codes, bits/dim",
     "nats_per_token_prior": "nats per token, this prior",
 }
 
@@ -191,6 +192,8 @@ def level_lines(figures: Sequence[dict[str, Any] | None]) -> list[str]:
     known = [each for each in figures if each is not None]
     lines = [
         f"  {f'error, level {number} of another image':<34} {each['mse_rise']:+.1%}"
+        if "mse_rise" in each
+        else f"  {f'bits/dim, level {number} of another':<34} {each['bits_per_dim_rise']:+.4f}"
         for number, each in enumerate(known, start=1)
     ]
     return lines + [f"health: {line}" for line in findings(known)]

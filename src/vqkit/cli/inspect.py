@@ -55,14 +55,17 @@ def inspect(
         print("\n".join(describe(book)))
     for number, level in enumerate(found["levels"], start=1):
         name = f"level {number} of {len(found['levels'])}"
-        print(f"{name}: with its codes of another image the error {change(level['mse_rise'])}")
+        print(f"{name}: with its codes of another image {change(level)}")
     for line in found["findings"] or ["nothing to worry about"]:
         print(f"health: {line}")
 
 
-def change(rise: float) -> str:
-    """A rise of the error in words."""
-    return f"{'rises' if rise >= 0 else 'falls'} by {abs(rise):.1%}"
+def change(level: dict[str, float]) -> str:
+    """What becomes of the error, or of the cost where nothing is drawn, in words."""
+    if "mse_rise" not in level:
+        return f"an image costs {level['bits_per_dim_rise']:+.4f} bits/dim"
+    rise = level["mse_rise"]
+    return f"the error {'rises' if rise >= 0 else 'falls'} by {abs(rise):.1%}"
 
 
 def look(model: "VQVAE", examples: "Examples", batch_size: int) -> dict[str, Any]:

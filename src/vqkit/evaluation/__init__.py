@@ -10,6 +10,7 @@ from vqkit.evaluation.generation import Generation, measure_generation
 from vqkit.evaluation.levels import LevelPictures, LevelTotals
 from vqkit.evaluation.neighbors import Nearest, precision_recall
 from vqkit.evaluation.onnx_features import OnnxFeatures
+from vqkit.evaluation.reliance import code_reliance
 from vqkit.evaluation.report import write_report
 from vqkit.evaluation.run_sections import Samples
 from vqkit.evaluation.study import Judges
@@ -34,6 +35,7 @@ __all__ = [
     "Nearest",
     "OnnxFeatures",
     "Samples",
+    "code_reliance",
     "evaluate",
     "frechet_distance",
     "histogram",

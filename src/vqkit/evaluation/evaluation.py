@@ -1,8 +1,9 @@
 """Evaluates a model on a whole split."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -17,7 +18,9 @@ from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
 from vqkit.evaluation.items import Items, itemized
 from vqkit.evaluation.levels import LevelPictures, LevelTotals, show_levels
 from vqkit.evaluation.likelihood import Likelihood
+from vqkit.evaluation.reliance import Reliance, fit_together, log_prob_given, partners
 from vqkit.modalities.image.metrics import ImageMetrics
+from vqkit.nn import AutoregressiveDecoder
 from vqkit.nn.dropout import no_dropout
 from vqkit.nn.evaluating import evaluating
 from vqkit.priors import Conditioning, Prior
@@ -93,11 +96,19 @@ def evaluate(
         prior.to(place)
     totals = Totals(model, prior, place, examples)
     first, last = (len(examples) * r // world_size() for r in (rank(), rank() + 1))
-    batches = in_order(examples, batch_size, indices=range(first, last), num_workers=num_workers)
+    items = range(first, last)
+    batches = in_order(examples, batch_size, indices=items, num_workers=num_workers)
+    others: Iterable[Batch | None] = repeat(None)
+    if model.objective.claims_likelihood and len(examples) > 1:
+        shifted = partners(items, len(examples))
+        others = in_order(examples, batch_size, indices=shifted, num_workers=num_workers)
     with evaluating(model), advancing("evaluating", last - first, show=progress) as advance:
-        for batch in batches:
-            for part in by_size(batch):
-                totals.add(part.to(place))
+        for batch, other in zip(batches, others, strict=False):
+            if other is not None and fit_together(batch, other):
+                totals.add(batch.to(place), other.to(place))
+            else:
+                for part in by_size(batch):
+                    totals.add(part.to(place))
             advance(len(batch))
         found = totals.evaluation(num_shown, num_entries)
     return replace(found, metrics={"split": split, **found.metrics})
@@ -124,41 +135,51 @@ class Totals:
         self.likelihood = Likelihood(device=device)
         several = len(model.quantizers) > 1
         self.levels = LevelTotals(model, examples, device=device) if several else None
+        self.reliance = Reliance(device=device)
 
-    def add(self, batch: Batch) -> None:
-        """Counts a batch in, given on the device; it has a mask only where items have holes."""
-        out = self.model(batch.x, batch.mask)
-        self.codes.add(out.codes)
-        self.images.add(batch.x, out.reconstruction, batch.mask)
-        objective = self.model.objective
-        decoder = None
-        if objective.claims_likelihood and batch.mask is None:
-            decoder = out.distribution.log_prob(objective.normalize(batch.x))
+    def add(self, batch: Batch, other: Batch | None = None) -> None:
+        """Counts a batch in.
+
+        Args:
+            batch: On the device; it has a mask only where items have holes.
+            other: Of other items, whose codes the items are given for comparison.
+        """
+        model, out = self.model, self.model(batch.x, batch.mask)
+        codes, said = out.codes, out.distribution
+        if not isinstance(model.decoder, AutoregressiveDecoder):  # to draw all takes too long
+            self.images.add(batch.x, said.mode(), batch.mask)
+        self.codes.add(codes)
         dims = batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
         if batch.mask is not None:
             dims = batch.mask.flatten(1).sum(1) * batch.x.shape[1]
-        prior, levels = None, None
+        decoder = given_other = prior = of_level = None
+        if model.objective.claims_likelihood and batch.mask is None:
+            decoder = said.log_prob(model.objective.normalize(batch.x))
+            if other is not None:
+                given_other = log_prob_given(model, batch.x, other.x)
         if self.prior is not None:
             given = Conditioning(None if self.prior.num_classes is None else batch.labels)
-            prior = self.prior.log_prob(out.codes, given)
-            levels = of_levels(self.prior, out.codes, given)
+            prior = self.prior.log_prob(codes, given)
+            of_level = of_levels(self.prior, codes, given)
         self.likelihood.add(
-            out.codes,
+            codes,
             dims,
             numbers=batch.positions,
             labels=batch.labels,
             decoder=decoder,
             prior=prior,
-            levels=levels,
+            levels=of_level,
         )
+        self.reliance.add(dims, decoder, given_other)
         if self.levels is not None:
             self.levels.add(batch, out, decoder)
 
     def evaluation(self, num_shown: int, num_entries: int) -> Evaluation:
         """All that was found, on every rank; every rank must call it."""
         examples = self.examples
-        images = self.images.results()
-        if not math.isfinite(images["mse"]):
+        images, bits = self.images.results(), self.likelihood.results()
+        found = {"mse": 0.0, "decoder_bits_per_dim": 0.0} | images | bits
+        if not math.isfinite(found["mse"] + found["decoder_bits_per_dim"]):
             raise ValueError(
                 "the reconstructions are not finite: the training went wrong; train again with a "
                 "lower train.learning_rate"
@@ -192,7 +213,8 @@ class Totals:
             "item_shape": list(one.x.shape[1:]),
             "tokens_per_item": sum(spec.num_tokens for spec in specs),
             **images,
-            **self.likelihood.results(),
+            **bits,
+            **self.reliance.results(),
             "levels": summaries(specs, stats, exchanged),
             "tokenizer": self.model.fingerprint(),
             "data": getattr(examples, "fingerprint", None),

@@ -9,7 +9,12 @@ from typing import Any
 
 from vqkit.evaluation.charts import Point
 
-CURVES = {"loss": "Loss", "psnr": "PSNR, dB", "perplexity": "Perplexity"}
+CURVES = {
+    "loss": "Loss",
+    "psnr": "PSNR, dB",
+    "bits_per_dim": "Bits/dim",
+    "perplexity": "Perplexity",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,8 @@ def heads(shown: LevelPictures) -> list[str]:
 
 def ablation(metrics: dict[str, Any], specs: Sequence[LevelSpec]) -> str:
     """A row for each level: its codes, their use, and what is lost without them."""
-    told = [("Reconstructions as they are", ["", "", number(metrics["mse"]), ""])]
+    drawn = "mse" in metrics  # not by a decoder of one pixel after another
+    told = [("Items as they are", ["", "", *([number(metrics["mse"]), ""] if drawn else [])])]
     bits = "decoder_bits_per_dim" in metrics
     if bits:
         told[0][1].append(number(metrics["decoder_bits_per_dim"]))
@@ -75,13 +76,13 @@ def ablation(metrics: dict[str, Any], specs: Sequence[LevelSpec]) -> str:
         cells = [
             times(spec.grid),
             f"{number(100 * min(used))} %",
-            number(found["mse"]),
-            f"{100 * found['mse_rise']:+,.1f} %",
         ]
+        if drawn:
+            cells += [number(found["mse"]), f"{100 * found['mse_rise']:+,.1f} %"]
         if bits:
             cells.append(number(found["decoder_bits_per_dim"]))
         told.append((f"{name_of(place, specs)}: exchanged", cells))
-    columns = ["", "codes", "entries used", "mse", "rise"] + ["bits/dim"] * bits
+    columns = ["", "codes", "entries used", *["mse", "rise"] * drawn, *["bits/dim"] * bits]
     return table(told, heads=columns)
 
 

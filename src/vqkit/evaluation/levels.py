@@ -16,6 +16,7 @@ from vqkit.evaluation.gallery import PICTURE_CHANNELS
 from vqkit.modalities.image.levels import to_level
 from vqkit.modalities.image.metrics import ROUNDING
 from vqkit.modalities.image.pictures import to_uint8
+from vqkit.nn import AutoregressiveDecoder
 
 LEAST = 0.01
 """A level whose exchange makes the error rise by less than this share of it carries nothing."""
@@ -64,6 +65,8 @@ class LevelTotals:
         ]
         self.vectors = torch.zeros(num, dtype=torch.int64, device=device)
         self.before: Codes | None = None
+        # To draw all items pixel after pixel takes too long: then only what they cost is known.
+        self.draws = not isinstance(model.decoder, AutoregressiveDecoder)
 
     @torch.no_grad()
     def add(self, batch: Batch, out: Output, log_prob: Tensor | None = None) -> None:
@@ -82,13 +85,15 @@ class LevelTotals:
             return
         others = Codes.cat([before, out.codes[:-1]]) if len(batch) > 1 else before
         self.counts[0] += batch.x.numel()
-        self.errors[-1] += squared_error(batch.x, out.reconstruction)
+        if self.draws:
+            self.errors[-1] += squared_error(batch.x, out.reconstruction)
         if log_prob is not None:
             self.counts[1] += batch.x.numel()
             self.nats[-1] -= log_prob.double().sum()
         for number in range(len(self.sums)):
             found = self.model.distribution(exchanged(out.codes, others, number))
-            self.errors[number] += squared_error(batch.x, found.mode())
+            if self.draws:
+                self.errors[number] += squared_error(batch.x, found.mode())
             if log_prob is not None:
                 x = self.model.objective.normalize(batch.x)
                 self.nats[number] -= found.log_prob(x).double().sum()
@@ -113,7 +118,8 @@ class LevelTotals:
         Returns:
             For each level, coarsest first: ``mse`` with its codes exchanged, on the scale from 0
             to 1, and ``mse_rise``, by what share that is above the model's own (one below that of
-            rounding to 8 bits counts as such). Where a likelihood is claimed also
+            rounding to 8 bits counts as such), but for autoregressive decoders. Where a likelihood
+            is claimed also
             ``decoder_bits_per_dim`` and ``bits_per_dim_rise``, the difference. Empty for images
             of unlike sizes, and for one image alone.
         """
@@ -124,6 +130,8 @@ class LevelTotals:
         *mse, own = (errors / values).tolist()
         *bits, own_bits = (nats / (values * math.log(2))).tolist()
         found = [{"mse": each, "mse_rise": (each - own) / max(own, ROUNDING)} for each in mse]
+        if not self.draws:
+            found = [dict[str, float]() for _ in mse]
         if with_nats == values:
             for figures, each in zip(found, bits, strict=True):
                 figures |= {"decoder_bits_per_dim": each, "bits_per_dim_rise": each - own_bits}
@@ -209,7 +217,9 @@ def idle_levels(figures: Sequence[dict[str, Any]]) -> list[int]:
     return [
         number
         for number, each in enumerate(figures)
-        if each["mse_rise"] < LEAST and each.get("bits_per_dim_rise", 0) < LEAST_BITS
+        if each
+        and each.get("mse_rise", 0) < LEAST
+        and each.get("bits_per_dim_rise", 0) < LEAST_BITS
     ]
 
 
@@ -217,11 +227,14 @@ def findings(figures: Sequence[dict[str, Any]]) -> list[str]:
     """What is wrong with the levels, and what to try; a line for each that carries nothing."""
     lines = []
     for number in idle_levels(figures):
-        rise = max(figures[number]["mse_rise"], 0)
+        each = figures[number]
+        rise = f"the error rises by {max(each.get('mse_rise', 0), 0):.2%}, less than {LEAST:.0%}"
+        if "mse_rise" not in each:
+            bits = max(each["bits_per_dim_rise"], 0)
+            rise = f"the cost rises by {bits:.4f} bits/dim, less than {LEAST_BITS}"
         lines.append(
             f"level {number + 1} of {len(figures)}, coarsest first, carries nothing: with the "
-            f"codes of another image in it the error rises by {rise:.2%}, less than {LEAST:.0%}. "
-            f"{ADVICE}"
+            f"codes of another image in it {rise}. {ADVICE}"
         )
     return lines
 

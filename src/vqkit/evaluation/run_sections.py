@@ -71,6 +71,9 @@ def code_length(metrics: dict[str, Any], held_out: tuple[int, dict[str, float]])
         )
     if metrics.get("prior_exact") is False:
         lead += " The given prior has a bound and no exact probability: the cost is at most this."
+    if "code_reliance_bits_per_dim" in metrics:
+        saved = [number(metrics["code_reliance_bits_per_dim"], 4)] * len(priors)
+        rows.append(("Saved by the own codes against another image's, bits/dim", saved))
     body = table(rows, heads=["", *(names[part] for part in priors)])
     if nats and not same and "code_bits_prior" in metrics:
         what = f"Codes of the {num_items:,} images held out in training, nats per token"

@@ -1,5 +1,6 @@
 """Training of an autoencoder."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from vqkit.codes import Level
 from vqkit.data.batch import Batch
 from vqkit.evaluation.levels import exchanged
 from vqkit.means import Mean
+from vqkit.nn import AutoregressiveDecoder
 from vqkit.quantizers import Codebook, Quantizer
 from vqkit.training.config import TrainConfig
 from vqkit.training.health import EXCHANGED, QUANTIZER, Settings
@@ -52,13 +54,12 @@ class AutoencoderTask(Task):
 
     @torch.no_grad()
     def _measure(self, out: Output, x: Tensor, mask: Tensor | None) -> dict[str, Mean]:
-        error = (out.reconstruction - self.model.objective.normalize(x)).square()
-        real = None if mask is None else mask.unsqueeze(1).expand_as(error)
-        measures = {"mse": Mean.over(error, real)}
+        measures = self._measure_items(out, x, mask)
         for name, z_e, real in zip(self.names, out.z_e, out.masks, strict=True):
             norms = z_e.detach().to(torch.promote_types(z_e.dtype, torch.float32)).norm(dim=-1)
             measures[f"z_e_norm/{name}"] = Mean.over(norms, real)
-        if len(self.layers) > 1 and len(x) > 1 and mask is None and not self.training:
+        compared = len(self.layers) > 1 and len(x) > 1 and mask is None and not self.training
+        if compared and "mse" in measures:
             measures |= self._exchanged(out, x)
         return measures
 
@@ -70,6 +71,17 @@ class AutoencoderTask(Task):
             error = (reconstruction - self.model.objective.normalize(x)).square()
             found[f"{EXCHANGED}/{name}"] = Mean.over(error)
         return found
+
+    def _measure_items(self, out: Output, x: Tensor, mask: Tensor | None) -> dict[str, Mean]:
+        if isinstance(self.model.decoder, AutoregressiveDecoder):
+            # To draw the items would take a pass for each position; their loss is in nats.
+            own = len(out.objectives) - len(self.model.quantizers)
+            nats = [mean.total.detach() for mean in list(out.objectives.values())[:own]]
+            count = next(iter(out.objectives.values())).count
+            return {"bits_per_dim": Mean(torch.stack(nats).sum() / math.log(2), count)}
+        error = (out.reconstruction - self.model.objective.normalize(x)).square()
+        real = None if mask is None else mask.unsqueeze(1).expand_as(error)
+        return {"mse": Mean.over(error, real)}
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         self.unit = "images" if batch.x.dim() == 4 else "items"

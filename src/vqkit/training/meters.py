@@ -103,8 +103,8 @@ def report(meters: Meters) -> dict[str, Any]:
 
     Returns:
         The loss; its terms by name; ``mse``, ``psnr`` in dB for values in [-1, 1] (None for a
-        perfect copy), norms and, for the codebooks in their order, lists of what is known of their
-        use, where the task measures them.
+        perfect copy) or ``bits_per_dim``, norms and, for the codebooks in their order, lists of
+        what is known of their use, where the task measures them.
     """
     kinds: dict[str, dict[str, float]] = {OBJECTIVE: {}, TERM: {}, MEASURE: {}}
     for full, value in meters.means().items():

@@ -25,9 +25,10 @@ class StepOutput:
         objectives: By name, what is minimised: the sum of their values. Means with gradients.
         terms: By name, parts of the objectives that are logged beside them, without gradients.
         usage: By name, how often each entry of each codebook was used. Each (K,) int64
-        measures: By name, what is only computed when asked for: "mse", "z_e_norm/NAME" for the
-            mean norm of what the codebooks of that level see, and "exchanged_mse/NAME" for the
-            error with its codes of other items. Without gradients.
+        measures: By name, what is only computed when asked for: "mse", or "bits_per_dim" where the
+            decoder is autoregressive, "z_e_norm/NAME" for the mean norm of what the codebooks of
+            that level see, and "exchanged_mse/NAME" for the error with its codes of other items.
+            Without gradients.
     """
 
     objectives: dict[str, Mean]

@@ -1,5 +1,6 @@
-"""Images: networks, objectives, data and metrics."""
+"""Images: networks, decoders, objectives, data and metrics."""
 
+from vqkit.modalities.image.decoder import ConvDecoderConfig, DecoderConfig
 from vqkit.modalities.image.hierarchy import LevelsDecoder, LevelsEncoder
 from vqkit.modalities.image.network import ConvConfig, ConvDecoder, ConvEncoder
 from vqkit.modalities.image.objective import (
@@ -9,11 +10,15 @@ from vqkit.modalities.image.objective import (
     LogisticMixtureObjective,
     ObjectiveConfig,
 )
+from vqkit.modalities.image.pixelcnn import PixelCNNDecoder, PixelCNNDecoderConfig
+from vqkit.modalities.image.transformer import TransformerDecoder, TransformerDecoderConfig
 
 __all__ = [
     "ConvConfig",
     "ConvDecoder",
+    "ConvDecoderConfig",
     "ConvEncoder",
+    "DecoderConfig",
     "GaussianConfig",
     "GaussianObjective",
     "LevelsDecoder",
@@ -21,4 +26,8 @@ __all__ = [
     "LogisticMixtureConfig",
     "LogisticMixtureObjective",
     "ObjectiveConfig",
+    "PixelCNNDecoder",
+    "PixelCNNDecoderConfig",
+    "TransformerDecoder",
+    "TransformerDecoderConfig",
 ]
