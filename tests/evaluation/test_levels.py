@@ -16,14 +16,15 @@ from tests.tokens.models import images, tokenizer
 from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
-from vqkit.autoencoder import VQVAE
+from vqkit.autoencoder import VQVAE, VQVAEConfig
 from vqkit.cli.evaluate import level_lines
 from vqkit.codes import Codes, Level
 from vqkit.data import TensorExamples
 from vqkit.evaluation import Evaluation, evaluate, write_report
 from vqkit.evaluation.levels import LEAST, findings, idle_levels, neutral
-from vqkit.modalities.image import GaussianObjective
-from vqkit.quantizers import EMAVectorQuantizer
+from vqkit.modalities.image import ConvConfig, GaussianObjective, LogisticMixtureConfig
+from vqkit.modalities.image.pixelcnn import PixelCNNDecoderConfig
+from vqkit.quantizers import EMAConfig, EMAVectorQuantizer
 
 NUM = 23
 SIZES = (16, 300)
@@ -241,3 +242,31 @@ def test_two_processes_find_what_one_finds_of_levels(tmp_path: Path):
             assert found == pytest.approx(expected, rel=1e-9)
         assert alone.levels is not None
         assert all(map(torch.equal, pictures, alone.levels.upto))
+
+
+def test_levels_of_a_decoder_of_one_pixel_after_another_are_judged_by_what_items_cost(
+    tmp_path: Path,
+):
+    """To draw every item for every level would take hours."""
+    torch.manual_seed(0)
+    network = ConvConfig(hidden=8, residual_hidden=4, num_residual=1, dim=4, levels=2)
+    model = VQVAEConfig(
+        channels=1,
+        network=network,
+        quantizer=EMAConfig(codebook_size=8),
+        decoder=PixelCNNDecoderConfig(width=8, layers=2),
+        objective=LogisticMixtureConfig(num_components=2),
+    ).build()
+    items = torch.randint(0, 256, (5, 1, 16, 16), dtype=torch.uint8)
+    evaluation = evaluate(model, TensorExamples(items), num_shown=2, num_entries=2, batch_size=2)
+    assert "mse" not in evaluation.metrics
+    own = evaluation.metrics["decoder_bits_per_dim"]
+    for level in evaluation.metrics["levels"]:
+        figures = level["exchanged"]
+        assert figures.keys() == {"decoder_bits_per_dim", "bits_per_dim_rise"}
+        rise = figures["decoder_bits_per_dim"] - own
+        assert figures["bits_per_dim_rise"] == pytest.approx(rise, abs=1e-9)
+    page = write_report(tmp_path, evaluation, title="run").read_text()
+    assert "Level 1, coarsest: exchanged" in page
+    lines = level_lines([level["exchanged"] for level in evaluation.metrics["levels"]])
+    assert lines[0].startswith("  bits/dim, level 1 of another")
