@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,28 +56,36 @@ def train_prior(
         if word.partition("=")[0] == "tokens.path":
             raise ValueError(f"{word}: TOKENS is {tokens} already; leave one of them out")
     config = load_prior_config(source, [*words, f"tokens.path={json.dumps(str(tokens))}"])
-    nats = train_prior_run(config, folder, tokenizer)
+    costs = train_prior_run(config, folder, tokenizer)
     if is_main():
-        print_nats(nats)
+        print_nats(costs)
         print(f"trained: {folder}")
         print(f"  {command('sample', folder, '-n', 64, '-o', 'samples')}    draws new images")
 
 
-def print_nats(nats: dict[str, float]) -> None:
-    """Shows what an integer costs under each prior."""
-    print("nats per token, over tokens that were held out:")
-    for name, value in nats.items():
-        print(f"  {name:<12} {value:.4f}")
+@dataclass(frozen=True)
+class Costs:
+    """What an integer costs under each prior, over tokens that were held out.
 
-
-def train_prior_run(
-    config: "PriorRunConfig", folder: Path, tokenizer: Path | None
-) -> dict[str, float]:
-    """Trains the prior of a config in a run folder, or goes on with it.
-
-    Returns:
-        Nats per token over what was held out, by the name of the prior: the baselines and it.
+    Attributes:
+        nats: Per token, by the name of the prior: the baselines and the learned one.
+        bounds: The priors of which that is a bound: it costs at most so much.
     """
+
+    nats: dict[str, float]
+    bounds: tuple[str, ...]
+
+
+def print_nats(costs: Costs) -> None:
+    """Shows what an integer costs under each prior."""
+    width = max(12, *map(len, costs.nats))
+    print("nats per token, over tokens that were held out:")
+    for name, value in costs.nats.items():
+        print(f"  {name:<{width}} {'at most ' * (name in costs.bounds)}{value:.4f}")
+
+
+def train_prior_run(config: "PriorRunConfig", folder: Path, tokenizer: Path | None) -> Costs:
+    """Trains the prior of a config in a run folder, or goes on with it."""
     import torch
 
     from vqkit.config import save_config
@@ -121,7 +129,7 @@ def compare(
     held_out: "TokenPart",
     config: "PriorRunConfig",
     folder: Path,
-) -> dict[str, float]:
+) -> Costs:
     """Measures a prior beside the baselines, and keeps them and the figures in its folder."""
     from vqkit.priors import HistogramPrior, UniformPrior
     from vqkit.storage import write_json
@@ -134,12 +142,15 @@ def compare(
     priors = {"uniform": uniform, "histogram": histogram, config.prior.type: prior}
     nats = {name: nats_per_token(p, held_out, quiet.batch_size) for name, p in priors.items()}
 
+    bounds = [name for name, each in priors.items() if not each.exact]
+
     def keep() -> None:
         histogram.save_pretrained(folder / HISTOGRAM)
-        write_json(folder / FIGURES, {"num_items": len(held_out), "nats_per_token": nats})
+        figures = {"num_items": len(held_out), "nats_per_token": nats, "bounds": bounds}
+        write_json(folder / FIGURES, figures)
 
     on_main(keep)
-    return nats
+    return Costs(nats, tuple(bounds))
 
 
 def keep_tokenizer(folder: Path, tokenizer: Path | None, tokens: "TokenSet") -> None:
