@@ -4,21 +4,27 @@ from typing import Annotated
 
 from pydantic import Field
 
+from vqkit.priors.absorbing import AbsorbingDiffusionConfig, AbsorbingDiffusionPrior
 from vqkit.priors.autoregressive import AutoregressivePrior
 from vqkit.priors.base import Prior
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.counted import CountedPrior
+from vqkit.priors.diffusion import DiffusionPrior
 from vqkit.priors.histogram import HistogramConfig, HistogramPrior
 from vqkit.priors.lengths import Lengths
 from vqkit.priors.sampling import choose
 from vqkit.priors.transformer import TransformerConfig, TransformerPrior
 from vqkit.priors.uniform import UniformConfig, UniformPrior
+from vqkit.priors.uniform_diffusion import UniformDiffusionConfig, UniformDiffusionPrior
 
 __all__ = [
+    "AbsorbingDiffusionConfig",
+    "AbsorbingDiffusionPrior",
     "AutoregressivePrior",
     "Conditioning",
     "ConditioningSpec",
     "CountedPrior",
+    "DiffusionPrior",
     "HistogramConfig",
     "HistogramPrior",
     "Lengths",
@@ -27,10 +33,17 @@ __all__ = [
     "TransformerConfig",
     "TransformerPrior",
     "UniformConfig",
+    "UniformDiffusionConfig",
+    "UniformDiffusionPrior",
     "UniformPrior",
     "choose",
 ]
 
 PriorConfig = Annotated[
-    HistogramConfig | TransformerConfig | UniformConfig, Field(discriminator="type")
+    AbsorbingDiffusionConfig
+    | HistogramConfig
+    | TransformerConfig
+    | UniformConfig
+    | UniformDiffusionConfig,
+    Field(discriminator="type"),
 ]
