@@ -97,7 +97,7 @@ class AbsorbingDiffusionPrior(DiffusionPrior):
         # The slots with the smallest numbers; those that are not real come last.
         order = noise.slots.masked_fill(~real, 2).argsort(dim=1)
         rank = torch.empty_like(order).scatter_(
-            1, order, torch.arange(flat.shape[1]).expand_as(order)
+            1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order)
         )
         hidden = real & (rank < num_hidden.unsqueeze(1))
         nats = self.network.embedding.nats(self.predict(flat, real & ~hidden, told), flat)
