@@ -32,6 +32,28 @@ class Chosen:
     log_probs: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What speaks for one entry of each slot besides the network.
+
+    Attributes:
+        integers: The entries. (N,) int64
+        weights: What is added to their logits. (N,) float64
+    """
+
+    integers: Tensor
+    weights: Tensor
+
+    def __getitem__(self, rows: Tensor) -> "Hints":
+        """Those of some slots."""
+        return Hints(self.integers[rows], self.weights[rows])
+
+    def added_to(self, logits: Tensor) -> Tensor:
+        """Logits (N, K) with what speaks for the entries."""
+        weights = self.weights.to(logits).unsqueeze(1)
+        return logits.scatter_add(1, self.integers.unsqueeze(1), weights)
+
+
 class DiffusionPrior(Prior):
     """A network that tells codes from codes with noise, and by it a lower bound of p(codes).
 
@@ -148,7 +170,14 @@ class DiffusionPrior(Prior):
         """The same without the conditioning; None where it makes no difference."""
         return None if decoding.guidance == 1 else self.told(num, NOTHING, mask)
 
-    def choose(self, hidden: Sequence[Tensor], slots: Tensor, u: Tensor, how: Decoding) -> Chosen:
+    def choose(
+        self,
+        hidden: Sequence[Tensor],
+        slots: Tensor,
+        u: Tensor,
+        how: Decoding,
+        hints: Hints | None = None,
+    ) -> Chosen:
         """Draws the integers of slots, each from the logits of its own codebook.
 
         Args:
@@ -156,20 +185,26 @@ class DiffusionPrior(Prior):
             slots: Which slots they are. (N,) int64
             u: Uniform numbers. (N,) float64
             how: How to draw.
+            hints: What else speaks for an entry of each; None for nothing.
         """
         if len(self.slots) == 1:
-            return self._choose(hidden, 0, u, how)
+            return self._choose(hidden, 0, u, how, hints)
         integers, log_probs = torch.zeros_like(slots), torch.zeros_like(u)
         codebooks = self.codebooks[slots]
         for number in range(len(self.slots)):
             rows = (codebooks == number).nonzero().squeeze(1)
-            chosen = self._choose([each[rows] for each in hidden], number, u[rows], how)
+            own = None if hints is None else hints[rows]
+            chosen = self._choose([each[rows] for each in hidden], number, u[rows], how, own)
             integers[rows], log_probs[rows] = chosen.integers, chosen.log_probs
         return Chosen(integers, log_probs)
 
-    def _choose(self, hidden: Sequence[Tensor], number: int, u: Tensor, how: Decoding) -> Chosen:
+    def _choose(
+        self, hidden: Sequence[Tensor], number: int, u: Tensor, how: Decoding, hints: Hints | None
+    ) -> Chosen:
         """The same of slots of one codebook."""
         logits = [self.network.embedding.logits(each, self.slots[number]) for each in hidden]
+        if hints is not None:
+            logits = [hints.added_to(each) for each in logits]
         guided = logits[0].double() if len(logits) == 1 else how.guided(logits[0], logits[1])
         integers = how.choose(guided, u)
         log_probs = guided.log_softmax(-1).gather(1, integers.unsqueeze(1)).squeeze(1)

@@ -56,6 +56,15 @@ class Jump:
         """a: the probability of being kept between the times. (...) float64"""
         return signal(self.t, self.times) / self.earlier
 
+    @property
+    def evidence(self) -> Tensor:
+        """By how much more x_t speaks for x_0 = x_t than for any other entry: (...) float64.
+
+        log q(x_t = i | x_0 = i) - log q(x_t = i | x_0 = k), the same for all other k.
+        """
+        kept = self.between * self.earlier
+        return torch.log1p(self.size * kept / (1 - kept))
+
     def log_probs(self, log_truth: Tensor, now: Tensor) -> Tensor:
         """log p(x_s | x_t), where the truth x_0 is known by its probabilities.
 
@@ -82,7 +91,7 @@ class Jump:
         """KL(q(x_s | x_t, x_0) || p(x_s | x_t)), where the network tells logits of x_0.
 
         Args:
-            logits: Of each entry. (..., K)
+            logits: Of each entry; what x_t says of its own slot is added. (..., K)
             now: Integers x_t. (...) int64
             first: Integers x_0. (...) int64
 
@@ -95,7 +104,8 @@ class Jump:
         same = (here * there).sum(-1, keepdim=True)
         q = (a * here + (1 - a) / size) * (b * there + (1 - b) / size)
         q = (q / (a * b * same + (1 - a * b) / size)).to(logits)
-        log_p = self.log_probs(logits.log_softmax(-1), now)
+        own = here * self.evidence.unsqueeze(-1).to(logits)
+        log_p = self.log_probs((logits + own).log_softmax(-1), now)
         return (torch.xlogy(q, q) - q * log_p).sum(-1)
 
     def sample(self, now: Tensor, first: Tensor, u: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from vqkit.nn.transformer import INIT_STD
 from vqkit.priors.conditioner import Conditioned
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.denoiser import DenoiserSize
-from vqkit.priors.diffusion import DiffusionPrior
+from vqkit.priors.diffusion import DiffusionPrior, Hints
 from vqkit.priors.known import Known
 from vqkit.priors.lengths import Lengths
 from vqkit.priors.noise import Noise
@@ -61,7 +61,9 @@ class UniformDiffusionPrior(DiffusionPrior):
         -log p(x_0) <= L_T + sum over t of E KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) + L_0
 
     nothing is left out: L_T is 0, since at T nothing is left of x_0, and L_0 is the term t = 1. The
-    divergence of each slot is a sum over its entries; t and x_t are drawn.
+    divergence of each slot is a sum over its entries; t and x_t are drawn. What x_t says of its own
+    slot is known, q(x_t | x_0), and is multiplied to what the network tells (Bayes' rule): one that
+    tells nothing is the uniform prior, exactly.
 
     Args:
         specs: The shapes of the levels, coarsest first.
@@ -203,11 +205,12 @@ class UniformDiffusionPrior(DiffusionPrior):
             noise = decoding.uniform(KNOWN_STREAM, step, slots)
             flat = torch.where(known.mask, self.replaced(known.flat, now, noise), flat)
             hidden = [self.predict(flat, real, each, now).flatten(0, 1) for each in told if each]
-            u = decoding.uniform(CANDIDATE_STREAM, step, slots)
-            chosen = self.choose(hidden, slots.repeat(num), u.flatten(), decoding)
             jump = Jump(
-                now.unsqueeze(1), now.unsqueeze(1) - (t - s), self._config.times, self.slot_sizes
+                now.unsqueeze(1), (now - (t - s)).unsqueeze(1), self._config.times, self.slot_sizes
             )
+            hints = Hints(flat.flatten(), jump.evidence.expand_as(flat).flatten())
+            u = decoding.uniform(CANDIDATE_STREAM, step, slots).flatten()
+            chosen = self.choose(hidden, slots.repeat(num), u, decoding, hints)
             u = decoding.uniform(JUMP_STREAM, step, slots)
             flat = jump.sample(flat, chosen.integers.view_as(flat), u)
         return torch.where(known.mask, known.flat, flat).masked_fill(~real, 0)
