@@ -144,6 +144,15 @@ def test_the_estimate_of_evaluation_comes_closer_to_the_bound_with_more_draws():
     assert abs(float(last.mean())) < 4 * float(last.std()) / math.sqrt(40)
 
 
+@torch.no_grad()
+def test_what_a_class_is_worth_is_estimated_better_than_the_bound_itself():
+    prior, codes = absorbing(bound_draws=4), random_codes(SPACE, 60)
+    classes = [Conditioning(torch.full((60,), label)) for label in (0, 1)]
+    estimates = torch.stack([prior.log_prob(codes, given) for given in classes])
+    errors = estimates - torch.stack([prior.exact_bound(codes, given) for given in classes])
+    assert (errors[0] - errors[1]).square().mean() < 0.5 * 2 * errors.square().mean()
+
+
 def test_the_gradient_of_training_is_that_of_the_bound_in_the_mean():
     prior = absorbing(dropout=0.0).train()
     codes, num = random_codes(SPACE, 1), 6000

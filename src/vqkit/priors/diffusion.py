@@ -58,8 +58,8 @@ class DiffusionPrior(Prior):
     """A network that tells codes from codes with noise, and by it a lower bound of p(codes).
 
     ``log_prob`` estimates the bound without bias, by ``bound_draws`` draws of noise that are a hash
-    of the item's own integers and labels: the same whatever the batch. In training it is one draw
-    for each item, which depends on the step.
+    of the item's own integers: the same whatever the batch, and whatever the item is said to be. In
+    training it is one draw for each item, which depends on the step.
 
     Args:
         specs: The shapes of the levels, coarsest first.
@@ -158,7 +158,7 @@ class DiffusionPrior(Prior):
             return self.cost(flat, real, told, Noise(numbers[:, 0], numbers[:, 1:]))
         draws = self._size.bound_draws
         total = torch.zeros(flat.shape, dtype=torch.float64, device=flat.device)
-        for noise in own_noise(flat, real, given, draws):
+        for noise in own_noise(flat, real, draws):
             total = total + self.cost(flat, real, told, noise)
         return total / draws
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vqkit.priors.conditioning import Conditioning
 from vqkit.random import hash_tensor, uniform, uniform_rows
 
 STREAM = int.from_bytes(b"bound")  # keeps these numbers apart from others
@@ -25,22 +24,22 @@ class Noise:
     slots: Tensor
 
 
-def own_noise(flat: Tensor, real: Tensor, given: Conditioning, draws: int) -> Iterator[Noise]:
-    """Draws that are a hash of the item's own integers and label, the same in every batch.
+def own_noise(flat: Tensor, real: Tensor, draws: int) -> Iterator[Noise]:
+    """Draws that are a hash of the item's own integers, the same in every batch.
 
+    They are also the same whatever the item is said to be: what its class is worth is then the
+    difference of two estimates whose errors are alike (common random numbers; as in Your Diffusion
+    Model is Secretly a Zero-Shot Classifier, https://arxiv.org/abs/2303.16203).
     The levels of an item lie evenly from a random start: each is uniform, and their mean varies
     less than that of independent ones (stratified sampling).
 
     Args:
         flat: Integers, in the order of ``Codes.flat``. (B, L) int64
         real: Which are real; others make no difference. (B, L) bool
-        given: What is known of the items, whose labels count.
         draws: How many.
     """
     slots = torch.arange(flat.shape[1], device=flat.device)
     own = (hash_tensor(STREAM, slots, flat) * real).sum(1)
-    if given.labels is not None:
-        own = hash_tensor(own, given.labels.to(own.device))
     start = uniform(own, draws)
     for draw in range(draws):
         yield Noise((draw + start) / draws, uniform_rows(own, draw, size=flat.shape[1]))
