@@ -175,5 +175,5 @@ def test_diffusion_learns_by_the_engine_and_is_measured_by_the_same_bound(
     prior = fit(learned(name, 5), codes(), config, folder=tmp_path, eval_examples=codes())
     before = nats(learned(name, 5).eval(), labelled=True)
     found = nats(prior.eval(), labelled=True)
-    assert found < 0.6 * before
+    assert found < 0.85 * before
     assert tiny.lines(tmp_path)[-1]["eval"]["loss"] == pytest.approx(found, rel=1e-4)
