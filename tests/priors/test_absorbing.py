@@ -357,12 +357,12 @@ def test_it_learns_what_frequencies_cannot_tell():
     prior = replace(SMALL, width=32, dropout=0.0).build(specs)
     optimizer = torch.optim.Adam(prior.parameters(), lr=3e-3)
     many = Codes.cat([codes] * 8)
-    for step in range(150):
+    for step in range(300):
         with noise(0, step, torch.arange(64)):
             prior.train().loss(many)["nats_per_token"].value.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert (prior.eval().exact_bound(codes) > -2.6).all()  # log 8 = 2.08; 8.3 if independent
+    assert prior.eval().exact_bound(codes).mean() > -2.4  # log 8 = 2.08; 8.3 if independent
     drawn = prior.sample(200, seed=0, steps=4).flat()
     assert (drawn == drawn[:, :1]).all(1).double().mean() > 0.95
     assert len(drawn[:, 0].unique()) == 8
