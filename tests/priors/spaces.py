@@ -4,15 +4,17 @@ import itertools
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vqkit.codes import Codes, LevelSpec
 from vqkit.priors import (
+    AbsorbingDiffusionConfig,
     Conditioning,
     ConditioningSpec,
     CountedPrior,
     DelayTransformerConfig,
     DepthTransformerConfig,
+    DiffusionPrior,
     HierarchicalConfig,
     HistogramConfig,
     Lengths,
@@ -24,6 +26,7 @@ from vqkit.priors import (
     PriorConfig,
     TransformerConfig,
     UniformConfig,
+    UniformDiffusionConfig,
 )
 
 CLASSES = 3
@@ -34,6 +37,9 @@ LEARNED = (
     "delay transformer",
     "pixelcnn",
     "pixelsnail",
+    "absorbing diffusion",
+    "absorbing diffusion by confidence",
+    "uniform diffusion",
 )
 """The priors that can be told something, and whose samples it changes."""
 PRIORS: dict[str, PriorConfig] = {
@@ -58,6 +64,13 @@ PRIORS: dict[str, PriorConfig] = {
     ),
     "pixelcnn": PixelCNNConfig(layers=2, width=12, dropout=0.2),
     "pixelsnail": PixelCNNConfig(layers=2, width=12, heads=2, attention_every=1, dropout=0.2),
+    "absorbing diffusion": AbsorbingDiffusionConfig(layers=2, width=16, heads=2, dropout=0.2),
+    "absorbing diffusion by confidence": AbsorbingDiffusionConfig(
+        layers=1, width=16, heads=2, dropout=0.2, order="confidence", tied=True, bound_draws=3
+    ),
+    "uniform diffusion": UniformDiffusionConfig(
+        layers=1, width=16, heads=2, dropout=0.2, times=4, bound_draws=5
+    ),
 }
 SPACES: dict[str, tuple[LevelSpec, ...]] = {
     "one level": (LevelSpec((2, 2), (3,)),),
@@ -145,3 +158,11 @@ def every_code(specs: tuple[LevelSpec, ...]) -> Codes:
 def labels_of(num: int) -> Conditioning:
     """Labels 0, 1, 2, 0, ..."""
     return Conditioning(torch.arange(num) % CLASSES)
+
+
+def log_prob_or_bound(prior: Prior, codes: Codes, given: Conditioning | None = None) -> Tensor:
+    """The log-probability; of a prior that has none, its lower bound without estimating it."""
+    if isinstance(prior, DiffusionPrior):
+        return prior.exact_bound(codes, given)
+    assert prior.exact
+    return prior.log_prob(codes, given)

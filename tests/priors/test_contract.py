@@ -9,6 +9,7 @@ from tests.priors.spaces import (
     CLASSES,
     every_code,
     labels_of,
+    log_prob_or_bound,
     make,
     random_codes,
 )
@@ -18,7 +19,13 @@ from vqkit import storage
 from vqkit.codes import Codes, LevelSpec
 from vqkit.means import Mean
 from vqkit.nn.dropout import noise
-from vqkit.priors import Conditioning, Prior, PriorConfig
+from vqkit.priors import (
+    AbsorbingDiffusionPrior,
+    Conditioning,
+    DiffusionPrior,
+    Prior,
+    PriorConfig,
+)
 
 LOSS = "nats_per_token"
 
@@ -27,17 +34,24 @@ def gradients(prior: Prior) -> dict[str, torch.Tensor | None]:
     return {name: parameter.grad for name, parameter in prior.named_parameters()}
 
 
+def check_total(prior: Prior, total: torch.Tensor, expected: float = 1.0) -> None:
+    """Probabilities sum to one; bounds of them to less, and to more than nothing."""
+    if prior.exact:
+        assert total.item() == pytest.approx(expected, rel=1e-12)
+    else:
+        assert 0.01 * expected < total < expected * (1 + 1e-12)
+
+
 @pytest.mark.parametrize("label", range(CLASSES))
 def test_the_probabilities_of_all_codes_sum_to_one(prior: Prior, label: int):
     codes = every_code(prior.specs)
     given = Conditioning(torch.full((len(codes),), label))
-    total = prior.double().log_prob(codes, given).exp().sum()
-    assert_close(total, torch.ones_like(total), rtol=0, atol=1e-12)
+    check_total(prior, log_prob_or_bound(prior.double(), codes, given).exp().sum())
 
 
 def test_without_classes_they_sum_to_one_too(config: PriorConfig, specs: tuple[LevelSpec, ...]):
-    total = make(config, specs, None).double().log_prob(every_code(specs)).exp().sum()
-    assert_close(total, torch.ones_like(total), rtol=0, atol=1e-12)
+    prior = make(config, specs, None).double()
+    check_total(prior, log_prob_or_bound(prior, every_code(specs)).exp().sum())
 
 
 def test_with_a_mask_those_of_the_real_integers_sum_to_one(prior: Prior):
@@ -46,9 +60,9 @@ def test_with_a_mask_those_of_the_real_integers_sum_to_one(prior: Prior):
     mask = torch.ones_like(codes.flat(), dtype=torch.bool)
     mask[:, -len(hidden) :] = False
     masked = Codes.from_flat(codes.flat(), prior.specs, mask)
-    total = prior.double().log_prob(masked, Conditioning(torch.zeros_like(mask[:, 0]).long()))
-    copies = math.prod(hidden)  # of every point, one for each value of the masked integers
-    assert_close(total.exp().sum(), torch.tensor(float(copies)).double(), rtol=1e-12, atol=0)
+    given = Conditioning(torch.zeros_like(mask[:, 0]).long())
+    total = log_prob_or_bound(prior.double(), masked, given).exp().sum()
+    check_total(prior, total, math.prod(hidden))  # each point once for each masked integer
 
 
 def test_the_log_probability_of_an_item_is_its_own(prior: Prior):
@@ -148,14 +162,20 @@ def test_samples_are_codes_of_the_same_levels(prior: Prior, num: int):
 
 
 def test_samples_come_as_often_as_their_probability_says(prior: Prior):
+    """At least as often, where there is a bound of it alone."""
+    if isinstance(prior, AbsorbingDiffusionPrior) and prior.config.order == "confidence":
+        pytest.skip("it draws from another distribution than the one that it bounds")
     num = 20_000
     codes = every_code(prior.specs)
     given = Conditioning(torch.ones(num, dtype=torch.int64))
-    expected = prior.log_prob(codes, Conditioning(given.labels[: len(codes)])).exp()
-    drawn = prior.sample(num, given, seed=0).flat()
+    expected = log_prob_or_bound(prior, codes, Conditioning(given.labels[: len(codes)])).exp()
+    steps = prior.most_steps if isinstance(prior, DiffusionPrior) else None
+    drawn = prior.sample(num, given, seed=0, steps=steps).flat()
     matches = (drawn.unsqueeze(1) == codes.flat()).all(-1).double().mean(0)
     deviation = (expected * (1 - expected) / num).sqrt()
-    assert ((matches - expected).abs() <= 5 * deviation + 1e-6).all()
+    assert (matches - expected >= -5 * deviation - 1e-6).all()
+    if prior.exact:
+        assert (matches - expected <= 5 * deviation + 1e-6).all()
 
 
 def test_a_sample_depends_on_its_number_and_not_on_its_batch(prior: Prior):
@@ -191,10 +211,19 @@ def most_probable_by_enumeration(prior: Prior, label: int) -> list[int]:
 
 @pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 1e-9}, {"top_p": 0.0}], ids=str)
 def test_one_entry_left_is_the_most_probable_and_the_lowest_on_ties(prior: Prior, options: dict):
+    if not prior.exact:
+        pytest.skip("it draws in another order for each item, see the next test")
     prior.double()
     expected = [most_probable_by_enumeration(prior, label) for label in range(CLASSES)]
     drawn = prior.sample(CLASSES, labels_of(CLASSES), seed=0, **options)
     assert drawn.flat().tolist() == expected
+
+
+@pytest.mark.parametrize("options", [{"top_p": 1e-9}, {"top_p": 0.0}], ids=str)
+def test_every_way_of_leaving_one_entry_draws_the_same(prior: Prior, options: dict):
+    prior.double()
+    drawn = prior.sample(30, labels_of(30), seed=0, **options)
+    assert torch.equal(drawn.flat(), prior.sample(30, labels_of(30), seed=0, top_k=1).flat())
 
 
 @pytest.mark.parametrize("num_classes", [None, CLASSES])

@@ -4,12 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
+from vqkit.priors.absorbing import AbsorbingDiffusionConfig, AbsorbingDiffusionPrior
 from vqkit.priors.autoregressive import AutoregressivePrior
 from vqkit.priors.base import Prior
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.counted import CountedPrior
 from vqkit.priors.delay import DelayTransformerConfig, DelayTransformerPrior
 from vqkit.priors.depth import DepthTransformerConfig, DepthTransformerPrior
+from vqkit.priors.diffusion import DiffusionPrior
 from vqkit.priors.hierarchical import HierarchicalConfig, HierarchicalPrior
 from vqkit.priors.histogram import HistogramConfig, HistogramPrior
 from vqkit.priors.lengths import Lengths
@@ -19,8 +21,11 @@ from vqkit.priors.pixelcnn import PixelCNNConfig, PixelCNNPrior
 from vqkit.priors.sampling import choose
 from vqkit.priors.transformer import TransformerConfig, TransformerPrior
 from vqkit.priors.uniform import UniformConfig, UniformPrior
+from vqkit.priors.uniform_diffusion import UniformDiffusionConfig, UniformDiffusionPrior
 
 __all__ = [
+    "AbsorbingDiffusionConfig",
+    "AbsorbingDiffusionPrior",
     "AutoregressivePrior",
     "Conditioning",
     "ConditioningSpec",
@@ -29,6 +34,7 @@ __all__ = [
     "DelayTransformerPrior",
     "DepthTransformerConfig",
     "DepthTransformerPrior",
+    "DiffusionPrior",
     "HierarchicalConfig",
     "HierarchicalPrior",
     "HistogramConfig",
@@ -45,12 +51,15 @@ __all__ = [
     "TransformerConfig",
     "TransformerPrior",
     "UniformConfig",
+    "UniformDiffusionConfig",
+    "UniformDiffusionPrior",
     "UniformPrior",
     "choose",
 ]
 
 PriorConfig = Annotated[
-    DelayTransformerConfig
+    AbsorbingDiffusionConfig
+    | DelayTransformerConfig
     | DepthTransformerConfig
     | HierarchicalConfig
     | HistogramConfig
@@ -58,6 +67,7 @@ PriorConfig = Annotated[
     | NGramConfig
     | PixelCNNConfig
     | TransformerConfig
-    | UniformConfig,
+    | UniformConfig
+    | UniformDiffusionConfig,
     Field(discriminator="type"),
 ]

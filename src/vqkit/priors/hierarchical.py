@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vqkit.codes import Codes, LevelSpec
 from vqkit.nn.residual import ResidualStack
+from vqkit.priors.absorbing import AbsorbingDiffusionConfig
 from vqkit.priors.base import Prior
 from vqkit.priors.conditioner import at_grid
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
@@ -24,11 +25,17 @@ from vqkit.priors.pixelcnn import PixelCNNConfig
 from vqkit.priors.sampling import Decoding
 from vqkit.priors.slots import describe
 from vqkit.priors.transformer import TransformerConfig
+from vqkit.priors.uniform_diffusion import UniformDiffusionConfig
 from vqkit.random import hash_int
 from vqkit.schema import STRICT
 
 MemberConfig = Annotated[
-    DelayTransformerConfig | DepthTransformerConfig | PixelCNNConfig | TransformerConfig,
+    AbsorbingDiffusionConfig
+    | DelayTransformerConfig
+    | DepthTransformerConfig
+    | PixelCNNConfig
+    | TransformerConfig
+    | UniformDiffusionConfig,
     Field(discriminator="type"),
 ]
 
