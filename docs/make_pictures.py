@@ -4,6 +4,8 @@ Run: vqkit demo -o demo, then python docs/make_pictures.py demo
 """
 
 import argparse
+import runpy
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -25,6 +27,7 @@ from vqkit.tokens import TokenSet
 from vqkit.training import TrainConfig, fit
 
 PICTURES = Path(__file__).parent / "pictures"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 INK, ACCENT, PALE = "#22303c", "#d1495b", "#9fb3c2"
 STYLE = {
     "figure.dpi": 160,
@@ -225,6 +228,32 @@ def samples_of_priors(tokenizer: VQVAE, learned: Prior, histogram: Prior, unifor
     save("two-stages")
 
 
+def posterior_collapse(rows: dict[str, list[float]]) -> None:
+    """What decoders do with Gaussian latents and with codes, as the example finds it."""
+    names, places = [name.replace(", ", "\n") for name in rows], range(len(rows))
+    panels = {
+        "bits that a latent holds": (2, "{:.1f}"),
+        "saved by the own latent\nagainst another's, bits/dim": (1, "{:.2f}"),
+        "told from draws of the prior;\ndashed: by chance": (3, "{:.0%}"),
+    }
+    _, axes = plt.subplots(1, 3, figsize=(8, 2.2), sharey=True)
+    for axis, (title, (column, form)) in zip(axes, panels.items(), strict=True):
+        values = [row[column] for row in rows.values()]
+        colours = [ACCENT if "codes" in name else PALE for name in rows]
+        axis.barh(places, values, color=colours)
+        for place, value in zip(places, values, strict=True):
+            text = form.format(round(value, 2) + 0.0)  # no -0
+            axis.text(value, place, f" {text}", va="center", color=INK)
+        axis.set_xlim(0, 1.25 * max(values))
+        axis.set_xticks([])
+        axis.spines["bottom"].set_visible(False)
+        axis.set_title(title)
+    axes[2].axvline(0.5, color=INK, linestyle="--", linewidth=0.8)
+    axes[0].set_yticks(places, names)
+    axes[0].invert_yaxis()
+    save("posterior-collapse")
+
+
 def main() -> None:
     """Draws all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -237,6 +266,8 @@ def main() -> None:
     straight_through()
     loss_terms()
     positions_worth_a_code()
+    sys.path.insert(0, str(EXAMPLES))  # the example imports its neighbour
+    posterior_collapse(runpy.run_path(str(EXAMPLES / "posterior_collapse.py"))["rows"])
     tokenizer = VQVAE.from_pretrained(demo / "tokenizer")
     codes_of_digits(tokenizer)
     tokens = TokenSet.open(demo / "tokens")

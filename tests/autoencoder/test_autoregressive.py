@@ -185,6 +185,20 @@ def test_the_reconstruction_is_what_decode_makes_of_the_codes(kind):
 
 
 @every_kind
+def test_half_precision_trains_and_draws(kind):
+    model, x = build(kind).train(), small_images(2)
+    with torch.no_grad():
+        expected = model(x).objectives["reconstruction"].value
+    model = build(kind).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(x)
+        out.loss.backward()
+        assert out.reconstruction.shape == out.distribution.sample(0).shape == x.shape
+    assert all(p.grad.isfinite().all() for p in model.decoder.parameters())
+    assert_close(out.objectives["reconstruction"].value, expected, rtol=0.05, atol=0)
+
+
+@every_kind
 def test_nothing_is_drawn_before_it_is_asked_for(kind, monkeypatch: pytest.MonkeyPatch):
     model, x = build(kind), small_images(2)
 

@@ -1,4 +1,4 @@
-"""The examples of the quantizers are short, and show what they say."""
+"""The examples are short, and show what they say."""
 
 import runpy
 from pathlib import Path
@@ -8,7 +8,15 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize(("name", "most"), [("collapsed_codebook", 60), ("foreign_network", 40)])
+LENGTHS = {
+    "collapsed_codebook": 60,
+    "foreign_network": 40,
+    "gaussian_vae": 40,
+    "posterior_collapse": 60,
+}
+
+
+@pytest.mark.parametrize(("name", "most"), LENGTHS.items())
 def test_an_example_is_short(name: str, most: int):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= most
 
@@ -46,3 +54,24 @@ def test_a_layer_in_a_foreign_network_learns_and_uses_its_codebook(
     words = capsys.readouterr().out.split()
     assert float(words[3].rstrip(",")) < 0.05
     assert int(words[4]) > 0.9 * int(words[6])
+
+
+@pytest.mark.slow
+def test_a_strong_decoder_ignores_a_gaussian_latent_and_not_codes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    rows = runpy.run_path(str(EXAMPLES / "posterior_collapse.py"))["rows"]
+    assert len(capsys.readouterr().out.splitlines()) == len(rows) == 4
+    _, saved, held, _ = zip(*rows.values(), strict=True)
+    weak_latent, weak_codes, latent, codes = range(4)
+    assert saved[weak_latent] > 0.2
+    assert held[weak_latent] > 2
+    assert saved[latent] < 0.02
+    assert held[latent] < 0.2
+    assert saved[codes] > 0.15
+    assert held[codes] > 5
+    assert saved[weak_codes] > saved[codes]  # what a decoder can tell alone, codes need not
+    for _, _, _, right in rows.values():
+        assert 0.4 < right < 0.8
+    assert rows["PixelCNN, Gaussian"][3] == pytest.approx(0.5, abs=0.08)

@@ -132,6 +132,18 @@ def test_the_sampler_gives_what_the_full_forward_gives_at_every_position(
         assert_close(steps, full, rtol=0, atol=atol * full.abs().max().item())
 
 
+@torch.no_grad()
+def test_under_autocast_the_sampler_computes_in_the_type_of_the_weights():
+    network, x = model(**VARIANTS["everything"]), torch.randn(2, INPUTS, 3, 4)
+    others = given(network, 2, 3, 4)
+    full = network(x, *others)
+    with torch.autocast("cpu", torch.bfloat16):
+        halves = [None if part is None else part.bfloat16() for part in others]
+        assert torch.equal(stepwise(network, x, *others), stepwise(network, x, *others))
+        assert_close(stepwise(network, x, *others), full)
+        assert_close(stepwise(network, x, *halves), full, rtol=0.1, atol=0.1)
+
+
 @every_variant
 def test_a_batch_of_nothing_gives_nothing(options: dict):
     network = model(**options)

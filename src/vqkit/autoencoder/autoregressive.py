@@ -109,7 +109,9 @@ class Autoregressive:
         grid = self.h.shape[2:]
         one = [1] * len(grid)
         values: list[Tensor] = []
-        with evaluating(self.decoder):
+        # A step is too small for a cast of its weights to pay.
+        whole = torch.autocast(self.h.device.type, enabled=False)
+        with evaluating(self.decoder), whole:
             stepper, previous = self.decoder.stepper(self.h), None
             for position in range(grid.numel()):
                 outputs = stepper.step(previous).unflatten(1, (-1, *one))

@@ -158,14 +158,17 @@ class PixelCNNSampler:
             for convolution in (network.rows_above, network.row_so_far, network.output)
         )
         layers = cast(list[GatedLayer], list(network.layers))
-        self.layers = [CachedLayer(layer, batch, width, vector) for layer in layers]
+        with torch.autocast(self.bias.device.type, enabled=False):
+            vector = None if vector is None else vector.to(self.bias.dtype)
+            self.layers = [CachedLayer(layer, batch, width, vector) for layer in layers]
         self.attentions = {
             int(place): EarlierCache(cast(EarlierAttention, attention), batch, height, width)
             for place, attention in network.attentions.items()
         }
         self.conditions = None  # row by row, (W B, C)
         if condition is not None:
-            self.conditions = condition.permute(2, 3, 0, 1).flatten(1, 2).contiguous()
+            rows = condition.to(self.bias.dtype).permute(2, 3, 0, 1)
+            self.conditions = rows.flatten(1, 2).contiguous()
         last_row = self.bias.new_empty(width, batch, network.width)
         self.below = [*(layer.rows.newest for layer in self.layers), last_row]
         places = [layer.row.places for layer in self.layers]
@@ -187,6 +190,10 @@ class PixelCNNSampler:
         """
         if self.position == self.length:
             raise ValueError(f"the grid has {self.length} positions, and all were computed")
+        with torch.autocast(self.bias.device.type, enabled=False):  # a cast costs more than a step
+            return self._step(previous)
+
+    def _step(self, previous: Tensor | None) -> Tensor:
         row, column = divmod(self.position, self.width)
         if self.position:
             self._remember((column or self.width) - 1, previous)
