@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from vqkit import random
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE, VQVAEConfig, new_items
 from vqkit.codes import Codes
 from vqkit.modalities.image import (
     ConvConfig,
+    ConvDecoderConfig,
     GaussianConfig,
     LogisticMixtureConfig,
     PixelCNNDecoderConfig,
@@ -156,6 +157,23 @@ def test_an_item_is_drawn_by_the_seed_and_its_number_alone(kind):
     assert torch.equal(three, said.sample(7))
     assert not torch.equal(three, said.sample(8))
     assert not torch.equal(three[0], three[1])
+
+
+@every_kind
+@torch.no_grad()
+def test_new_items_are_drawn_by_the_seed_and_their_number_in_parts_too(kind):
+    model, x = build(kind).double(), small_images(5)
+    codes = model.encode(x)
+    whole = new_items(model, codes, seed=3, first=10)
+    assert torch.equal(whole, model.distribution(codes).sample(3, first=10))
+    parts = [
+        new_items(model, codes[part], seed=3, first=10 + part.start)
+        for part in (slice(0, 2), slice(2, 5))
+    ]
+    assert_close(torch.cat(parts), whole, rtol=0, atol=1e-9)
+    plain = build(ConvDecoderConfig())
+    codes = plain.encode(x)
+    assert torch.equal(new_items(plain, codes, seed=3), plain.decode(codes))
 
 
 @every_kind

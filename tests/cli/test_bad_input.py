@@ -231,8 +231,15 @@ def test_a_number_of_images_below_one_is_wrong_usage(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--temperature", "0"], "temperature is 0.0; give a number greater than 0"),
-        (["--top-p", "2"], "top_p is 2.0; give more than 0 and at most 1"),
+        (
+            ["--temperature", "0"],
+            "temperature is 0.0; give a number greater than 0 (top_p=0 draws the most probable "
+            "alone)",
+        ),
+        (
+            ["--top-p", "2"],
+            "top_p is 2.0; give 0 (the most probable alone) to 1 (all), or None for all",
+        ),
         (["--class", "bird"], "--class bird: there is no such class; there are cat, dog"),
         (["--class", "2"], "--class 2: there is no such class; there are cat, dog"),
         (["--device", "tpu"], "--device tpu is not on this machine; give auto or cpu"),

@@ -5,20 +5,21 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
 from vqkit.cli.drawing import Sampling, captioned_sheet, draw
 from vqkit.codes import Codes, LevelSpec
 from vqkit.evaluation.captions import GAP
+from vqkit.modalities.image.gaussian import Gaussian
 from vqkit.priors import ConditioningSpec, TransformerConfig, TransformerPrior
 
 
 class Plain:
     """A tokenizer whose images are the codes themselves, four grey pixels."""
 
-    def decode(self, codes: Codes) -> Tensor:
-        return codes.flat().view(-1, 1, 2, 2) / 127.5 - 1
+    def distribution(self, codes: Codes) -> Gaussian:
+        zero = torch.zeros(())
+        return Gaussian(codes.flat().view(-1, 1, 2, 2) / 127.5 - 1, zero, zero)
 
 
 TOKENIZER = cast(VQVAE, Plain())
@@ -32,9 +33,8 @@ def prior() -> TransformerPrior:
     assert prior.conditioner.labels is not None
     assert prior.embedding.head is not None
     with torch.no_grad():
-        prior.conditioner.labels.weight.mul_(
-            100
-        )  # so that classes tell in a model that learned nothing
+        # So that classes tell in a model that learned nothing.
+        prior.conditioner.labels.weight.mul_(100)
         prior.embedding.head.weight.mul_(20)
     return prior
 

@@ -1,15 +1,22 @@
 """What a decoder says of its items, whether all at once or position after position."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from vqkit import random
 from vqkit.autoencoder.distribution import Distribution, Objective, checked_outputs
+from vqkit.codes import Codes
 from vqkit.nn.autoregressive import AutoregressiveDecoder
 from vqkit.nn.evaluating import evaluating
+
+if TYPE_CHECKING:
+    from vqkit.autoencoder.model import VQVAE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,17 +94,20 @@ class Autoregressive:
         return self._drawn(lambda distribution, position: distribution.mode())
 
     @torch.no_grad()
-    def sample(self, seed: int) -> Tensor:
-        """Items, drawn position after position, of which item i depends on (seed, i).
+    def sample(self, seed: int, first: int = 0) -> Tensor:
+        """Items, drawn position after position, of which item i depends on (seed, first + i).
 
         Args:
             seed: Any integer.
+            first: Number of the first item: draw many in parts by it.
 
         Returns:
             Items. (B, C, *grid)
         """
         return self._drawn(
-            lambda distribution, position: distribution.sample(random.hash_int(seed, position))
+            lambda distribution, position: distribution.sample(
+                random.hash_int(seed, position), first
+            )
         )
 
     def _drawn(self, choose: Callable[[Distribution, int], Tensor]) -> Tensor:
@@ -119,3 +129,22 @@ class Autoregressive:
                 previous = chosen.flatten(1)
                 values.append(previous)
         return torch.stack(values, dim=-1).unflatten(-1, grid)
+
+
+@torch.no_grad()
+def new_items(model: VQVAE, codes: Codes, *, seed: int, first: int = 0) -> Tensor:
+    """Items of codes that no item had, as they shall be seen.
+
+    Their mode; of an autoregressive decoder a draw, for its modes are flat.
+
+    Args:
+        model: Whose codes they are.
+        codes: Such as a prior draws. B items
+        seed: Of all draws; item i depends on (seed, first + i).
+        first: Number of the first item.
+
+    Returns:
+        (B, C, *grid)
+    """
+    said = model.distribution(codes)
+    return said.sample(seed, first) if isinstance(said, Autoregressive) else said.mode()

@@ -29,8 +29,8 @@ class Distribution(Protocol):
         """The most probable items. (B, C, *grid)"""
         ...
 
-    def sample(self, seed: int) -> Tensor:
-        """Items, of which item i depends on (seed, i). (B, C, *grid)"""
+    def sample(self, seed: int, first: int = 0) -> Tensor:
+        """Items, of which item i depends on (seed, first + i). (B, C, *grid)"""
         ...
 
 

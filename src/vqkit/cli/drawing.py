@@ -78,6 +78,7 @@ def draw(
     from rich.console import Console
     from rich.progress import track
 
+    from vqkit.autoencoder import new_items
     from vqkit.modalities.image.pictures import to_uint8
     from vqkit.priors import Conditioning
 
@@ -88,23 +89,24 @@ def draw(
     console = Console(stderr=True)
     hidden = not progress or not console.is_terminal
     for first in track(starts, "drawing", console=console, disable=hidden, transient=True):
-        items = slice(first, min(first + how.batch_size, how.num))
+        part = slice(first, min(first + how.batch_size, how.num))
         given = None
         if labels is not None:
-            given = Conditioning(torch.tensor(list(labels)[items], device=device))
+            given = Conditioning(torch.tensor(list(labels)[part], device=device))
         codes = prior.sample(
-            items.stop - first,
+            part.stop - first,
             given,
             seed=how.seed,
             first=first,
-            known=None if known is None else known[items],
+            known=None if known is None else known[part],
             temperature=how.temperature,
             top_k=how.top_k,
             top_p=how.top_p,
             guidance=how.guidance,
             steps=how.steps,
         )
-        images.append(to_uint8(tokenizer.decode(codes)).cpu())
+        items = new_items(tokenizer, codes, seed=how.seed, first=first)
+        images.append(to_uint8(items).cpu())
     return torch.cat(images)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vqkit.autoencoder import VQVAE
+from vqkit.autoencoder import VQVAE, new_items
 from vqkit.distributed import rank, world_size
 from vqkit.modalities.image.pictures import to_uint8
 from vqkit.priors import Conditioning, Prior
@@ -38,7 +38,7 @@ def draws(
         numbers = torch.arange(first, min(first + batch_size, end), device=device)
         labels = None if prior.num_classes is None else numbers % prior.num_classes
         codes = prior.sample(len(numbers), Conditioning(labels), seed=seed, first=first)
-        yield to_uint8(tokenizer.decode(codes)), labels
+        yield to_uint8(new_items(tokenizer, codes, seed=seed, first=first)), labels
 
 
 @torch.no_grad()
@@ -49,4 +49,4 @@ def first_draws(prior: Prior, tokenizer: VQVAE, num: int, *, seed: int) -> Tenso
     if prior.num_classes is not None:
         labels = torch.arange(num, device=device) % prior.num_classes
     codes = prior.sample(num, Conditioning(labels), seed=seed)
-    return to_uint8(tokenizer.decode(codes)).cpu()
+    return to_uint8(new_items(tokenizer, codes, seed=seed)).cpu()

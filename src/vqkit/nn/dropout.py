@@ -59,7 +59,7 @@ def no_dropout() -> Iterator[None]:
         _quiet.reset(token)
 
 
-def item_uniforms(num: int, size: int) -> Tensor | None:
+def noise_uniforms(num: int, size: int) -> Tensor | None:
     """Uniform numbers of this call for each item, which training mode draws other things by.
 
     They are what ``StatelessDropout`` decides by: a pure function of (seed, step, position of the

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqkit.codes import LevelSpec
-from vqkit.nn.dropout import item_uniforms
+from vqkit.nn.dropout import noise_uniforms
 from vqkit.nn.transformer import INIT_STD
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.lengths import extents_of, full
@@ -114,7 +114,7 @@ class Conditioner(nn.Module):
 
     def _kept(self, num: int, device: torch.device) -> Tensor:
         """Of which items anything is told. (B,) bool"""
-        u = item_uniforms(num, 1) if self.training and self.drop > 0 else None
+        u = noise_uniforms(num, 1) if self.training and self.drop > 0 else None
         if u is None:
             return torch.ones(num, dtype=torch.bool, device=device)
         return u[:, 0].to(device) >= self.drop

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vqkit.codes import Codes, LevelSpec
-from vqkit.nn.dropout import item_uniforms, no_dropout
+from vqkit.nn.dropout import no_dropout, noise_uniforms
 from vqkit.priors.base import Prior
 from vqkit.priors.conditioner import Conditioned
 from vqkit.priors.conditioning import NOTHING, Conditioning, ConditioningSpec
@@ -152,7 +152,7 @@ class DiffusionPrior(Prior):
         given = self.check_given(given, len(flat))
         told = self.network.conditioner(given, len(flat), mask)
         real = torch.ones_like(flat, dtype=torch.bool) if mask is None else mask
-        numbers = item_uniforms(len(flat), 1 + flat.shape[1]) if self.training else None
+        numbers = noise_uniforms(len(flat), 1 + flat.shape[1]) if self.training else None
         if numbers is not None:
             numbers = numbers.to(flat.device)
             return self.cost(flat, real, told, Noise(numbers[:, 0], numbers[:, 1:]))

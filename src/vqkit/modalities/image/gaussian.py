@@ -73,11 +73,12 @@ class Gaussian:
         """The most probable images, between grey levels too. (B, C, H, W) in [-1, 1]"""
         return self.mean.clamp(-1, 1)
 
-    def sample(self, seed: int) -> Tensor:
-        """Images of grey levels, of which item i depends on (seed, i).
+    def sample(self, seed: int, first: int = 0) -> Tensor:
+        """Images of grey levels, of which item i depends on (seed, first + i).
 
         Args:
             seed: Any integer.
+            first: Number of the first item: draw many in parts by it.
 
         Returns:
             Images. (B, C, H, W) in [-1, 1]
@@ -85,7 +86,7 @@ class Gaussian:
         Raises:
             ValueError: If sigma was not fitted.
         """
-        noise = ndtri(item_uniforms(seed, self.mean.shape, self.mean.device))
+        noise = ndtri(item_uniforms(seed, self.mean.shape, self.mean.device, first))
         return snap(self.mean + self._sigma() * noise).to(self.mean.dtype)
 
     def _sigma(self) -> Tensor:

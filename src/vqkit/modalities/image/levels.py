@@ -49,18 +49,21 @@ def snap(x: Tensor) -> Tensor:
     return nearest_level(x) / HALF_RANGE - 1
 
 
-def item_uniforms(seed: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Uniform numbers in (0, 1) of which those of item i depend on (seed, i) alone.
+def item_uniforms(
+    seed: int, shape: tuple[int, ...], device: torch.device, first: int = 0
+) -> Tensor:
+    """Uniform numbers in (0, 1) of which those of item i depend on (seed, first + i) alone.
 
     Args:
         seed: Any integer.
         shape: (B, ...)
         device: Where they are made.
+        first: Number of the first item.
 
     Returns:
         Numbers. (B, ...) float64
     """
-    items = torch.arange(shape[0], device=device).unsqueeze(1)
+    items = torch.arange(first, first + shape[0], device=device).unsqueeze(1)
     elements = torch.arange(torch.Size(shape[1:]).numel(), device=device)
     return random.uniform(seed, items, elements).reshape(shape)
 

@@ -91,18 +91,19 @@ class LogisticMixture:
             x = torch.cat([x, component._mean(c, x).clamp(-1, 1)], dim=1)
         return x
 
-    def sample(self, seed: int) -> Tensor:
-        """Images of grey levels, of which item i depends on (seed, i).
+    def sample(self, seed: int, first: int = 0) -> Tensor:
+        """Images of grey levels, of which item i depends on (seed, first + i).
 
         Args:
             seed: Any integer.
+            first: Number of the first item: draw many in parts by it.
 
         Returns:
             Images. (B, C, H, W) in [-1, 1]
         """
         items, channels, components, *grid = self.means.shape
         shape = (items, components + channels, *grid)
-        numbers = item_uniforms(seed, shape, self.means.device)
+        numbers = item_uniforms(seed, shape, self.means.device, first)
         choice, noise = numbers.split([components, channels], dim=1)
         gumbel = -torch.log(-torch.log(choice))
         component = self._component((self.logits + gumbel).argmax(1))
