@@ -82,15 +82,20 @@ class Hierarchy:
         self._descend(features, quantize)
         return self.codes(indices, masks)
 
-    def decode(self, codes: Codes) -> list[Tensor]:
-        """The quantized vectors of each level. Each (B, D, *grid)
+    def decode(self, codes: Codes, num_levels: int | None = None) -> list[Tensor]:
+        """The quantized vectors of each level; 0 in all but so many of the coarsest.
+
+        Returns:
+            Each (B, D, *grid)
 
         Raises:
             ValueError: If the codes are another tokenizer's, or out of range.
         """
         self.check(codes)
         pairs = zip(self.quantizers, codes.levels, strict=True)
-        return [self._channels_first(layer.decode(level.indices)) for layer, level in pairs]
+        z_q = [self._channels_first(layer.decode(level.indices)) for layer, level in pairs]
+        kept = len(z_q) if num_levels is None else num_levels
+        return [*z_q[:kept], *(torch.zeros_like(each) for each in z_q[kept:])]
 
     def inputs(
         self, features: Sequence[Tensor], mask: Tensor | None

@@ -115,14 +115,14 @@ class VQVAE(nn.Module):
         return self.distribution(codes).mode()
 
     @torch.no_grad()
-    def distribution(self, codes: Codes) -> Distribution:
-        """What the decoder says of the items that have these codes.
+    def distribution(self, codes: Codes, num_levels: int | None = None) -> Distribution:
+        """What the decoder says of the items that have these codes, or so many coarsest levels.
 
         Raises:
             ValueError: If the codes are another tokenizer's, or out of range.
         """
         with evaluating(self):
-            return self._decoded(codes).distribution()
+            return self._decoded(codes, num_levels).distribution()
 
     @torch.no_grad()
     def counts(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
@@ -277,9 +277,9 @@ class VQVAE(nn.Module):
             raise ValueError(f"{have} quantizers; give one quantizer for each")
         return features
 
-    def _decoded(self, codes: Codes) -> Decoded:
+    def _decoded(self, codes: Codes, num_levels: int | None = None) -> Decoded:
         """What the decoder makes of codes."""
-        z_q = self._hierarchy.decode(codes)
+        z_q = self._hierarchy.decode(codes, num_levels)
         return Decoded(self.decoder, self.objective, self.decoder(*z_q))
 
     def _layout(self, x: Tensor) -> tuple[list[str], list[tuple[int, ...]]]:

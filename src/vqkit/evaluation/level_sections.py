@@ -16,8 +16,12 @@ from vqkit.modalities.image.pictures import enlarge
 
 LEAD = (
     "From left to right: the image, what the decoder makes of the coarsest level alone, of the "
-    "coarsest two, and so on to all. In a level that is left out every code is the one nearest to "
-    "the mean of what that level's codes stand for over the split, which says least."
+    "coarsest two, and so on to all. "
+)
+HIDDEN = "The other levels are hidden from the decoder, as in part of the training."
+NEUTRAL = (
+    "In a level that is left out every code is the one nearest to the mean of what that level's "
+    "codes stand for over the split, which says least."
 )
 ABLATION = (
     "What a level carries shows when each image gets that level's codes of the image before it, "
@@ -36,7 +40,8 @@ def levels(metrics: dict[str, Any], specs: Sequence[LevelSpec], shown: LevelPict
         warnings = "".join(f"<p>{escape(first_up(line))}.</p>" for line in findings(figures))
         body += f'<div class="body"><p class="soft">{ABLATION}</p>{warnings}'
         body += f'<div class="body">{ablation(metrics, specs)}</div></div>'
-    return section("Levels", LEAD if shown is not None else "", body) if body else ""
+    lead = "" if shown is None else LEAD + (HIDDEN if shown.hidden else NEUTRAL)
+    return section("Levels", lead, body) if body else ""
 
 
 def first_up(line: str) -> str:

@@ -32,14 +32,16 @@ class LevelPictures:
     Attributes:
         indices: Their numbers in the split. N
         originals: Images. (N, C, H, W) uint8
-        upto: For k = 1, 2, ... what is decoded from the k coarsest levels; in the others every
-            code is their level's neutral one. The last is the reconstruction. Each
-            (N, C, H, W) uint8
+        upto: For k = 1, 2, ... what is decoded from the k coarsest levels. The last is the
+            reconstruction. Each (N, C, H, W) uint8
+        hidden: Whether the other levels were hidden, as in training with level dropout; else every
+            code in them is their level's neutral one.
     """
 
     indices: tuple[int, ...]
     originals: Tensor
     upto: tuple[Tensor, ...]
+    hidden: bool
 
 
 class LevelTotals:
@@ -203,13 +205,14 @@ def show_levels(
     (batch,) = in_order(examples, num, indices=indices)
     if batch.mask is not None or batch.x.dim() != 4 or batch.x.shape[1] not in PICTURE_CHANNELS:
         return None
-    out = model(batch.x.to(device))
-    blank = neutral(model, out, means)
-    upto = [
-        model.decode(Codes((*out.codes.levels[:k], *blank[k:]))).cpu()
-        for k in range(1, len(blank) + 1)
-    ]
-    return LevelPictures(tuple(indices), to_uint8(batch.x), tuple(map(to_uint8, upto)))
+    out, counts = model(batch.x.to(device)), range(1, len(model.quantizers) + 1)
+    hides = model.config is not None and model.config.network.level_dropout > 0
+    if hides:
+        upto = [model.distribution(out.codes, k).mode().cpu() for k in counts]
+    else:
+        blank = neutral(model, out, means)
+        upto = [model.decode(Codes((*out.codes.levels[:k], *blank[k:]))).cpu() for k in counts]
+    return LevelPictures(tuple(indices), to_uint8(batch.x), tuple(map(to_uint8, upto)), hides)
 
 
 def idle_levels(figures: Sequence[dict[str, Any]]) -> list[int]:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vqkit.autoencoder import VQVAE, VQVAEConfig
 from vqkit.modalities.image import (
@@ -13,6 +13,8 @@ from vqkit.modalities.image import (
     LevelsDecoder,
     LevelsEncoder,
 )
+from vqkit.modalities.image.hierarchy import hide_finer
+from vqkit.nn.dropout import noise
 from vqkit.quantizers import EMAConfig, EMAVectorQuantizer
 
 
@@ -149,3 +151,59 @@ def test_at_the_start_the_vectors_of_all_levels_vary_alike(step: int):
         other = list(z_q)
         other[level] = z_q[level].roll(1, 0)
         assert (config.decoder(3)(*other) - y).var() > 0.05 * y.var()
+
+
+def vectors(num: int, levels: int) -> list[Tensor]:
+    """Of items and levels, no element 0."""
+    return [torch.rand(num, 3, 2**level, 2**level) + 1 for level in range(levels)]
+
+
+def test_of_some_items_the_finer_levels_are_hidden_each_number_as_often():
+    z_q = vectors(6000, 3)
+    with noise(0, 0, torch.arange(6000)):
+        hidden = hide_finer(z_q, 0.3)
+    seen = torch.stack([each.flatten(1).ne(0).all(1) for each in hidden])
+    none = torch.stack([each.flatten(1).eq(0).all(1) for each in hidden])
+    assert (seen ^ none).all()  # a level is seen whole, or not at all
+    assert all(torch.equal(a[s], b[s]) for a, b, s in zip(hidden, z_q, seen, strict=True))
+    assert seen[0].all()
+    num_seen = seen.sum(0)
+    assert torch.equal(seen, torch.arange(3).unsqueeze(1) < num_seen)  # the coarsest ones
+    shares = num_seen.bincount(minlength=4)[1:] / 6000
+    assert (shares - torch.tensor([0.15, 0.15, 0.7])).abs().max() < 0.025
+
+
+def test_what_is_hidden_depends_on_the_step_and_the_place_in_the_global_batch_alone():
+    z_q = vectors(64, 2)
+    with noise(1, 5, torch.arange(64)):
+        whole = hide_finer(z_q, 0.5)
+    halves = []
+    for part in (slice(0, 30), slice(30, 64)):
+        with noise(1, 5, torch.arange(64)[part]):
+            halves.append(hide_finer([each[part] for each in z_q], 0.5))
+    for each, parts in zip(whole, zip(*halves, strict=True), strict=True):
+        assert torch.equal(each, torch.cat(parts))
+    with noise(1, 6, torch.arange(64)):
+        assert not torch.equal(hide_finer(z_q, 0.5)[1], whole[1])
+
+
+def test_nothing_is_hidden_in_evaluation_nor_where_nobody_says_the_step():
+    decoder, z_q = LevelsDecoder(1, small(2)), [torch.rand(4, 6, n, n) for n in (2, 4)]
+    expected = decoder.eval()(*z_q)
+    assert torch.equal(decoder.train()(*z_q), expected)
+    with noise(0, 0, torch.arange(4)):
+        assert torch.equal(decoder.eval()(*z_q), expected)
+
+
+def test_a_model_decodes_its_coarsest_levels_alone():
+    torch.manual_seed(0)
+    model = VQVAEConfig(channels=1, network=small(3)).build().eval()
+    codes = model.encode(torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8))
+    whole = model.distribution(codes, 3).mode()
+    assert torch.equal(whole, model.decode(codes))
+    pairs = zip(model.quantizers, codes.levels, strict=True)
+    z_q = [layer.decode(level.indices) for layer, level in pairs]
+    for num in (1, 2):
+        blank = [z.movedim(-1, 1) * (i < num) for i, z in enumerate(z_q)]
+        expected = model.objective.distribution(model.decoder(*blank)).mode()
+        assert torch.equal(model.distribution(codes, num).mode(), expected)

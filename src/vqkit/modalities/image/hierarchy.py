@@ -1,6 +1,7 @@
 """Convolutional networks of several levels of codes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,6 +16,7 @@ from vqkit.modalities.image.network import (
     halving,
     residual_stack,
 )
+from vqkit.nn.dropout import noise_uniforms
 from vqkit.nn.residual import ResidualBlock
 
 NEAR_NOTHING = 0.1
@@ -83,6 +85,9 @@ class Coarser(nn.Module):
 class LevelsDecoder(nn.Module):
     """The vectors of all levels, brought to the finest grid and joined, to numbers for each pixel.
 
+    In training, of some items it sees the coarsest levels alone, any number of them, the others
+    being 0; so zeros stand for what is not known afterwards, too.
+
     Args:
         outputs: Numbers O for each pixel, as many as the objective asks for.
         config: Widths, depth and levels.
@@ -93,6 +98,7 @@ class LevelsDecoder(nn.Module):
         factors = (stride // config.strides[-1] for stride in config.strides[:-1])
         self.up = nn.ModuleList(Finer(factor, config) for factor in factors)
         self.decoder = ConvDecoder(outputs, config)
+        self.level_dropout = config.level_dropout
         keep_variance(self)
 
     def forward(self, *z_q: Tensor) -> Tensor:
@@ -104,9 +110,33 @@ class LevelsDecoder(nn.Module):
         Returns:
             (B, O, H, W)
         """
+        if self.training and self.level_dropout > 0:
+            z_q = hide_finer(z_q, self.level_dropout)
         *coarser, finest = z_q
         raised = [finer(z) for finer, z in zip(self.up, coarser, strict=True)]
         return self.decoder(torch.cat([*raised, finest], dim=1))
+
+
+def hide_finer(z_q: Sequence[Tensor], share: float) -> tuple[Tensor, ...]:
+    """Vectors of levels, those of the finer ones 0 for some of the items.
+
+    Which, and how many of the coarsest levels stay, is a pure function of what dropout depends on
+    too; outside of ``noise`` nothing is hidden.
+
+    Args:
+        z_q: Coarsest level first. Each (B, D, h, w)
+        share: The part of the items.
+
+    Returns:
+        Each (B, D, h, w)
+    """
+    u = noise_uniforms(len(z_q[0]), 2)
+    if u is None:
+        return tuple(z_q)
+    num_kept = 1 + (u[:, 1] * (len(z_q) - 1)).long()
+    num_kept = torch.where(u[:, 0] < share, num_kept, len(z_q)).to(z_q[0].device)
+    kept = [(number < num_kept)[:, None, None, None] for number in range(len(z_q))]
+    return tuple(torch.where(stays, z, 0) for stays, z in zip(kept, z_q, strict=True))
 
 
 class Finer(nn.Module):
@@ -144,7 +174,8 @@ class Join(nn.Module):
 
     def __init__(self, config: ConvConfig) -> None:
         super().__init__()
-        self.above = replace(config, downsampling=config.level_downsampling).decoder(config.dim)
+        above = replace(config, downsampling=config.level_downsampling, level_dropout=0)
+        self.above = above.decoder(config.dim)
         self.project = nn.Conv2d(config.hidden + config.dim, config.dim, 1)
         keep_variance(self)
 

@@ -44,6 +44,9 @@ class ConvConfig:
     """Number of levels of codes: 1 is a plain VQ-VAE, 2 or more are a VQ-VAE-2."""
     level_downsampling: Annotated[int, AfterValidator(power_of_two), Field(ge=2)] = 2
     """How much coarser each further level's grid is, along each side; a power of two."""
+    level_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Of several levels: the part of the items whose finer levels are hidden from the decoder in
+    training, so that the coarser ones alone tell as much as they can."""
     dim: Annotated[int, Field(ge=1)] = 64
     """Length D of the vectors that are quantized."""
     activation: Literal["relu", "silu"] = "relu"
