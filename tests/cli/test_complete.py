@@ -1,5 +1,6 @@
 """Completing images by a prior."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from tests.cli.conftest import Cli, Made
 from tests.cli.test_path import pictures, read
 
-from vqkit.cli.complete import part_of
+from vqkit.cli.complete import Side, part_of
 
 GROUPS = ("completed", "given", "original")
 
@@ -28,6 +29,13 @@ def test_the_top_is_kept_and_the_rest_is_drawn(cli: Cli, made: Made, tmp_path: P
         assert np.array_equal(given[:half], original[:half])
         assert (given[half:] == 128).all()
         assert completed.shape == original.shape
+    record = json.loads((tmp_path / "out" / "samples.json").read_text())
+    assert record["completed"] == {
+        "data": str(made.images),
+        "keep": 0.5,
+        "side": "top",
+        "class": None,
+    }
     with Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
         assert sheet.width > 2 * sheet.height / 3
 
@@ -64,11 +72,17 @@ def test_images_of_other_classes_need_a_class(cli: Cli, made: Made, tmp_path: Pa
         ("bottom", [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]),
         ("left", [[1, 1, 0, 0]] * 4),
         ("right", [[0, 0, 1, 1]] * 4),
-        ("border", [[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]]),
+        ("border", [[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1], [1, 1, 1, 1]]),
     ],
 )
 def test_a_part_is_kept_from_its_side(side: str, expected: list[list[int]]):
     assert part_of((4, 4), 0.5, side).long().tolist() == expected
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("side", ["top", "left", "border"])
+def test_so_much_is_kept_as_is_asked_for_whatever_the_side(side: Side, keep: float):
+    assert part_of((32, 32), keep, side).double().mean() == pytest.approx(keep, abs=0.03)
 
 
 def test_a_line_has_no_left_side():

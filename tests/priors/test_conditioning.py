@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from vqkit.codes import LevelSpec
 from vqkit.nn.dropout import noise
 from vqkit.priors import Conditioning, ConditioningSpec, Prior
+from vqkit.priors.conditioner import at_grid
 
 GRID = (LevelSpec((2, 2), (5,)),)
 TOLD = ConditioningSpec(num_classes=CLASSES, vector_dim=3, map_channels=2)
@@ -158,3 +159,38 @@ def test_conditioning_that_a_prior_is_not_told_is_refused():
         prior.sample(2, Conditioning(vectors=torch.zeros(2, 1, 3)), seed=0)
     with pytest.raises(ValueError, match="a map was given to a prior that is told none"):
         prior.sample(2, Conditioning(spatial=torch.zeros(2, 1, 3, 3)), seed=0)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("grid", [(), (3,), (2, 2)])
+def test_a_map_is_told_to_levels_of_any_grid(name: str, grid: tuple[int, ...]):
+    config: Any = PRIORS[name]
+    specs = (LevelSpec(grid, (4, 4), "product"),)
+    prior = make(config, specs, conditioning=ConditioningSpec(map_channels=2))
+    given = Conditioning(spatial=torch.randn(3, 2, 5, 4))
+    drawn = prior.sample(3, given, seed=0)
+    assert prior.log_prob(drawn, given).isfinite().all()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (2, 2), (1, 3), (4, 4)])
+def test_every_place_of_a_map_counts(size: tuple[int, int]):
+    spatial = torch.randn(1, 1, *size, requires_grad=True)
+    at_grid(spatial, (4, 4)).square().sum().backward()
+    assert (spatial.grad != 0).all()
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_training_that_hides_conditioning_by_chance_has_to_know_the_step(name: str):
+    prior = build(name, ConditioningSpec(num_classes=CLASSES), drop=0.5).train()
+    with pytest.raises(RuntimeError, match="needs to know the step"):
+        prior.loss(random_codes(GRID, 3), labels_of(3))
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_samples_are_the_same_under_autocast_and_in_training(name: str):
+    prior = build(name, ConditioningSpec(num_classes=CLASSES), drop=0.9).float()
+    expected = prior.sample(5, labels_of(5), seed=0).flat()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(prior.sample(5, labels_of(5), seed=0).flat(), expected)
+    with noise(0, 0, torch.arange(3)):
+        assert torch.equal(prior.train().sample(5, labels_of(5), seed=0).flat(), expected)

@@ -1,12 +1,16 @@
 """What must hold for the prior of several levels in particular."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.priors.spaces import CLASSES, PRIORS, labels_of, make, random_codes
 from torch.testing import assert_close
 
 from vqkit.codes import Codes, Level, LevelSpec
+from vqkit.nn.dropout import noise
 from vqkit.priors import (
+    Conditioning,
     ConditioningSpec,
     HierarchicalConfig,
     HierarchicalPrior,
@@ -106,3 +110,61 @@ def test_levels_do_not_share_the_numbers_they_are_drawn_by():
     drawn = prior.sample(8, seed=0)
     same = drawn.levels[0].indices == drawn.levels[1].indices
     assert same.double().mean() < 0.15
+
+
+NONE = HierarchicalConfig(members=(TOP, BOTTOM), width=8)
+
+
+@torch.no_grad()
+def test_guidance_and_dropped_conditioning_leave_the_levels_above_in_place():
+    """What is left out is what the user tells; a level always knows those above it."""
+    members = tuple(replace(member, drop_conditioning=0.5) for member in NONE.members)
+    config = replace(NONE, members=members)
+    prior = make(config, SPECS, CLASSES).double()
+    plain = prior.sample(40, seed=1)
+    free = prior.sample(40, labels_of(40), seed=1, guidance=0.0)
+    assert torch.equal(free.flat(), plain.flat())
+    codes = random_codes(SPECS, 200)
+    changed = codes.flat().clone()
+    changed[:, 0] = (changed[:, 0] + 1) % 3
+    with noise(0, 0, torch.arange(200)):
+        before = prior.train().nats(codes, labels_of(200))
+    with noise(0, 0, torch.arange(200)):
+        after = prior.nats(Codes.from_flat(changed, SPECS), labels_of(200))
+    assert (before[:, 2:] != after[:, 2:]).any(1).all()
+
+
+@torch.no_grad()
+def test_the_users_map_reaches_every_level_beside_those_above():
+    told = ConditioningSpec(map_channels=2)
+    prior = make(NONE, SPECS, conditioning=told).double()
+    codes, spatial = random_codes(SPECS, 6), torch.randn(6, 2, 4, 4).double()
+    before = prior.nats(codes, Conditioning(spatial=spatial))
+    after = prior.nats(codes, Conditioning(spatial=spatial + 1))
+    assert (before[:, :2] != after[:, :2]).any(1).all()
+    assert (before[:, 2:] != after[:, 2:]).any(1).all()
+
+
+@torch.no_grad()
+def test_what_masked_codes_above_hold_changes_nothing_below():
+    prior, codes = hierarchical(), random_codes(SPECS, 5)
+    mask = torch.ones_like(codes.flat(), dtype=torch.bool)
+    mask[:, 1] = False
+    changed = codes.flat().clone()
+    changed[:, 1] = (changed[:, 1] + 1) % 3
+    costs = [
+        prior.nats(Codes.from_flat(flat, SPECS, mask), labels_of(5))
+        for flat in (codes.flat(), changed)
+    ]
+    assert torch.equal(*costs)
+    assert not torch.equal(costs[0], prior.nats(codes, labels_of(5)))
+
+
+@pytest.mark.parametrize("grid", [(), (4,), (2, 3, 2)])
+def test_a_level_below_may_have_any_grid(grid: tuple[int, ...]):
+    specs = (LevelSpec((2,), (4,)), LevelSpec(grid, (3, 3), "product"))
+    torch.manual_seed(0)
+    prior = HierarchicalConfig(members=(TOP, TOP), width=8).build(specs).eval()
+    drawn = prior.sample(3, seed=0)
+    assert drawn.specs == specs
+    assert prior.log_prob(drawn).isfinite().all()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.priors.spaces import (
     CLASSES,
+    LEARNED,
     PRIORS,
     labels_of,
     log_prob_or_bound,
@@ -166,3 +167,28 @@ def test_what_was_never_seen_is_improbable_and_not_impossible():
     often = box((1,), LINE).unsqueeze(0)
     assert lengths.log_prob(never, LINE, 1) == pytest.approx(math.log(1 / 4 / 6))
     assert lengths.log_prob(often, LINE, 1) == pytest.approx(math.log((3 + 1 / 4) / 6))
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNED if "diffusion" not in name])
+@torch.no_grad()
+def test_a_network_is_told_how_long_the_item_is(name: str):
+    """The first code costs other nats where more follow."""
+    prior = make(PRIORS[name], LINE, CLASSES, lengths=seen(LINE))
+    flat = torch.zeros(2, 3, dtype=torch.int64)
+    masks = torch.stack([box((1,), LINE), box((3,), LINE)])
+    nats = prior.nats(Codes.from_flat(flat, LINE, masks), Conditioning(torch.tensor([0, 0])))
+    assert nats[0, 0] != nats[1, 0]
+
+
+@pytest.mark.parametrize(
+    ("extents", "counts", "message"),
+    [
+        (((1,), (1,)), (1, 2), "twice"),
+        (((9,),), (1,), "9 along an axis of 3"),
+        (((1, 1),), (1,), "axes"),
+        (((1,),), (-1,), "negative"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(extents: tuple, counts: tuple, message: str):
+    with pytest.raises(ValueError, match=message):
+        PRIORS["uniform"].build(LINE, None, Lengths(extents, counts))

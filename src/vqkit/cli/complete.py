@@ -96,7 +96,8 @@ def complete(
     tokenizer, images = open_tokenizer(prior / TOKENIZER, place), images_of(prior / TOKENIZER, data)
     found, how = completed(learned, tokenizer, images, how, classes, keep=keep, side=side)
     check_free(out, force)  # again, for drawing takes long
-    write_samples(out, found, replace(how, label=None), [])
+    kept = {"data": data, "keep": keep, "side": side, "class": class_}
+    write_samples(out, found, replace(how, label=None), [], kept)
     print(f"{counted(how.num, 'image')}: {out}")
     print(f"contact sheet: {out / SHEET}")
 
@@ -165,8 +166,8 @@ def labels_for(
         return [how.label] * how.num
     if labels is None or list(images.labels) != list(classes):
         raise ValueError(
-            "the images of --complete have other classes than the prior, or none; say with --class "
-            "what they shall be completed as"
+            "the images have other classes than the prior, or none; say with --class what they "
+            "shall be completed as"
         )
     return labels.tolist()
 
@@ -203,8 +204,9 @@ def part_of(grid: Sequence[int], keep: float, side: Side) -> "Tensor":
     if axis >= len(grid):
         raise ValueError(f"--side {side}: the codes lie on a line; give top or bottom")
     if side == "border":
-        depths = [round(length * keep / 2) for length in grid]
-        inner = tuple(slice(d, n - d) for d, n in zip(depths, grid, strict=True))
+        sides = [round(length * (1 - keep) ** (1 / len(grid))) for length in grid]
+        starts = [(length - side) // 2 for length, side in zip(grid, sides, strict=True)]
+        inner = tuple(slice(a, a + side) for a, side in zip(starts, sides, strict=True))
         kept[:] = True
         kept[inner] = False
         return kept

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -111,7 +111,11 @@ def draw(
 
 
 def write_samples(
-    folder: Path, images: dict[str, "Tensor"], how: Sampling, classes: Sequence[str]
+    folder: Path,
+    images: dict[str, "Tensor"],
+    how: Sampling,
+    classes: Sequence[str],
+    kept: dict[str, Any] | None = None,
 ) -> None:
     """Writes images, a contact sheet, and how they were drawn, as one new folder.
 
@@ -120,6 +124,7 @@ def write_samples(
         images: By the name of the prior, the learned one last. Each (num, C, H, W) uint8
         how: They were drawn.
         classes: Names of the classes; empty when there are none.
+        kept: What was given of them, where they were completed.
     """
     from vqkit.modalities.image.pictures import save_png
     from vqkit.storage import atomic_folder, write_json
@@ -132,7 +137,8 @@ def write_samples(
             for file, image in zip(file_names(how.num), batch, strict=True):
                 save_png(place / file, image)
         captioned_sheet(images, how, classes).save(part / SHEET)
-        write_json(part / RECORD, {**asdict(how), "labels": labels, "classes": list(classes)})
+        record = {**asdict(how), "labels": labels, "classes": list(classes)}
+        write_json(part / RECORD, record | ({} if kept is None else {"completed": kept}))
 
 
 def file_names(num: int) -> list[str]:

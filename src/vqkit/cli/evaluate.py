@@ -86,7 +86,7 @@ def evaluate(
         data, words = None, [data, *(words or ())]
     join_processes(cpu=device == "cpu")
     place = choose_device(device)
-    check_trained(run, "vqkit train")
+    check_trained(run, "vqkit train-prior" if (run / TOKENIZER).is_dir() else "vqkit train")
     prior = Prior.from_pretrained(run, device=place) if is_prior(run) else None
     num = checked_samples(samples, features, prior)
     home = run if prior is None else run / TOKENIZER

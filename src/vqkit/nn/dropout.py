@@ -82,6 +82,16 @@ def noise_uniforms(num: int, size: int) -> Tensor | None:
     return uniform_rows(now.seed, now.step, now.positions, call, size=size)
 
 
+def check_noise() -> None:
+    """Raises RuntimeError outside of ``noise`` and ``no_dropout``: for what training cannot do
+    without."""
+    if _noise.get() is None and not _quiet.get():
+        raise RuntimeError(
+            "training mode needs to know the step; call the model inside "
+            "`with noise(seed, step, positions):`, or switch it to eval()"
+        )
+
+
 class StatelessDropout(nn.Module):
     """Zeroes elements with probability p and divides the others by 1 - p, in training mode.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vqkit.priors.base import Prior
-from vqkit.priors.conditioning import NOTHING, Conditioning
+from vqkit.priors.conditioning import Conditioning
 from vqkit.priors.known import Known
 from vqkit.priors.sampling import Decoding
 
@@ -57,7 +57,7 @@ class AutoregressivePrior(Prior):
                 "before it; give known codes that come first, or use a diffusion prior"
             )
         told = self.completing(known, given, mask)
-        untold = None if decoding.guidance == 1 else self.completing(known, NOTHING, mask)
+        untold = None if decoding.guidance == 1 else self.completing(known, given.left_out, mask)
         u = decoding.uniform(torch.arange(len(order), device=order.device))
         flat, previous = torch.zeros_like(known.flat), torch.zeros_like(decoding.items)
         for slot in order.tolist():

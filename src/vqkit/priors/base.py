@@ -45,7 +45,7 @@ class Prior(nn.Module, ABC):
     """
 
     exact: bool = True
-    """Whether ``log_prob`` is the log-probability; else it is a lower bound of it."""
+    """Whether ``log_prob`` is the log-probability; else it estimates a lower bound of it."""
     completes_any: bool = False
     """Whether ``sample`` completes any known integers, or only those that come first."""
     in_steps: bool = False
@@ -68,6 +68,8 @@ class Prior(nn.Module, ABC):
                 f"conditioning is {conditioning}; give a ConditioningSpec, such as "
                 "ConditioningSpec(num_classes=10)"
             )
+        if lengths is not None:
+            lengths.check(specs)
         self.specs = tuple(specs)
         self.conditioning = conditioning or ConditioningSpec()
         self.lengths = lengths
@@ -126,8 +128,8 @@ class Prior(nn.Module, ABC):
     def log_prob(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
         """The log-probability of each item, without dropout whatever the mode.
 
-        A lower bound of it where ``exact`` is False. With ``lengths`` it includes that of the
-        item's length.
+        An estimate of a lower bound of it where ``exact`` is False. With ``lengths`` it includes
+        that of the item's length.
 
         Args:
             codes: Of the levels of ``specs``. B items
@@ -175,7 +177,8 @@ class Prior(nn.Module, ABC):
             given: What the items shall be.
             seed: Of all draws.
             first: Number of the first item: draw many in parts by it.
-            known: Codes to complete, with masks that are True where a position is known.
+            known: Codes to complete, with masks that are True where a position is known. A prior
+                with ``lengths`` draws the length first, of those that hold what is known.
             temperature: Divides the logits: below 1 more typical, above 1 more varied.
             top_k: Only the k most probable entries are drawn from; None for all.
             top_p: Only the fewest most probable entries that sum up to p; 0 for the most
@@ -215,7 +218,10 @@ class Prior(nn.Module, ABC):
         if self.lengths is not None:
             u = decoding.uniform(LENGTH_STREAM, torch.arange(2, device=device))
             mask = self.lengths.sample(u, self.specs, fixed.mask)
-        flat = self.draw(fixed, given.to(device), decoding, mask)
+        # In the type of the weights: a step is too small for a cast of its weights to pay.
+        whole = torch.autocast(device.type, enabled=False)
+        with whole, no_dropout():
+            flat = self.draw(fixed, given.to(device), decoding, mask)
         return Codes.from_flat(flat, self.specs, mask)
 
     def loss(self, codes: Codes, given: Conditioning | None = None) -> dict[str, Mean]:

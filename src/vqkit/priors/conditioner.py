@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqkit.codes import LevelSpec
-from vqkit.nn.dropout import noise_uniforms
+from vqkit.nn.dropout import check_noise, noise_uniforms
 from vqkit.nn.transformer import INIT_STD
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.lengths import extents_of, full
 
+POOLING = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -86,6 +87,8 @@ class Conditioner(nn.Module):
         self.labels = None if num_classes is None else nn.Embedding(num_classes + 1, width)
         self.vectors = None if dim is None else nn.Linear(dim, width)
         self.map = None if channels is None else nn.Linear(channels, width)
+        above = spec.above_channels
+        self.above = None if above is None else nn.Linear(above, width)
         # What stands first among the vectors, so that there is always one to attend to.
         self.first = None if dim is None else nn.Parameter(torch.zeros(width))
         self.lengths = nn.Linear(len(full(specs)), width) if lengths else None
@@ -114,7 +117,10 @@ class Conditioner(nn.Module):
 
     def _kept(self, num: int, device: torch.device) -> Tensor:
         """Of which items anything is told. (B,) bool"""
-        u = noise_uniforms(num, 1) if self.training and self.drop > 0 else None
+        u = None
+        if self.training and self.drop > 0:
+            check_noise()
+            u = noise_uniforms(num, 1)
         if u is None:
             return torch.ones(num, dtype=torch.bool, device=device)
         return u[:, 0].to(device) >= self.drop
@@ -143,21 +149,29 @@ class Conditioner(nn.Module):
 
     def _maps(self, given: Conditioning, kept: Tensor) -> tuple[Tensor, ...] | None:
         """The map at the positions of each level. Each (B, positions, W)"""
-        if self.map is None or given.spatial is None:
+        told: list[tuple[nn.Linear, Tensor, bool]] = []
+        if self.map is not None and given.spatial is not None:
+            told.append((self.map, given.spatial, True))
+        if self.above is not None and given.above is not None:
+            told.append((self.above, given.above, False))
+        if not told:
             return None
-        spatial = given.spatial.to(self.map.weight)
         found = []
         for spec in self.specs:
-            positions = self.map(at_grid(spatial, spec.grid).flatten(2).transpose(1, 2))
-            found.append(positions.masked_fill(~kept[:, None, None], 0))
+            total = self.zero
+            for linear, spatial, hides in told:
+                there = at_grid(spatial.to(linear.weight), spec.grid or (1,))
+                positions = linear(there.flatten(2).transpose(1, 2))
+                total = total + positions.masked_fill(hides & ~kept[:, None, None], 0)
+            found.append(total)
         return tuple(found)
 
 
 def at_grid(spatial: Tensor, grid: Sequence[int]) -> Tensor:
     """A map of another resolution: (B, C, *grid).
 
-    Up by repetition where the grid is a multiple, else by interpolation; its mean where the levels
-    have no grid, or one of another number of axes.
+    Down by means, up by repetition where the grid is a multiple, else by interpolation; its mean
+    where the grid has another number of axes.
     """
     grid = tuple(grid)
     own = tuple(spatial.shape[2:])
@@ -166,6 +180,8 @@ def at_grid(spatial: Tensor, grid: Sequence[int]) -> Tensor:
     if len(own) != len(grid) or len(grid) not in INTERPOLATION:
         mean = spatial.flatten(2).mean(2)
         return mean.reshape(*mean.shape, *[1] * len(grid)).expand(-1, -1, *grid)
+    if all(new <= old for new, old in zip(grid, own, strict=True)):
+        return POOLING[len(grid)](spatial, grid)
     if all(new % old == 0 for new, old in zip(grid, own, strict=True)):
         return F.interpolate(spatial, grid, mode="nearest")
     return F.interpolate(spatial, grid, mode=INTERPOLATION[len(grid)], align_corners=False)

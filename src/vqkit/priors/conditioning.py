@@ -23,11 +23,14 @@ class ConditioningSpec:
     """Length V of vectors, any number for each item. null: it is told none."""
     map_channels: Positive | None = None
     """Channels C of a map that lies over the codes. null: it is told none."""
+    above_channels: Positive | None = None
+    """Channels of the map of coarser levels, by which ``HierarchicalPrior`` tells a level of those
+    above it; never left out. null: there is none."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether the prior is told nothing."""
-        return self == ConditioningSpec()
+        """Whether nothing is told that may be left out."""
+        return self == ConditioningSpec(above_channels=self.above_channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,19 @@ class Conditioning:
         vectors: Such as those of the words of a caption; None when there are none. (B, M, V)
         vectors_mask: True where a vector is real; None when all are. (B, M) bool
         spatial: A map over the item, of any resolution; None when there is none. (B, C, *grid)
+        above: The map of coarser levels; None when there is none. (B, C, *grid)
     """
 
     labels: Tensor | None = None
     vectors: Tensor | None = None
     vectors_mask: Tensor | None = None
     spatial: Tensor | None = None
+    above: Tensor | None = None
+
+    @property
+    def left_out(self) -> "Conditioning":
+        """What remains when all is left out that may be."""
+        return Conditioning(above=self.above)
 
     def __getitem__(self, items: slice | Tensor) -> "Conditioning":
         """That of some of the items."""
@@ -76,9 +86,13 @@ def check_conditioning(
         ValueError: If something does not fit, is missing, or is more than the prior is told.
     """
     given = given or NOTHING
+    if not isinstance(given, Conditioning):
+        raise TypeError(f"given is a {type(given).__name__}; give a Conditioning")
     _check_labels(given.labels, spec.num_classes, num)
     _check_vectors(given, spec.vector_dim, num)
     _check_map(given.spatial, spec.map_channels, num)
+    if spec.above_channels is not None and given.above is None:
+        raise ValueError("the map of the levels above is missing; give it as above")
     if needed:
         _check_missing(given, spec)
     return given
@@ -119,7 +133,7 @@ def _check_map(spatial: Tensor | None, channels: int | None, num: int) -> None:
         return
     if channels is None:
         raise ValueError("a map was given to a prior that is told none; leave spatial out")
-    if spatial.dim() < 2 or tuple(spatial.shape[:2]) != (num, channels):
+    if spatial.dim() < 3 or 0 in spatial.shape[2:] or spatial.shape[:2] != (num, channels):
         raise ValueError(
             f"spatial has shape {tuple(spatial.shape)}; give ({num}, {channels}, *grid)"
         )

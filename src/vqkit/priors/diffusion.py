@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from vqkit.codes import Codes, LevelSpec
-from vqkit.nn.dropout import no_dropout, noise_uniforms
+from vqkit.nn.dropout import check_noise, no_dropout, noise_uniforms
 from vqkit.priors.base import Prior
 from vqkit.priors.conditioner import Conditioned
-from vqkit.priors.conditioning import NOTHING, Conditioning, ConditioningSpec
+from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.denoiser import Denoiser, DenoiserSize
 from vqkit.priors.lengths import Lengths
 from vqkit.priors.noise import Noise, own_noise
@@ -152,7 +152,10 @@ class DiffusionPrior(Prior):
         given = self.check_given(given, len(flat))
         told = self.network.conditioner(given, len(flat), mask)
         real = torch.ones_like(flat, dtype=torch.bool) if mask is None else mask
-        numbers = noise_uniforms(len(flat), 1 + flat.shape[1]) if self.training else None
+        numbers = None
+        if self.training:
+            check_noise()
+            numbers = noise_uniforms(len(flat), 1 + flat.shape[1])
         if numbers is not None:
             numbers = numbers.to(flat.device)
             return self.cost(flat, real, told, Noise(numbers[:, 0], numbers[:, 1:]))
@@ -166,9 +169,11 @@ class DiffusionPrior(Prior):
         """What the network is told of items that are drawn; ``given`` is checked."""
         return self.network.conditioner(given, num, mask)
 
-    def untold(self, num: int, decoding: Decoding, mask: Tensor | None) -> Conditioned | None:
-        """The same without the conditioning; None where it makes no difference."""
-        return None if decoding.guidance == 1 else self.told(num, NOTHING, mask)
+    def untold(
+        self, num: int, given: Conditioning, decoding: Decoding, mask: Tensor | None
+    ) -> Conditioned | None:
+        """The same without what may be left out; None where it makes no difference."""
+        return None if decoding.guidance == 1 else self.told(num, given.left_out, mask)
 
     def choose(
         self,

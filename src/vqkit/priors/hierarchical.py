@@ -97,7 +97,7 @@ class HierarchicalPrior(Prior):
                 f"{describe(specs)}; give one for each, coarsest first"
             )
         own, width = self.conditioning, config.width
-        below = replace(own, map_channels=(own.map_channels or 0) + width)
+        below = replace(own, above_channels=width)
         self.members = nn.ModuleList(
             member.build([spec], below if number else own)
             for number, (member, spec) in enumerate(zip(config.members, specs, strict=True))
@@ -126,8 +126,7 @@ class HierarchicalPrior(Prior):
             prior.nats(Codes((level,)), self._given(number, given, flat, mask))
             for number, (prior, level) in enumerate(zip(self._priors(), clean.levels, strict=True))
         ]
-        precise = torch.promote_types(parts[0].dtype, parts[-1].dtype)
-        return torch.cat([part.to(precise) for part in parts], dim=1)
+        return torch.cat([part.double() for part in parts], dim=1)
 
     def draw(
         self, known: Known, given: Conditioning, decoding: Decoding, mask: Tensor | None
@@ -159,15 +158,7 @@ class HierarchicalPrior(Prior):
         """What a level is told: what all are, and a map of the levels above it."""
         if number == 0:
             return given
-        above, grid = cast(Above, self.above[number - 1]), self.specs[number].grid
-        spatial = above(flat, mask)
-        channels = self.conditioning.map_channels
-        if channels is not None:
-            own = spatial.new_zeros(len(flat), channels, *grid)
-            if given.spatial is not None:
-                own = at_grid(given.spatial.to(spatial), grid)
-            spatial = torch.cat([own, spatial], dim=1)
-        return replace(given, spatial=spatial)
+        return replace(given, above=cast(Above, self.above[number - 1])(flat, mask))
 
     def _check_known(self, known: Known) -> None:
         """Raises ValueError if codes are known below a level that is not known whole."""
@@ -196,10 +187,10 @@ class Above(nn.Module):
         self, specs: Sequence[LevelSpec], own: LevelSpec, width: int, num_blocks: int
     ) -> None:
         super().__init__()
-        self.specs, self.grid = tuple(specs), own.grid
+        self.specs, self.grid = tuple(specs), own.grid or (1,)
         self.embedding = CodeEmbedding(specs, width, tied=True)
         nn.init.normal_(self.embedding.table.weight)
-        plane = len(own.grid) in (1, 2)
+        plane = len(self.grid) in (1, 2)
         self.network = ResidualStack(width, width, num_blocks, activation=F.silu) if plane else None
 
     def forward(self, flat: Tensor, mask: Tensor | None) -> Tensor:

@@ -36,6 +36,22 @@ class Lengths:
             found = f"{len(self.extents)} extents, {len(self.counts)} counts"
             raise ValueError(f"there are {found}; give one count for each")
 
+    def check(self, specs: Sequence[LevelSpec]) -> None:
+        """Raises ValueError unless these can be extents of items of such levels."""
+        longest = full(specs)
+        if len(set(self.extents)) < len(self.extents):
+            raise ValueError("lengths hold an extent twice; add up its counts")
+        if any(count < 0 for count in self.counts):
+            raise ValueError(f"lengths hold negative counts, {min(self.counts)}; give at least 0")
+        for extent in self.extents:
+            if len(extent) != len(longest):
+                have = f"lengths hold extent {extent}, the levels have {len(longest)} axes"
+                raise ValueError(f"{have}; count those of the same tokens")
+            for length, most in zip(extent, longest, strict=True):
+                if not 0 <= length <= most:
+                    have = f"lengths hold {length} along an axis of {most}"
+                    raise ValueError(f"{have}; count those of the same tokens")
+
     @classmethod
     def of(cls, examples: Examples, specs: Sequence[LevelSpec]) -> "Lengths":
         """Those of a set of flat codes.

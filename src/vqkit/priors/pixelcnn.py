@@ -104,6 +104,8 @@ class PixelCNNPrior(AutoregressivePrior):
             lengths=lengths is not None,
         )
         told = not self.conditioning.is_empty or lengths is not None
+        maps = self.conditioning.map_channels, self.conditioning.above_channels
+        has_map = maps != (None, None)
         self.network = GatedPixelCNN(
             width,
             width,
@@ -112,7 +114,7 @@ class PixelCNNPrior(AutoregressivePrior):
             dropout=config.dropout,
             attention_every=config.attention_every,
             heads=config.heads,
-            condition_channels=width if self.conditioning.map_channels is not None else None,
+            condition_channels=width if has_map else None,
             vector_dim=width if told else None,
         )
         # What codebooks after the first add to what they are predicted from.

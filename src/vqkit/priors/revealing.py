@@ -57,7 +57,7 @@ class Revealing:
     ) -> None:
         num, self.length = known.mask.shape
         self.prior, self.decoding = prior, decoding
-        told, untold = prior.told(num, given, mask), prior.untold(num, decoding, mask)
+        told, untold = prior.told(num, given, mask), prior.untold(num, given, decoding, mask)
         self.told = [told] if untold is None else [told, untold]
         self.flat, self.known = known.flat.masked_fill(~known.mask, 0), known.mask
         self.real = torch.ones_like(known.mask) if mask is None else mask

@@ -195,7 +195,7 @@ class UniformDiffusionPrior(DiffusionPrior):
         self, known: Known, given: Conditioning, decoding: Decoding, mask: Tensor | None
     ) -> Tensor:
         num, length = known.mask.shape
-        told = [self.told(num, given, mask), self.untold(num, decoding, mask)]
+        told = [self.told(num, given, mask), self.untold(num, given, decoding, mask)]
         real = torch.ones_like(known.mask) if mask is None else mask
         slots = torch.arange(length, device=real.device)
         flat = (decoding.uniform(START_STREAM, slots) * self.slot_sizes).long()
