@@ -1,5 +1,6 @@
 """What must hold for uniform-noise diffusion in particular."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -35,12 +36,16 @@ def transition(times: int, t: int, size: int) -> Tensor:
     return a * torch.eye(size).double() + (1 - a) / size
 
 
-def posterior(times: int, t: int, size: int) -> Tensor:
-    """q(x_{t-1} | x_t, x_0) by Bayes' rule on matrices: [x_0, x_t, x_{t-1}]. (K, K, K)"""
-    up_to = torch.eye(size).double()
-    for step in range(1, t):
-        up_to = up_to @ transition(times, step, size)
-    joint = up_to.unsqueeze(1) * transition(times, t, size).T.unsqueeze(0)
+def posterior(times: int, t: int, size: int, s: int | None = None) -> Tensor:
+    """q(x_s | x_t, x_0) by Bayes' rule on matrices, s = t - 1 if left out. [x_0, x_t, x_s]"""
+    s = t - 1 if s is None else s
+    up_to, between = torch.eye(size).double(), torch.eye(size).double()
+    for step in range(1, t + 1):
+        if step <= s:
+            up_to = up_to @ transition(times, step, size)
+        else:
+            between = between @ transition(times, step, size)
+    joint = up_to.unsqueeze(1) * between.T.unsqueeze(0)
     return joint / joint.sum(-1, keepdim=True)
 
 
@@ -60,16 +65,19 @@ def truth_given(prior: UniformDiffusionPrior, states: Tensor, t: int) -> list[Te
 
 
 @torch.no_grad()
-def exact_log_prob(prior: UniformDiffusionPrior, codes: Codes) -> Tensor:
-    """Of the chain from noise to codes, by matrices over all states. (B,)"""
+def exact_log_prob(
+    prior: UniformDiffusionPrior, codes: Codes, through: tuple[int, ...] | None = None
+) -> Tensor:
+    """Of the chain from noise to codes through these times, by matrices over all states. (B,)"""
     states, times = codes.flat(), prior.config.times
     num = len(states)
     p = torch.full((num,), 1 / num, dtype=torch.float64)
-    for time in range(times, 0, -1):
+    through = through or tuple(range(times, -1, -1))
+    for time, then in itertools.pairwise(through):
         truth = truth_given(prior, states, time)
         step = torch.ones(num, num).double()  # from one state to another
         for slot, size in enumerate(prior.slot_sizes.tolist()):
-            q = posterior(times, time, size)[:, states[:, slot]]  # [x_0, state, x_{t-1}]
+            q = posterior(times, time, size, then)[:, states[:, slot]]  # [x_0, state, x_then]
             own = torch.einsum("sk,ksj->sj", truth[slot], q)
             step *= own[:, states[:, slot]]
         p = p @ step
@@ -187,6 +195,17 @@ def test_all_steps_draw_as_often_as_the_chain_over_all_states_says():
     assert torch.equal(prior.sample(50, seed=1, steps=4).flat(), drawn[:50])
 
 
+@pytest.mark.parametrize(("steps", "through"), [(1, (4, 0)), (2, (4, 2, 0)), (3, (4, 3, 2, 0))])
+def test_fewer_steps_draw_as_often_as_a_chain_of_so_many_jumps_says(
+    steps: int, through: tuple[int, ...]
+):
+    prior, codes, num = diffusion(MIXED), every_code(MIXED), 20_000
+    exact = exact_log_prob(prior, codes, through).exp()
+    drawn = prior.sample(num, seed=1, steps=steps).flat()
+    found = (drawn.unsqueeze(1) == codes.flat()).all(-1).double().mean(0)
+    assert ((found - exact).abs() <= 5 * (exact * (1 - exact) / num).sqrt() + 1e-9).all()
+
+
 @pytest.mark.parametrize(("t", "s"), [(4, 3), (3, 2), (1, 0), (4, 0), (3, 1)])
 def test_a_jump_is_bayes_rule_on_matrices_and_is_drawn_as_often_as_it_says(t: int, s: int):
     size, times, num = 3, 4, 30_000
@@ -236,6 +255,26 @@ def test_what_is_known_stays_and_the_rest_is_drawn_in_any_number_of_steps(steps:
     assert (drawn[~mask] != codes.flat()[~mask]).any()
     again = prior.sample(7, seed=0, first=9, known=known[9:16], steps=steps).flat()
     assert torch.equal(again, drawn[9:16])
+
+
+def test_known_codes_carry_the_noise_of_each_step(monkeypatch: pytest.MonkeyPatch):
+    prior, codes = diffusion(WIDE), random_codes(WIDE, 400)
+    mask = torch.zeros(400, 20, dtype=torch.bool)
+    mask[:, :10] = True
+    kept = {}
+    predict = UniformDiffusionPrior.predict
+
+    def watched(self, noisy, real, told, t):
+        right = noisy[:, :10] == codes.flat()[:, :10]
+        kept[int(t[0])] = float(right.double().mean())
+        return predict(self, noisy, real, told, t)
+
+    monkeypatch.setattr(UniformDiffusionPrior, "predict", watched)
+    prior.sample(400, seed=0, known=Codes.from_flat(codes.flat(), WIDE, mask))
+    for time in range(1, 5):
+        signal_there = float(signal(torch.tensor(time), 4))
+        expected = signal_there + (1 - signal_there) / 6
+        assert kept[time] == pytest.approx(expected, abs=0.04)
 
 
 def test_more_steps_than_there_are_times_are_refused():
