@@ -23,8 +23,9 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def prior(made: Made, tmp_path: Path) -> Path:
-    """A copy of the prior's run, to be evaluated."""
-    return Path(shutil.copytree(made.prior, tmp_path / "prior"))
+    """A copy of the prior's run as its training left it, to be evaluated."""
+    evaluated = shutil.ignore_patterns("classifier")
+    return Path(shutil.copytree(made.prior, tmp_path / "prior", ignore=evaluated))
 
 
 def figures(prior: Path) -> dict[str, Any]:

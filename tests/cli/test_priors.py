@@ -19,7 +19,12 @@ PRIORS = {
     "depth_transformer": ["prior.layers=1", *SIZES],
     "delay_transformer": ["prior.layers=1", *SIZES],
     "pixelcnn": ["prior.layers=2", "prior.width=12", "prior.drop_conditioning=0.2"],
+    "ngram": [],
+    "mixture": ["prior.components=2", "prior.draws=20"],
+    "absorbing_diffusion": ["prior.layers=1", *SIZES],
+    "uniform_diffusion": ["prior.layers=1", *SIZES],
 }
+COUNTED = ("uniform", "histogram", "ngram", "mixture")
 
 
 @pytest.mark.parametrize(("kind", "words"), PRIORS.items(), ids=PRIORS.keys())
@@ -40,6 +45,10 @@ def test_it_trains_goes_on_draws_and_is_evaluated(
     assert result.code == 0, result.err
     assert len(pictures(tmp_path / "samples")) == 3
 
+    knows_classes = Prior.from_pretrained(run).num_classes is not None
+    assert knows_classes == (kind not in COUNTED)
+    result = cli("sample", run, "-n", 2, "-o", tmp_path / "one", "--class", "0")
+    assert (result.code == 0) == knows_classes
     result = cli("evaluate", run)
     assert result.code == 0, result.err
     metrics = json.loads((run / "metrics.json").read_text())

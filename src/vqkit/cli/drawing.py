@@ -183,7 +183,7 @@ def captioned_sheet(
             large, columns, rows = by_class(large, labels, MOST_COLUMNS)
             names = [] if prior in WITHOUT_CLASSES else [classes[row] for row in rows]
         heads = [prior] if len(images) > 1 else []
-        if how.label is not None:
+        if how.label is not None and prior not in WITHOUT_CLASSES:
             heads = [f"{prior}, {classes[how.label]}" if heads else classes[how.label]]
         sheets.append(captioned(large, columns, heads=heads, names=names))
     return together(sheets, SIDE // 2)

@@ -89,7 +89,7 @@ def train_prior_run(config: "PriorRunConfig", folder: Path, tokenizer: Path | No
     import torch
 
     from vqkit.config import save_config
-    from vqkit.priors import Lengths
+    from vqkit.priors import CountedPrior, Lengths
     from vqkit.storage import write_json
     from vqkit.training import fit, join_processes
     from vqkit.training.runtime import on_main
@@ -101,6 +101,8 @@ def train_prior_run(config: "PriorRunConfig", folder: Path, tokenizer: Path | No
         lengths = Lengths.of(train, tokens.specs) if tokens.ragged else None
         told = tokens.conditioning if config.tokens.labels else None
         prior = config.prior.build(tokens.specs, told, lengths)
+        if isinstance(prior, CountedPrior):  # it would make no use of labels
+            prior = config.prior.build(tokens.specs, None, lengths)
 
         def keep() -> None:
             keep_tokenizer(folder, tokenizer, tokens)
