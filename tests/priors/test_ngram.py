@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.priors.spaces import random_codes
+from tests.priors.spaces import make, random_codes
 from torch import distributed as dist
 from torch import multiprocessing
 from torch.testing import assert_close
 
+from vqkit import storage
 from vqkit.codes import Codes, LevelSpec
 from vqkit.priors import NGramConfig, NGramPrior, Prior
 from vqkit.priors.backoff import STRENGTHS, BackoffCounts, largest_that_fits
@@ -270,3 +271,14 @@ def test_two_processes_count_what_one_counts_though_one_has_nothing(tmp_path: Pa
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert_close(found, dict(prior.state_dict()), rtol=0, atol=0)
+
+
+def test_counts_of_other_codebooks_or_grids_are_not_opened(tmp_path: Path):
+    specs = (LevelSpec((2, 2), (5,)),)
+    make(NGramConfig(order=2), specs).save_pretrained(tmp_path)
+    path = tmp_path / storage.CONFIG
+    saved = storage.read_json(path)
+    for spec in ({"grid": [2, 2], "codebook_sizes": [7]}, {"grid": [2, 3], "codebook_sizes": [5]}):
+        storage.write_json(path, saved | {"specs": [{**saved["specs"][0], **spec}]})
+        with pytest.raises(ValueError, match="does not fit the model"):
+            Prior.from_pretrained(tmp_path)

@@ -89,6 +89,8 @@ class BackoffCounts(nn.Module):
 
     strengths: Tensor
     """How many integers the shorter context counts as, at each length. (J,) float64"""
+    sizes: Tensor
+    """K and ``symbols``: what the keys mean, saved with them. (1 + J,) int64"""
 
     def __init__(self, size: int, symbols: Sequence[int]) -> None:
         super().__init__()
@@ -96,8 +98,9 @@ class BackoffCounts(nn.Module):
         num = len(self.symbols)
         self.tables = nn.ModuleList(CountTable(size, saved=j == num) for j in range(num + 1))
         self.register_buffer("strengths", torch.ones(num, dtype=torch.float64))
+        self.register_buffer("sizes", torch.tensor([size, *self.symbols]))
         self.waiting: list[tuple[Tensor, Tensor]] = []
-        self.register_load_state_dict_post_hook(lambda module, _: module.shorten())
+        self.register_load_state_dict_post_hook(lambda module, _: module.loaded())
 
     @property
     def deepest(self) -> CountTable:
@@ -115,6 +118,13 @@ class BackoffCounts(nn.Module):
         self.waiting.clear()
         self.deepest.fill(self.deepest.keys[:0], self.deepest.counts[:0])
         self.strengths.fill_(1)
+        self.shorten()
+
+    def loaded(self) -> None:
+        """Makes what is not saved; raises ValueError if the keys are those of other contexts."""
+        own = [self.size, *self.symbols]
+        if self.sizes.tolist() != own:
+            raise ValueError(f"counts are of sizes {self.sizes.tolist()}, this prior's are {own}")
         self.shorten()
 
     def add(self, contexts: Tensor, integers: Tensor) -> None:
