@@ -83,3 +83,21 @@ def test_a_prior_without_levels_or_classes_is_refused(
         config.build(specs, wrong)
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         config.build(specs, ConditioningSpec(num_classes=0))
+
+
+def test_arguments_of_other_types_are_refused_in_one_line(prior: Prior):
+    wrong: Any
+    for wrong, message in ((2.5, "num is 2.5"), (-1, "num is -1")):
+        with pytest.raises(ValueError, match=message):
+            prior.sample(wrong, labels_of(2), seed=0)
+    for wrong in (1.5, None):
+        with pytest.raises(TypeError, match=f"seed is {wrong}; give an integer"):
+            prior.sample(2, labels_of(2), seed=wrong)
+    wrong = Conditioning([0, 1])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="labels are a list; give a tensor"):
+        prior.sample(2, wrong, seed=0)
+    with pytest.raises(TypeError, match="given is a Tensor; give a Conditioning"):
+        prior.sample(2, torch.tensor([0, 1]), seed=0)  # pyright: ignore[reportArgumentType]
+    floats = random_codes(prior.specs, 2).map(lambda indices: indices.double())
+    with pytest.raises(ValueError, match=r"codes are torch\.float64; give integers"):
+        prior.log_prob(floats, labels_of(2))

@@ -193,7 +193,7 @@ class Prior(nn.Module, ABC):
         Raises:
             ValueError: If an argument is out of range, does not fit, or conditioning is missing.
         """
-        if num < 0:
+        if num < 0 or num != int(num):
             raise ValueError(f"num is {num}; give the number of items to draw")
         decoding = Decoding(
             seed=seed,
@@ -213,7 +213,7 @@ class Prior(nn.Module, ABC):
         fixed = Known.nothing(num, len(self.slot_sizes), device)
         if known is not None:
             fixed = Known.of(known.to(device), self.specs, num)
-            checked_integers(fixed.flat, self.slot_sizes)
+            fixed = Known(checked_integers(fixed.flat, self.slot_sizes), fixed.mask)
         mask = None
         if self.lengths is not None:
             u = decoding.uniform(LENGTH_STREAM, torch.arange(2, device=device))

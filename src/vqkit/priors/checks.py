@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from vqkit.codes import Codes, LevelSpec
@@ -29,7 +30,10 @@ def checked_codes(codes: Codes, specs: Sequence[LevelSpec], slot_sizes: Tensor) 
 
 
 def checked_integers(flat: Tensor, slot_sizes: Tensor) -> Tensor:
-    """The same integers (B, L); raises ValueError if one is no entry of its codebook."""
+    """The same integers (B, L) as int64; raises ValueError if one is no entry of its codebook."""
+    if flat.is_floating_point() or flat.dtype == torch.bool:
+        raise ValueError(f"codes are {flat.dtype}; give integers, indices of entries")
+    flat = flat.long()
     wrong = (flat < 0) | (flat >= slot_sizes)
     if wrong.any():
         row, slot = wrong.nonzero()[0].tolist()

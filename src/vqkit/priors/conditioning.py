@@ -85,7 +85,7 @@ def check_conditioning(
     Raises:
         ValueError: If something does not fit, is missing, or is more than the prior is told.
     """
-    given = given or NOTHING
+    given = NOTHING if given is None else given
     if not isinstance(given, Conditioning):
         raise TypeError(f"given is a {type(given).__name__}; give a Conditioning")
     _check_labels(given.labels, spec.num_classes, num)
@@ -103,6 +103,8 @@ def _check_labels(labels: Tensor | None, num_classes: int | None, num: int) -> N
         return
     if num_classes is None:
         raise ValueError("labels were given to a prior without classes; leave them out")
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels are a {type(labels).__name__}; give a tensor of one axis")
     if labels.shape != (num,) or labels.is_floating_point() or labels.dtype == torch.bool:
         found = f"shape {tuple(labels.shape)}, {labels.dtype}"
         raise ValueError(f"labels have {found}; give one integer for each of {num} items")

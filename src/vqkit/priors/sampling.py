@@ -39,6 +39,8 @@ class Decoding:
     steps: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.seed, int):
+            raise TypeError(f"seed is {self.seed}; give an integer")
         check_sampling(self.temperature, self.top_k, self.top_p)
         if not math.isfinite(self.guidance) or self.guidance < 0:
             raise ValueError(
@@ -76,7 +78,7 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -
             f"temperature is {temperature}; give a number greater than 0 (top_p=0 draws the most "
             "probable alone)"
         )
-    if top_k is not None and (top_k < 1 or top_k != int(top_k)):
+    if top_k is not None and not (top_k >= 1 and top_k == top_k // 1):
         raise ValueError(f"top_k is {top_k}; give an integer of at least 1, or None to keep all")
     if top_p is not None and not 0 <= top_p <= 1:
         raise ValueError(
