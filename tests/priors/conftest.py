@@ -1,22 +1,25 @@
-"""Every prior over every small space."""
+"""Every prior over every small space that it can be of."""
 
 import pytest
-from tests.priors.spaces import CLASSES, PRIORS, SPACES, fits, make
+from tests.priors.spaces import CLASSES, PRIORS, SPACES, Pair, make, pairs
 
 from vqkit.codes import LevelSpec
 from vqkit.priors import Prior, PriorConfig
 
 
-@pytest.fixture(params=PRIORS.values(), ids=PRIORS.keys())
-def config(request: pytest.FixtureRequest, specs: tuple[LevelSpec, ...]) -> PriorConfig:
-    if not fits(request.param, specs):
-        pytest.skip("a prior of one level")
+@pytest.fixture(params=pairs(PRIORS, SPACES))
+def pair(request: pytest.FixtureRequest) -> Pair:
     return request.param
 
 
-@pytest.fixture(params=SPACES.values(), ids=SPACES.keys())
-def specs(request: pytest.FixtureRequest) -> tuple[LevelSpec, ...]:
-    return request.param
+@pytest.fixture
+def config(pair: Pair) -> PriorConfig:
+    return pair[0]
+
+
+@pytest.fixture
+def specs(pair: Pair) -> tuple[LevelSpec, ...]:
+    return pair[1]
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 import itertools
 import math
+from collections.abc import Mapping
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +33,7 @@ from vqkit.priors import (
 )
 
 CLASSES = 3
+Pair = tuple[PriorConfig, tuple[LevelSpec, ...]]
 LEARNED = (
     "transformer",
     "tied transformer",
@@ -85,6 +89,18 @@ def fits(config: PriorConfig, specs: tuple[LevelSpec, ...]) -> bool:
     if isinstance(config, HierarchicalConfig):
         return len(specs) == len(config.members)
     return len(specs) == 1 or not isinstance(config, PixelCNNConfig)
+
+
+def pairs(
+    configs: Mapping[str, PriorConfig], spaces: Mapping[str, tuple[LevelSpec, ...]]
+) -> list[Any]:
+    """Each prior with each space that it can be of, as parameters with names."""
+    return [
+        pytest.param((config, specs), id=f"{name}-{space}")
+        for name, config in configs.items()
+        for space, specs in spaces.items()
+        if fits(config, specs)
+    ]
 
 
 def make(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.priors.spaces import CLASSES, PRIORS, SPACES, fits, labels_of, make, random_codes
+from tests.priors.spaces import CLASSES, PRIORS, SPACES, fits, labels_of, make, pairs, random_codes
 from torch.testing import assert_close
 
 from vqkit.codes import Codes, Level, LevelSpec
@@ -18,18 +18,11 @@ DRAWS_IN_ORDER = {
 }
 
 
-@pytest.fixture(params=DRAWS_IN_ORDER, ids=str)
-def prior(request: pytest.FixtureRequest, space: tuple[LevelSpec, ...]) -> AutoregressivePrior:
-    if not fits(PRIORS[request.param], space):
-        pytest.skip("a prior of one level")
-    made = make(PRIORS[request.param], space, CLASSES)
+@pytest.fixture(params=pairs(DRAWS_IN_ORDER, SEVERAL))
+def prior(request: pytest.FixtureRequest) -> AutoregressivePrior:
+    made = make(*request.param, CLASSES)
     assert isinstance(made, AutoregressivePrior)
     return made
-
-
-@pytest.fixture(params=SEVERAL.values(), ids=SEVERAL.keys())
-def space(request: pytest.FixtureRequest) -> tuple[LevelSpec, ...]:
-    return request.param
 
 
 def test_the_order_holds_every_slot_once(prior: AutoregressivePrior):

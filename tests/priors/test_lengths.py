@@ -9,9 +9,11 @@ from tests.priors.spaces import (
     CLASSES,
     LEARNED,
     PRIORS,
+    Pair,
     labels_of,
     log_prob_or_bound,
     make,
+    pairs,
     random_codes,
 )
 from torch.testing import assert_close
@@ -75,8 +77,8 @@ def every_item(specs: tuple[LevelSpec, ...]) -> Codes:
     return Codes.from_flat(torch.tensor(rows), specs, torch.stack(masks))
 
 
-@pytest.fixture(params=SPACES.values(), ids=SPACES.keys())
-def specs(request: pytest.FixtureRequest) -> tuple[LevelSpec, ...]:
+@pytest.fixture(params=pairs(PRIORS, SPACES))
+def pair(request: pytest.FixtureRequest) -> Pair:
     return request.param
 
 
@@ -85,10 +87,12 @@ def prior(config: PriorConfig, specs: tuple[LevelSpec, ...]) -> Prior:
     return make(config, specs, CLASSES, lengths=seen(specs))
 
 
+@pytest.mark.parametrize("specs", SPACES.values(), ids=SPACES.keys())
 def test_the_extents_counted_are_all_that_there_are(specs: tuple[LevelSpec, ...]):
     assert num_extents(specs) == len(every_extent(specs))
 
 
+@pytest.mark.parametrize("specs", SPACES.values(), ids=SPACES.keys())
 def test_an_extent_is_that_of_its_box(specs: tuple[LevelSpec, ...]):
     extents = every_extent(specs)
     masks = torch.stack([box(extent, specs) for extent in extents])
