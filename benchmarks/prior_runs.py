@@ -8,7 +8,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from vqkit.cli.encode import encode_images
 from vqkit.cli.runs import open_tokenizer
 from vqkit.cli.token_parts import TokenPart, nats_per_token
 from vqkit.cli.train import train_tokenizer
-from vqkit.codes import Codes
+from vqkit.codes import Codes, LevelSpec
 from vqkit.config import load_config
 from vqkit.data import in_order
 from vqkit.data.batch import Batch
 from vqkit.means import Mean
 from vqkit.modalities.image.data import open_images
 from vqkit.nn.dropout import noise
-from vqkit.priors import CountedPrior, Prior, PriorConfig
+from vqkit.priors import CountedPrior, Prior
 from vqkit.tokens import TokenSet
 from vqkit.training import Task, TrainConfig, fit
 from vqkit.training.task import StepOutput
@@ -71,15 +71,18 @@ def open_sets(name: str, data: str, work: Path) -> Tokens:
     return Tokens(tokenizer, *parts)
 
 
-class GPT2(Prior):
-    """GPT-2 of transformers over the codes of one level, so that it is measured like the others."""
+class GPT2(nn.Module):
+    """GPT-2 of transformers over the codes of one level, measured as a prior is."""
 
-    def __init__(self, specs: Any, layers: int, width: int, heads: int) -> None:
-        super().__init__(specs)
+    exact, num_classes = True, None
+
+    def __init__(self, specs: Sequence[LevelSpec], layers: int, width: int, heads: int) -> None:
+        super().__init__()
         from transformers import GPT2Config, GPT2LMHeadModel
 
-        (size,) = {slots.size for slots in self.slots}
-        length = len(self.slot_sizes)
+        self.specs = tuple(specs)
+        length, (size,) = specs[0].num_tokens, specs[0].codebook_sizes
+        self.register_buffer("slot_sizes", torch.full((length,), size), persistent=False)
         self.network = GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=size + 1,
@@ -92,12 +95,9 @@ class GPT2(Prior):
             )
         )
 
-    @property
-    def config(self) -> PriorConfig:
-        raise NotImplementedError
-
-    def nats(self, codes: Codes, given: Any = None) -> Tensor:
-        flat = self.check_codes(codes)
+    def nats(self, codes: Codes) -> Tensor:
+        """What each integer costs. (B, L)"""
+        flat = codes.flat()
         begin = torch.full_like(flat[:, :1], int(self.slot_sizes[0]))
         logits = self.network(torch.cat([begin, flat[:, :-1]], dim=1)).logits[..., :-1]
         # Without what begins the sequence: nothing is lost on a symbol that cannot come.
@@ -106,20 +106,25 @@ class GPT2(Prior):
         )
         return losses.view_as(flat)
 
-    def draw(self, known: Any, given: Any, decoding: Any, mask: Any) -> Tensor:
-        raise NotImplementedError
+    def log_prob(self, codes: Codes, given: Any = None) -> Tensor:
+        """The log-probability of each item. (B,) float64"""
+        return -self.nats(codes).double().sum(1)
+
+    def loss(self, codes: Codes) -> dict[str, Mean]:
+        """Nats per integer, as a prior gives them."""
+        return {"nats_per_token": Mean.over(self.nats(codes))}
 
 
-class LabelFree(Task):
-    """Trains a prior that the engine has no task for, such as ``GPT2``."""
+class PeerTask(Task):
+    """Trains ``GPT2`` by the engine."""
 
-    model: Prior
+    model: GPT2
 
     def forward(self, batch: Batch, measure: bool = False) -> StepOutput:
         return StepOutput(self.model.loss(Codes.from_flat(batch.x.long(), self.model.specs)))
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        return self.model.counts(Codes.from_flat(batch.x.long(), self.model.specs))
+        return {"nats_per_token": torch.tensor(batch.x.numel())}
 
     def save(self, folder: Path) -> None:
         from vqkit import storage
@@ -128,7 +133,7 @@ class LabelFree(Task):
 
 
 def step_times(
-    makers: dict[str, Callable[[], Prior]], tokens: Tokens, rounds: int = 7
+    makers: dict[str, Callable[[], Prior | GPT2]], tokens: Tokens, rounds: int = 7
 ) -> dict[str, float]:
     """Process CPU time of one training step of each, in seconds: medians, taken in turns."""
     batch = next(iter(in_order(tokens.train, BATCH)))
@@ -140,7 +145,9 @@ def step_times(
         optimizer = torch.optim.AdamW(prior.parameters(), lr=RATE)
         codes = Codes.from_flat(batch.x.long(), prior.specs)
 
-        def step(prior: Prior = prior, optimizer: Any = optimizer, codes: Codes = codes) -> None:
+        def step(
+            prior: Prior | GPT2 = prior, optimizer: Any = optimizer, codes: Codes = codes
+        ) -> None:
             with noise(0, 0, torch.arange(BATCH)):
                 loss: Mean = prior.loss(codes)["nats_per_token"]
             optimizer.zero_grad(set_to_none=True)
@@ -157,7 +164,7 @@ def step_times(
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
-def train(prior: Prior, tokens: Tokens, steps: int, folder: Path, seed: int) -> None:
+def train(prior: Prior | GPT2, tokens: Tokens, steps: int, folder: Path, seed: int) -> None:
     """Trains a prior, or goes on with it."""
     config = TrainConfig(
         steps=steps,
@@ -174,11 +181,11 @@ def train(prior: Prior, tokens: Tokens, steps: int, folder: Path, seed: int) -> 
         keep_checkpoints=1,
         eval_every=steps,
     )
-    task: Any = LabelFree(prior) if isinstance(prior, GPT2) else prior
+    task: Any = PeerTask(prior) if isinstance(prior, GPT2) else prior
     fit(task, tokens.train, config, folder=folder, eval_examples=tokens.test)
 
 
-def row_of(prior: Prior, tokens: Tokens) -> dict[str, Any]:
+def row_of(prior: Prior | GPT2, tokens: Tokens) -> dict[str, Any]:
     """What is kept of a trained prior."""
     sizes = sum(parameter.numel() for parameter in prior.parameters())
     nats = nats_per_token(prior, tokens.test, 250)

@@ -68,10 +68,10 @@ CONFIGS: dict[str, Any] = {
 PEER = "GPT-2 of transformers"
 
 
-def makers(tokens: Tokens) -> dict[str, Callable[[], Prior]]:
+def makers(tokens: Tokens) -> dict[str, Callable[[], Prior | GPT2]]:
     """What builds each prior."""
     specs = tokens.train.tokens.specs
-    found: dict[str, Callable[[], Prior]] = {
+    found: dict[str, Callable[[], Prior | GPT2]] = {
         name: partial(config.build, specs) for name, config in CONFIGS.items()
     }
     return {**found, PEER: partial(GPT2, specs, layers=5, width=128, heads=4)}

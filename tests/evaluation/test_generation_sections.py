@@ -64,7 +64,7 @@ def test_every_figure_is_shown_with_what_it_is_over():
         "histogram2320.7040.6450.521",
         "given prior72.60.7040.6450.521",
         "training images3.890.7040.8830.521",
-        f"held-out images{'–' * 3}0.921",  # noqa: RUF001
+        "held-out images" + 3 * "\N{EN DASH}" + "0.921",
         "the given prior has 73 % of their recall",
         HOSTILE,
         "45 % of 87 %",

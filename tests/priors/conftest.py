@@ -1,7 +1,7 @@
 """Every prior over every small space that it can be of."""
 
 import pytest
-from tests.priors.spaces import CLASSES, PRIORS, SPACES, Pair, make, pairs
+from tests.priors.spaces import CLASSES, EXACT, FAITHFUL, PRIORS, SPACES, Pair, make, pairs
 
 from vqkit.codes import LevelSpec
 from vqkit.priors import Prior, PriorConfig
@@ -20,6 +20,18 @@ def config(pair: Pair) -> PriorConfig:
 @pytest.fixture
 def specs(pair: Pair) -> tuple[LevelSpec, ...]:
     return pair[1]
+
+
+@pytest.fixture(params=pairs(EXACT, SPACES))
+def exact_prior(request: pytest.FixtureRequest) -> Prior:
+    made = make(*request.param, CLASSES)
+    assert made.exact
+    return made
+
+
+@pytest.fixture(params=pairs(FAITHFUL, SPACES))
+def faithful_prior(request: pytest.FixtureRequest) -> Prior:
+    return make(*request.param, CLASSES)
 
 
 @pytest.fixture

@@ -76,6 +76,10 @@ PRIORS: dict[str, PriorConfig] = {
         layers=1, width=16, heads=2, dropout=0.2, times=4, bound_draws=5
     ),
 }
+EXACT = {name: config for name, config in PRIORS.items() if "diffusion" not in name}
+"""Those that have a probability, and not a bound of it alone."""
+FAITHFUL = {name: config for name, config in PRIORS.items() if "confidence" not in name}
+"""Those that draw from what they judge by; by confidence another distribution is drawn from."""
 SPACES: dict[str, tuple[LevelSpec, ...]] = {
     "one level": (LevelSpec((2, 2), (3,)),),
     "no grid": (LevelSpec((), (7,)),),

@@ -20,7 +20,6 @@ from vqkit.codes import Codes, LevelSpec
 from vqkit.means import Mean
 from vqkit.nn.dropout import noise
 from vqkit.priors import (
-    AbsorbingDiffusionPrior,
     Conditioning,
     DiffusionPrior,
     Prior,
@@ -161,11 +160,9 @@ def test_samples_are_codes_of_the_same_levels(prior: Prior, num: int):
     prior.check_codes(codes)
 
 
-def test_samples_come_as_often_as_their_probability_says(prior: Prior):
+def test_samples_come_as_often_as_their_probability_says(faithful_prior: Prior):
     """At least as often, where there is a bound of it alone."""
-    if isinstance(prior, AbsorbingDiffusionPrior) and prior.config.order == "confidence":
-        pytest.skip("it draws from another distribution than the one that it bounds")
-    num = 20_000
+    prior, num = faithful_prior, 20_000
     codes = every_code(prior.specs)
     given = Conditioning(torch.ones(num, dtype=torch.int64))
     expected = log_prob_or_bound(prior, codes, Conditioning(given.labels[: len(codes)])).exp()
@@ -210,10 +207,10 @@ def most_probable_by_enumeration(prior: Prior, label: int) -> list[int]:
 
 
 @pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 1e-9}, {"top_p": 0.0}], ids=str)
-def test_one_entry_left_is_the_most_probable_and_the_lowest_on_ties(prior: Prior, options: dict):
-    if not prior.exact:
-        pytest.skip("it draws in another order for each item, see the next test")
-    prior.double()
+def test_one_entry_left_is_the_most_probable_and_the_lowest_on_ties(
+    exact_prior: Prior, options: dict
+):
+    prior = exact_prior.double()
     expected = [most_probable_by_enumeration(prior, label) for label in range(CLASSES)]
     drawn = prior.sample(CLASSES, labels_of(CLASSES), seed=0, **options)
     assert drawn.flat().tolist() == expected

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.priors.spaces import (
     CLASSES,
+    EXACT,
     LEARNED,
     PRIORS,
     Pair,
@@ -123,9 +124,8 @@ def test_lengths_are_drawn_as_often_as_they_are_probable(prior: Prior):
         assert abs(found.count(extent) / num - p) < 5 * spread + 1e-9
 
 
+@pytest.mark.parametrize("pair", pairs(EXACT, SPACES))
 def test_samples_of_all_lengths_come_as_often_as_their_probability_says(prior: Prior):
-    if not prior.exact:
-        pytest.skip("it has a bound, and no probability")
     num, codes = 20_000, every_item(prior.specs)
     given = Conditioning(torch.ones(num, dtype=torch.int64))
     expected = prior.log_prob(codes, Conditioning(given.labels[: len(codes)])).exp()

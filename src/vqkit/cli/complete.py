@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vqkit.cli.beginning import TOKENIZER
-from vqkit.cli.drawing import SHEET, Sampling, draw, write_samples
+from vqkit.cli.drawing import Sampling, draw, write_samples
 from vqkit.cli.options import (
     BatchSize,
     Device,
@@ -21,10 +21,8 @@ from vqkit.cli.options import (
     TopK,
     TopP,
 )
-from vqkit.cli.runs import check_trained, choose_device, images_of, open_tokenizer
-from vqkit.cli.sample import check_free, class_number
-from vqkit.cli.train_prior import class_names
-from vqkit.cli.wording import counted
+from vqkit.cli.runs import images_of
+from vqkit.cli.sample import check_free, class_number, open_prior, say_written
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,15 +71,11 @@ def complete(
 
     Example: vqkit complete runs/prior photos -o completed --keep 0.5
     """
-    from vqkit.priors import Prior
     from vqkit.priors.sampling import check_sampling
 
-    check_trained(prior, "vqkit train-prior")
     check_free(out, force)
     check_sampling(temperature, top_k, top_p)
-    place = choose_device(device)
-    learned = Prior.from_pretrained(prior, device=place)
-    classes = class_names(prior, learned.num_classes)
+    learned, tokenizer, classes = open_prior(prior, device)
     how = Sampling(
         num=num,
         label=None if class_ is None else class_number(class_, classes),
@@ -93,13 +87,12 @@ def complete(
         steps=steps,
         batch_size=batch_size,
     )
-    tokenizer, images = open_tokenizer(prior / TOKENIZER, place), images_of(prior / TOKENIZER, data)
+    images = images_of(prior / TOKENIZER, data)
     found, how = completed(learned, tokenizer, images, how, classes, keep=keep, side=side)
     check_free(out, force)  # again, for drawing takes long
     kept = {"data": data, "keep": keep, "side": side, "class": class_}
     write_samples(out, found, replace(how, label=None), [], kept)
-    print(f"{counted(how.num, 'image')}: {out}")
-    print(f"contact sheet: {out / SHEET}")
+    say_written(out, how.num)
 
 
 def completed(

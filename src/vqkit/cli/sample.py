@@ -1,7 +1,7 @@
 """``vqkit sample``: new images out of a prior."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,10 @@ from vqkit.cli.options import (
 from vqkit.cli.runs import check_trained, choose_device, open_tokenizer
 from vqkit.cli.train_prior import baselines, class_names
 from vqkit.cli.wording import counted
+
+if TYPE_CHECKING:
+    from vqkit.autoencoder import VQVAE
+    from vqkit.priors import Prior
 
 Class = Annotated[
     str | None,
@@ -56,16 +60,11 @@ def sample(
     """
     from dataclasses import replace
 
-    from vqkit.priors import Prior
     from vqkit.priors.sampling import check_sampling
 
-    check_trained(prior, "vqkit train-prior")
     check_free(out, force)
     check_sampling(temperature, top_k, top_p)
-    place = choose_device(device)
-    learned = Prior.from_pretrained(prior, device=place)
-    tokenizer = open_tokenizer(prior / TOKENIZER, place)
-    classes = class_names(prior, learned.num_classes)
+    learned, tokenizer, classes = open_prior(prior, device)
     how = Sampling(
         num=num,
         label=None if class_ is None else class_number(class_, classes),
@@ -85,6 +84,21 @@ def sample(
     images["learned"] = draw(learned, tokenizer, how, progress=True)
     check_free(out, force)  # again, for drawing takes long
     write_samples(out, images, how, classes)
+    say_written(out, num)
+
+
+def open_prior(run: Path, device: str) -> "tuple[Prior, VQVAE, list[str]]":
+    """The trained prior of a run, the tokenizer in it, and the names of its classes."""
+    from vqkit.priors import Prior
+
+    check_trained(run, "vqkit train-prior")
+    place = choose_device(device)
+    prior = Prior.from_pretrained(run, device=place)
+    return prior, open_tokenizer(run / TOKENIZER, place), class_names(run, prior.num_classes)
+
+
+def say_written(out: Path, num: int) -> None:
+    """Says where the images are."""
     print(f"{counted(num, 'image')}: {out}")
     print(f"contact sheet: {out / SHEET}")
 
