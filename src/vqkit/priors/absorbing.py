@@ -10,7 +10,6 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.codes import LevelSpec
-from vqkit.nn.dropout import no_dropout
 from vqkit.priors.conditioner import Conditioned
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.denoiser import DenoiserSize
@@ -154,11 +153,10 @@ class AbsorbingDiffusionPrior(DiffusionPrior):
         self, known: Known, given: Conditioning, decoding: Decoding, mask: Tensor | None
     ) -> Tensor:
         steps = self._config.steps if decoding.steps is None else int(decoding.steps)
-        with no_dropout():
-            revealing = Revealing(self, known, given, decoding, mask)
-            if self._config.order == "random":
-                return revealing.in_random_order(steps)
-            return revealing.by_confidence(steps, self._config.confidence_noise)
+        revealing = Revealing(self, known, given, decoding, mask)
+        if self._config.order == "random":
+            return revealing.in_random_order(steps)
+        return revealing.by_confidence(steps, self._config.confidence_noise)
 
 
 def binomial(n: Tensor, k: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class Prior(nn.Module, ABC):
     def draw(
         self, known: Known, given: Conditioning, decoding: Decoding, mask: Tensor | None
     ) -> Tensor:
-        """Draws what is not known.
+        """Draws what is not known; called without dropout.
 
         Args:
             known: Integers that are given. B items

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.embedding import CodeEmbedding
 from vqkit.priors.lengths import Lengths
 from vqkit.priors.slots import describe
-from vqkit.schema import STRICT
+from vqkit.schema import STRICT, Heads
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -33,7 +33,7 @@ class PixelCNNConfig:
     """Side of the square that a layer sees the earlier half of; odd."""
     attention_every: Annotated[int, Field(ge=1)] | None = None
     """After how many layers there is attention to all earlier codes, each time. null: none."""
-    heads: Annotated[int, Field(ge=1)] = 4
+    heads: Heads = 4
     """Number of attention heads; divides the width where there is attention."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Probability of dropping an element in training; raise it for little data."""
@@ -46,14 +46,6 @@ class PixelCNNConfig:
         if kernel % 2 == 0:
             raise ValueError("must be odd")
         return kernel
-
-    @field_validator("heads")
-    @classmethod
-    def _divides_the_width(cls, heads: int, info: ValidationInfo) -> int:
-        width = info.data.get("width")
-        if info.data.get("attention_every") is not None and width is not None and width % heads:
-            raise ValueError(f"must divide the width, {width}")
-        return heads
 
     def build(
         self,

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from vqkit.priors.conditioner import Conditioned, Conditioner
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.embedding import CodeEmbedding, Places
 from vqkit.priors.lengths import Lengths
-from vqkit.schema import STRICT
+from vqkit.schema import STRICT, Heads
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -28,9 +28,7 @@ class TransformerSize:
     width: Annotated[int, Field(ge=1, description="Length of the vectors between the blocks.")] = (
         256
     )
-    heads: Annotated[
-        int, Field(ge=1, description="Number of attention heads; divides the width.")
-    ] = 4
+    heads: Annotated[Heads, Field(description="Number of attention heads; divides the width.")] = 4
     dropout: Annotated[
         float,
         Field(
@@ -51,14 +49,6 @@ class TransformerSize:
             "guidance.",
         ),
     ] = 0.0
-
-    @field_validator("heads")
-    @classmethod
-    def _divides_the_width(cls, heads: int, info: ValidationInfo) -> int:
-        width = info.data.get("width")
-        if width is not None and width % heads:
-            raise ValueError(f"must divide the width, {width}")
-        return heads
 
 
 class SequencePrior(AutoregressivePrior):

@@ -11,7 +11,6 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from vqkit.codes import LevelSpec
-from vqkit.nn.dropout import no_dropout
 from vqkit.nn.transformer import INIT_STD
 from vqkit.priors.conditioner import Conditioned
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
@@ -186,12 +185,6 @@ class UniformDiffusionPrior(DiffusionPrior):
         return total
 
     def draw(
-        self, known: Known, given: Conditioning, decoding: Decoding, mask: Tensor | None
-    ) -> Tensor:
-        with no_dropout():
-            return self._draw(known, given, decoding, mask)
-
-    def _draw(
         self, known: Known, given: Conditioning, decoding: Decoding, mask: Tensor | None
     ) -> Tensor:
         num, length = known.mask.shape

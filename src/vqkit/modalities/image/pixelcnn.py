@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from vqkit.modalities.image.network import ConvConfig
 from vqkit.nn.autoregressive import AutoregressiveDecoder
 from vqkit.nn.pixelcnn import GatedPixelCNN
 from vqkit.nn.pixelcnn_sampler import PixelCNNSampler
-from vqkit.schema import STRICT
+from vqkit.schema import STRICT, Heads
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -28,16 +28,8 @@ class PixelCNNDecoderConfig:
     """Probability of dropping an element in training."""
     attention_every: Annotated[int, Field(ge=1)] | None = None
     """After how many layers there is attention to all earlier pixels, each time. null: none."""
-    heads: Annotated[int, Field(ge=1)] = 4
+    heads: Heads = 4
     """Number of attention heads; divides the width."""
-
-    @field_validator("heads")
-    @classmethod
-    def _divides_the_width(cls, heads: int, info: ValidationInfo) -> int:
-        width = info.data.get("width")
-        if width is not None and info.data.get("attention_every") and width % heads:
-            raise ValueError(f"must divide the width, {width}")
-        return heads
 
     def build(self, network: ConvConfig, channels: int, outputs: int) -> "PixelCNNDecoder":
         """The decoder of images of so many channels to so many numbers for each pixel."""

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from vqkit.modalities.image.network import ConvConfig
 from vqkit.nn.autoregressive import AutoregressiveDecoder
 from vqkit.nn.positions import grid_positions
 from vqkit.nn.transformer import Transformer
-from vqkit.schema import STRICT
+from vqkit.schema import STRICT, Heads
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -24,18 +24,10 @@ class TransformerDecoderConfig:
     """Length of the vectors between the blocks."""
     layers: Annotated[int, Field(ge=1)] = 4
     """Number of blocks."""
-    heads: Annotated[int, Field(ge=1)] = 4
+    heads: Heads = 4
     """Number of attention heads; divides the width."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of dropping an element in training."""
-
-    @field_validator("heads")
-    @classmethod
-    def _divides_the_width(cls, heads: int, info: ValidationInfo) -> int:
-        width = info.data.get("width")
-        if width is not None and width % heads:
-            raise ValueError(f"must divide the width, {width}")
-        return heads
 
     def build(self, network: ConvConfig, channels: int, outputs: int) -> "TransformerDecoder":
         """The decoder of images of so many channels to so many numbers for each pixel."""
