@@ -41,7 +41,7 @@ SETS = {
     "cifar10": ["train.steps=5000"],
 }
 """Presets of the tokenizers, and what is changed: 7 x 7 codes of 128, 8 x 8 codes of 512."""
-BATCH, RATE, WARMUP = 64, 1e-3, 200
+BATCH, RATE, WARMUP = 32, 1e-3, 200
 
 
 @dataclass(frozen=True)

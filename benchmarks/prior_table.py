@@ -3,7 +3,7 @@
 Run: python benchmarks/prior_table.py fashion-mnist FOLDER_OF_IDX [--rows NAME ...]
      python benchmarks/prior_table.py cifar10 FOLDER_OF_PARQUET
 
-The tokenizer and the tokens are made once and kept; so is each prior. Every network has about
+The tokenizer and the tokens are made once and kept; so is each prior. Every network has about half
 a million parameters and as much CPU time as the Transformer takes for --steps steps: what a
 step costs is measured in turns beforehand. GPT-2 takes as many steps as the Transformer, which is
 more time.
@@ -57,13 +57,13 @@ CONFIGS: dict[str, Any] = {
     "n-gram, order 2": NGramConfig(order=2),
     "n-gram, order 4": NGramConfig(order=4),
     "mixture, 64 Gaussians": MixtureConfig(components=64),
-    "transformer": TransformerConfig(layers=5, width=128, heads=4, dropout=0.1),
-    "pixelcnn": PixelCNNConfig(layers=6, width=88, dropout=0.1),
+    "transformer": TransformerConfig(layers=5, width=96, heads=4, dropout=0.1),
+    "pixelcnn": PixelCNNConfig(layers=6, width=64, dropout=0.1),
     "pixelcnn + attention": PixelCNNConfig(
-        layers=5, width=88, attention_every=2, heads=4, dropout=0.1
+        layers=5, width=64, attention_every=2, heads=4, dropout=0.1
     ),
-    "absorbing diffusion": AbsorbingDiffusionConfig(layers=5, width=128, heads=4, dropout=0.1),
-    "uniform diffusion": UniformDiffusionConfig(layers=5, width=128, heads=4, dropout=0.1),
+    "absorbing diffusion": AbsorbingDiffusionConfig(layers=5, width=96, heads=4, dropout=0.1),
+    "uniform diffusion": UniformDiffusionConfig(layers=5, width=96, heads=4, dropout=0.1),
 }
 PEER = "GPT-2 of transformers"
 
@@ -74,7 +74,7 @@ def makers(tokens: Tokens) -> dict[str, Callable[[], Prior | GPT2]]:
     found: dict[str, Callable[[], Prior | GPT2]] = {
         name: partial(config.build, specs) for name, config in CONFIGS.items()
     }
-    return {**found, PEER: partial(GPT2, specs, layers=5, width=128, heads=4)}
+    return {**found, PEER: partial(GPT2, specs, layers=5, width=96, heads=4)}
 
 
 def steps_of(name: str, options: argparse.Namespace, tokens: Tokens) -> dict[str, int]:
@@ -127,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("set", choices=SETS)
     parser.add_argument("data", help="the folder of its files")
-    parser.add_argument("--steps", type=int, default=3000, help="of the Transformer")
+    parser.add_argument("--steps", type=int, default=2500, help="of the Transformer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", nargs="+", default=[*CONFIGS, PEER], choices=[*CONFIGS, PEER])
     parser.add_argument("--work", type=Path, default=WORK)

@@ -190,6 +190,16 @@ def test_tokens_of_another_tokenizer_are_refused(
     assert not out.exists()
 
 
+def test_another_tokenizer_for_a_prior_that_is_trained_is_refused(
+    cli: Cli, made: Made, tmp_path: Path
+):
+    other, prior = tmp_path / "other", shutil.copytree(made.prior, tmp_path / "prior")
+    assert cli(*TRAIN, f"data.path={made.images}", "train.seed=1", "-o", other).code == 0
+    words = "train-prior", made.tokens, *TINY_PRIOR, "-o", prior
+    assert "tokenizer" in cli(*words, "-t", other).failure
+    assert cli(*words, "-t", made.run).code == 0
+
+
 def test_a_prior_without_its_tokenizer_asks_for_it(cli: Cli, made: Made, tmp_path: Path):
     failure = cli("train-prior", made.tokens, *TINY_PRIOR, "-o", tmp_path / "prior").failure
     assert failure == "--tokenizer is missing; give the run folder that made the tokens"

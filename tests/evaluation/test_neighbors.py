@@ -51,6 +51,11 @@ def test_precision_and_recall_of_points_placed_by_hand():
     assert precision_recall(real, real.clone(), 1) == (1, 1)
 
 
+def test_features_of_unlike_spaces_are_refused():
+    with pytest.raises(ValueError, match=r"\(9, 4\) and \(9, 5\); give \(N, F\) and \(M, F\)"):
+        precision_recall(cloud(9, seed=0, dim=4), cloud(9, seed=0, dim=5))
+
+
 def test_a_set_in_one_corner_is_precise_and_recalls_little():
     real = torch.cat([cloud(50, seed=0), cloud(50, seed=1) + 100])
     precision, recall = precision_recall(real, cloud(100, seed=2))

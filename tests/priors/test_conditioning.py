@@ -145,9 +145,11 @@ def test_guidance_is_refused_where_it_was_not_learned(name: str):
         ),
         (Conditioning(vectors_mask=torch.ones(2, 4).bool()), "without vectors"),
         (Conditioning(spatial=torch.zeros(2, 3, 4, 4)), r"give \(2, 2, \*grid\)"),
+        (Conditioning(vectors=torch.full((2, 5, 3), torch.nan)), "vectors hold inf or nan"),
+        (Conditioning(spatial=torch.full((2, 2, 4, 4), torch.inf)), "spatial holds inf or nan"),
     ],
 )
-def test_conditioning_of_another_shape_is_refused(given: Conditioning, message: str):
+def test_conditioning_that_cannot_be_read_is_refused(given: Conditioning, message: str):
     prior = build("transformer", TOLD, drop=0.1)
     with pytest.raises(ValueError, match=message):
         prior.sample(2, given, seed=0)

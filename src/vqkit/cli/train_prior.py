@@ -165,7 +165,9 @@ def keep_tokenizer(folder: Path, tokenizer: Path | None, tokens: "TokenSet") -> 
 
     kept = folder / TOKENIZER
     if kept.is_dir():
-        tokens.check_tokenizer(open_tokenizer(kept, "cpu"))
+        for each in (kept, tokenizer):
+            if each is not None:
+                tokens.check_tokenizer(open_tokenizer(each, "cpu"))
         return
     if tokenizer is None:
         raise ValueError("--tokenizer is missing; give the run folder that made the tokens")

@@ -84,8 +84,11 @@ def precision_recall(real: Tensor, generated: Tensor, k: int = 3) -> tuple[float
         k: Larger balls are kinder to both.
 
     Raises:
-        ValueError: If one of the sets has not more than k images.
+        ValueError: If one of the sets has not more than k images, or features do not fit together.
     """
+    if real.dim() != 2 or generated.dim() != 2 or real.shape[1] != generated.shape[1]:
+        found = f"{tuple(real.shape)} and {tuple(generated.shape)}"
+        raise ValueError(f"features have shapes {found}; give (N, F) and (M, F) of one space")
     precise = covered(generated, real, radii(real, k))
     recalled = covered(real, generated, radii(generated, k))
     return float(precise.double().mean()), float(recalled.double().mean())

@@ -128,6 +128,8 @@ def _check_vectors(given: Conditioning, dim: int | None, num: int) -> None:
     if mask is not None and (mask.shape != vectors.shape[:2] or mask.dtype != torch.bool):
         found = f"shape {tuple(mask.shape)}, {mask.dtype}"
         raise ValueError(f"vectors_mask has {found}; give {tuple(vectors.shape[:2])} booleans")
+    if not vectors.isfinite().all():
+        raise ValueError("vectors hold inf or nan; give finite ones, zeros where the mask is False")
 
 
 def _check_map(spatial: Tensor | None, channels: int | None, num: int) -> None:
@@ -139,6 +141,8 @@ def _check_map(spatial: Tensor | None, channels: int | None, num: int) -> None:
         raise ValueError(
             f"spatial has shape {tuple(spatial.shape)}; give ({num}, {channels}, *grid)"
         )
+    if not spatial.isfinite().all():
+        raise ValueError("spatial holds inf or nan; give finite numbers")
 
 
 def _check_missing(given: Conditioning, spec: ConditioningSpec) -> None:
