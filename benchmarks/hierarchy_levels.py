@@ -1,10 +1,11 @@
 """What do further levels of codes buy, at equal parameters and an equal budget of training?
 
 Images of one folder; one network for each number of levels, as wide as gives the same number of
-parameters, and one Transformer prior of one size over all codes of each. All begin from weights
-that keep the variance of features. Figures are over the whole split that is held out.
+parameters, and a prior of the codes of each: p(coarsest) p(next | coarsest) ..., a PixelCNN for
+each level, again as wide as gives the same number. All networks begin from weights that keep the
+variance of features. Figures are over the whole split that is held out.
 
-Run: python benchmarks/hierarchy_levels.py DATA --size 64 [--levels 1 2 3] [--steps 8000]
+Run: python benchmarks/hierarchy_levels.py DATA --size 64 [--levels 1 2 3] [--steps 2000]
 Rows that are done are kept in a file and not run again; one that was cut goes on where it was.
 Reports with all pictures lie in --out, a folder for each row.
 """
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -23,16 +25,17 @@ from measuring import commit, heading, in_own_process
 from torch import Tensor
 
 from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.codes import LevelSpec
 from vqkit.data import Examples, TensorExamples, in_order
-from vqkit.evaluation import evaluate, write_report
+from vqkit.evaluation import Samples, evaluate, write_report
 from vqkit.modalities.image import ConvConfig
 from vqkit.modalities.image.data import ImageDataConfig, ImageSplits, open_images
 from vqkit.modalities.image.hierarchy import keep_variance
-from vqkit.priors import Prior, TransformerConfig
+from vqkit.priors import HierarchicalConfig, PixelCNNConfig, Prior
 from vqkit.quantizers import EMAConfig
 from vqkit.training import TrainConfig, fit
 
-WITHIN, WIDTHS = 0.02, range(8, 513)
+WITHIN, WIDTHS, NUM_SAMPLES = 0.02, range(8, 513), 32
 ROWS = Path(__file__).parent / "results" / "hierarchy-levels.jsonl"
 OWN = {"data", "levels", "out", "cache", "one", "threads"}
 """Words that are not part of what identifies a measurement; the levels are of each row."""
@@ -45,14 +48,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--size", type=int, default=64, help="of the images")
     made.add_argument("--downsampling", type=int, default=4, help="of the finest level")
     made.add_argument("--codebook-size", type=int, default=512)
-    made.add_argument("--parameters", type=int, default=1_500_000)
-    made.add_argument("--steps", type=int, default=8_000)
-    made.add_argument("--batch-size", type=int, default=32)
-    made.add_argument("--rate", type=float, default=1e-3)
-    made.add_argument("--prior-steps", type=int, default=4_000)
-    made.add_argument("--prior-batch-size", type=int, default=32)
-    made.add_argument("--prior-width", type=int, default=256)
-    made.add_argument("--prior-layers", type=int, default=6)
+    made.add_argument("--parameters", type=int, default=500_000)
+    made.add_argument("--steps", type=int, default=2_000)
+    made.add_argument("--batch-size", type=int, default=16)
+    made.add_argument("--rate", type=float, default=2e-3)
+    made.add_argument("--prior-parameters", type=int, default=600_000)
+    made.add_argument("--prior-layers", type=int, default=5)
+    made.add_argument("--prior-steps", type=int, default=1_000)
+    made.add_argument("--prior-batch-size", type=int, default=16)
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "vqkit-levels")
@@ -76,15 +79,27 @@ def num_parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def equally_large(options: argparse.Namespace, levels: int) -> VQVAEConfig:
-    """The config whose number of parameters is nearest to the one asked for.
+def width_for(wanted: int, size_of: Callable[[int], int]) -> int:
+    """The width whose number of parameters is nearest to the one asked for.
 
     Raises:
         ValueError: If that is further away than ``WITHIN``.
     """
-    wanted = options.parameters
+    low, high = WIDTHS[0], WIDTHS[-1]
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if size_of(middle) < wanted else (low, middle)
+    width = min((low, high), key=lambda width: abs(size_of(width) - wanted))
+    off = abs(size_of(width) - wanted) / wanted
+    if off > WITHIN:
+        raise ValueError(f"{size_of(width)} parameters are {off:.1%} off; give more")
+    return width
 
-    def far(hidden: int) -> int:
+
+def equally_large(options: argparse.Namespace, levels: int) -> VQVAEConfig:
+    """The tokenizer of so many levels and of as many parameters as asked for."""
+
+    def size_of(hidden: int) -> int:
         with torch.device("meta"):
             config = config_of(options, levels, hidden)
             objective = config.objective.build().num_outputs(config.channels)
@@ -93,15 +108,21 @@ def equally_large(options: argparse.Namespace, levels: int) -> VQVAEConfig:
             tables = levels * options.codebook_size * network.dim
             return sum(map(num_parameters, parts)) + tables
 
-    low, high = WIDTHS[0], WIDTHS[-1]
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if far(middle) < wanted else (low, middle)
-    hidden = min((low, high), key=lambda width: abs(far(width) - wanted))
-    off = abs(far(hidden) - wanted) / wanted
-    if off > WITHIN:
-        raise ValueError(f"{levels} levels: {far(hidden)} parameters are {off:.1%} off; give more")
-    return config_of(options, levels, hidden)
+    return config_of(options, levels, width_for(options.parameters, size_of))
+
+
+def prior_of(options: argparse.Namespace, specs: Sequence[LevelSpec]) -> HierarchicalConfig:
+    """The prior of codes of these levels and of as many parameters as asked for."""
+
+    def config(width: int) -> HierarchicalConfig:
+        member = PixelCNNConfig(layers=options.prior_layers, width=width, dropout=0.1)
+        return HierarchicalConfig(members=(member,) * len(specs), width=width)
+
+    def size_of(width: int) -> int:
+        with torch.device("meta"):
+            return num_parameters(config(width).build(specs))
+
+    return config(width_for(options.prior_parameters, size_of))
 
 
 def opened(options: argparse.Namespace) -> ImageSplits:
@@ -139,17 +160,15 @@ def codes_of(model: VQVAE, examples: Examples) -> Tensor:
 def trained_prior(
     options: argparse.Namespace, levels: int, model: VQVAE, images: ImageSplits
 ) -> Prior:
-    """A Transformer over the codes of all levels, of the same size and budget for each row."""
+    """p(coarsest) p(next | coarsest) ..., of the same size and budget for each row."""
     specs = model.encode(images.train.example(0).x.unsqueeze(0)).specs
     torch.manual_seed(options.seed)
-    heads = max(1, options.prior_width // 32)
-    prior = TransformerConfig(
-        layers=options.prior_layers, width=options.prior_width, heads=heads
-    ).build(specs)
+    prior = prior_of(options, specs).build(specs)
     budget = TrainConfig(
         steps=options.prior_steps,
         batch_size=options.prior_batch_size,
-        learning_rate=5e-4,
+        learning_rate=1e-3,
+        clip_norm=1.0,
         seed=options.seed,
         progress="none",
     )
@@ -166,7 +185,9 @@ def measured(options: argparse.Namespace, levels: int) -> dict:
     minutes = (time.process_time() - start) / 60
     prior = trained_prior(options, levels, model, images)
     found = evaluate(model, images.evaluation, prior=prior, split="held out")
-    write_report(options.out / str(levels), found, title=f"{levels} levels")
+    images_of = model.decode(prior.sample(NUM_SAMPLES, seed=options.seed))
+    samples = Samples("a PixelCNN for each level", images_of)
+    write_report(options.out / str(levels), found, title=f"{levels} levels", samples=[samples])
     wanted = "mse_over_variance", "psnr_db", "ssim", "decoder_bits_per_dim"
     codes = "code_bits_per_dim_prior", "bits_per_dim_prior", "nats_per_token_prior"
     return {
@@ -256,7 +277,7 @@ def main() -> None:
     num = next((row["num_items"] for row in rows.values()), 0)
     print(f"Over {num} held-out images; trained at {commits}. Bits per dimension: decoder, codes")
     print(
-        f"under a Transformer of {options.prior_layers} x {options.prior_width}, "
+        f"under PixelCNNs of {options.prior_parameters:,} parameters in all, "
         f"{options.prior_steps:,} steps of {options.prior_batch_size}, and their sum.\n"
     )
     print("\n".join(table(rows)))
