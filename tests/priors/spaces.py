@@ -123,7 +123,9 @@ def make(
         nn.init.normal_(parameter, std=0.4)
     if isinstance(prior, CountedPrior):
         prior.start_counting()
-        prior.count(random_codes(specs, 20))
+        codes, classes = random_codes(specs, 20), prior.num_classes
+        labels = None if classes is None else codes.flat().sum(1) % classes
+        prior.count(codes, Conditioning(labels))
         prior.end_counting()
     return prior.eval()
 

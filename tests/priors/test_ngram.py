@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.priors.spaces import make, random_codes
+from tests.priors.spaces import CLASSES, make, random_codes
 from torch import distributed as dist
 from torch import multiprocessing
 from torch.testing import assert_close
 
 from vqkit import storage
 from vqkit.codes import Codes, LevelSpec
-from vqkit.priors import NGramConfig, NGramPrior, Prior
+from vqkit.priors import Conditioning, ConditioningSpec, NGramConfig, NGramPrior, Prior
 from vqkit.priors.backoff import STRENGTHS, BackoffCounts, largest_that_fits
 from vqkit.priors.contexts import contexts_of, offsets
 
@@ -22,10 +22,13 @@ PLANE = (LevelSpec((3, 3), (3,)),)
 LEVELS = (LevelSpec((1, 2), (3,)), LevelSpec((2, 4), (2, 4), "residual"))
 
 
-def counted(specs: tuple[LevelSpec, ...], codes: Codes, **options) -> NGramPrior:
-    prior = NGramConfig(**options).build(specs)
+def counted(
+    specs: tuple[LevelSpec, ...], codes: Codes, labels: torch.Tensor | None = None, **options
+) -> NGramPrior:
+    told = ConditioningSpec(num_classes=None if labels is None else CLASSES)
+    prior = NGramConfig(**options).build(specs, told)
     prior.start_counting()
-    prior.count(codes)
+    prior.count(codes, Conditioning(labels))
     prior.end_counting()
     return prior
 
@@ -46,8 +49,11 @@ def symbols_by_hand(row: list[int], mask: list[bool], before: list[int], sizes: 
     )
 
 
-def nats_by_hand(prior: NGramPrior, seen: Codes, asked: Codes) -> list[float]:
+def nats_by_hand(
+    prior: NGramPrior, seen: Codes, asked: Codes, labels: list[int], asked_labels: list[int]
+) -> list[float]:
     """Dictionaries and loops, from the contexts and the strengths of the prior."""
+    known = prior.num_classes is not None
     totals = [0.0] * len(asked)
     masks = seen.flat_mask()
     masks = torch.ones_like(seen.flat(), dtype=torch.bool) if masks is None else masks
@@ -55,21 +61,22 @@ def nats_by_hand(prior: NGramPrior, seen: Codes, asked: Codes) -> list[float]:
         size, strengths = contexts.slots.size, book.strengths.tolist()
         tables: list[Counter] = [Counter() for _ in range(len(strengths) + 1)]
         places = list(enumerate(contexts.slots.places))
-        for row, mask in zip(seen.flat().tolist(), masks.tolist(), strict=True):
+        rows = seen.flat().tolist(), masks.tolist(), labels
+        for row, mask, label in zip(*rows, strict=True):
             for place, slot in places:
                 if mask[slot]:
                     told = symbols_by_hand(
                         row, mask, contexts.before[place].tolist(), contexts.sizes
                     )
-                    told = ((place,) if prior.per_place else ()) + told
+                    told = ((place,) if prior.per_place else ()) + told + ((label,) * known)
                     for length, table in enumerate(tables):
                         table[(told[:length], row[slot])] += 1
-        for item, row in enumerate(asked.flat().tolist()):
+        for item, (row, label) in enumerate(zip(asked.flat().tolist(), asked_labels, strict=True)):
             for place, slot in places:
                 told = symbols_by_hand(
                     row, [True] * len(row), contexts.before[place].tolist(), contexts.sizes
                 )
-                told = ((place,) if prior.per_place else ()) + told
+                told = ((place,) if prior.per_place else ()) + told + ((label,) * known)
                 p = 0.0
                 for length, table in enumerate(tables):
                     total = sum(table[(told[:length], x)] for x in range(size))
@@ -83,17 +90,33 @@ def nats_by_hand(prior: NGramPrior, seen: Codes, asked: Codes) -> list[float]:
     return totals
 
 
+@pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.parametrize("per_place", [True, False])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("specs", [PLANE, LEVELS], ids=["plane", "levels"])
 def test_probabilities_are_those_of_dictionaries(
-    specs: tuple[LevelSpec, ...], masked: bool, per_place: bool
+    specs: tuple[LevelSpec, ...], masked: bool, per_place: bool, labelled: bool
 ):
     torch.manual_seed(0)
     seen, asked = random_codes(specs, 40, masked=masked), random_codes(specs, 5)
-    prior = counted(specs, seen, order=3, per_place=per_place)
-    expected = torch.tensor(nats_by_hand(prior, seen, asked), dtype=torch.float64)
-    assert_close(prior.log_prob(asked), expected)
+    labels, asked_labels = torch.arange(40) % CLASSES, torch.tensor([2, 0, 0, 1, 2])
+    prior = counted(specs, seen, labels if labelled else None, order=3, per_place=per_place)
+    by_hand = nats_by_hand(prior, seen, asked, labels.tolist(), asked_labels.tolist())
+    expected = torch.tensor(by_hand, dtype=torch.float64)
+    found = prior.log_prob(asked, Conditioning(asked_labels) if labelled else None)
+    assert_close(found, expected)
+
+
+def test_labels_that_tell_the_codes_are_heard_and_have_to_be_given():
+    labels = torch.arange(60) % CLASSES
+    codes = Codes.from_flat(labels.view(-1, 1).expand(-1, 9), PLANE)
+    prior = counted(PLANE, codes, labels, order=1)
+    drawn = prior.sample(60, Conditioning(labels), seed=0).flat()
+    assert (drawn == labels.view(-1, 1)).double().mean() > 0.9
+    with pytest.raises(ValueError, match="labels are missing; give one of 0 to 2"):
+        prior.sample(1, seed=0)
+    with pytest.raises(ValueError, match="labels are missing"):
+        prior.count(codes)
 
 
 def test_places_before_come_by_their_distance_those_to_the_left_first():

@@ -101,7 +101,7 @@ def train_prior_run(config: "PriorRunConfig", folder: Path, tokenizer: Path | No
         lengths = Lengths.of(train, tokens.specs) if tokens.ragged else None
         told = tokens.conditioning if config.tokens.labels else None
         prior = config.prior.build(tokens.specs, told, lengths)
-        if isinstance(prior, CountedPrior):  # it would make no use of labels
+        if isinstance(prior, CountedPrior) and not prior.counts_labels:
             prior = config.prior.build(tokens.specs, None, lengths)
 
         def keep() -> None:

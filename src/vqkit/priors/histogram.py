@@ -78,7 +78,7 @@ class HistogramPrior(CountedPrior):
         self.occurrences.zero_()
 
     @torch.no_grad()
-    def count(self, codes: Codes) -> None:
+    def count(self, codes: Codes, given: Conditioning | None = None) -> None:
         """Adds the codes of all ranks to the counts.
 
         Args:

@@ -161,7 +161,7 @@ class MixturePrior(CountedPrior):
         self._items = self._nothing_chosen()
 
     @torch.no_grad()
-    def count(self, codes: Codes) -> None:
+    def count(self, codes: Codes, given: Conditioning | None = None) -> None:
         flat, mask = self.check_codes(codes), codes.flat_mask()
         real = torch.ones_like(flat) if mask is None else mask.long()
         found = torch.zeros_like(self.occurrences)

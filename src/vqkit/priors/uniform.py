@@ -43,7 +43,7 @@ class UniformPrior(CountedPrior):
     def start_counting(self) -> None:
         """Does nothing: there is nothing to know."""
 
-    def count(self, codes: Codes) -> None:
+    def count(self, codes: Codes, given: Conditioning | None = None) -> None:
         """Does nothing but look at the codes."""
         self.check_codes(codes)
 

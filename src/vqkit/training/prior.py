@@ -38,8 +38,7 @@ class PriorTask(Task):
         return codes_of(self.model, batch)
 
     def _given(self, batch: Batch) -> Conditioning | None:
-        # Labels that the prior does not know of are not for it.
-        return None if self.model.num_classes is None else Conditioning(labels=batch.labels)
+        return given_in(self.model, batch)
 
     def describe(self) -> Any:
         return saving.describe(self.model)
@@ -63,6 +62,11 @@ def codes_of(prior: Prior, batch: Batch) -> Codes:
     return Codes.from_flat(batch.x.long(), prior.specs, batch.mask)
 
 
+def given_in(prior: Prior, batch: Batch) -> Conditioning | None:
+    """What a batch tells the prior; labels that it does not know of are not for it."""
+    return None if prior.num_classes is None else Conditioning(labels=batch.labels)
+
+
 @torch.no_grad()
 def count(prior: CountedPrior, examples: Examples, batch_size: int, runtime: Runtime) -> None:
     """Counts all examples, in one pass: for a prior that is not optimised.
@@ -80,7 +84,8 @@ def count(prior: CountedPrior, examples: Examples, batch_size: int, runtime: Run
     batches = in_order(examples, size, indices=_share(len(examples), size, rank, world))
     for _ in range(rounds):
         batch = next(batches, None)  # every rank counts equally often, the last ones perhaps none
-        prior.count(_none(prior) if batch is None else codes_of(prior, batch.to(runtime.device)))
+        batch = _none(prior) if batch is None else batch.to(runtime.device)
+        prior.count(codes_of(prior, batch), given_in(prior, batch))
     prior.end_counting()
 
 
@@ -90,8 +95,7 @@ def _share(num: int, size: int, rank: int, world: int) -> list[int]:
     return [i for start in starts for i in range(start, min(start + size, num))]
 
 
-def _none(prior: Prior) -> Codes:
-    """Codes of no items."""
-    length = len(prior.slot_sizes)
-    empty = torch.zeros(0, length, dtype=torch.int64, device=prior.slot_sizes.device)
-    return Codes.from_flat(empty, prior.specs)
+def _none(prior: Prior) -> Batch:
+    """A batch of no items."""
+    empty = prior.slot_sizes.new_zeros(0, len(prior.slot_sizes))
+    return Batch(empty, None, empty.sum(1), empty.sum(1))
