@@ -19,7 +19,7 @@ from vqkit.priors import Conditioning, TransformerConfig, TransformerPrior
 
 VOCABULARY, BATCH, REPEATS = 512, 16, 7
 CONFIG = TransformerConfig(layers=8, width=256, heads=8, dropout=0.0)
-MOST_FULL = 64  # full forward passes of a round
+MOST_FULL = 16  # full forward passes of a round
 
 
 def cached(prior: TransformerPrior, batch: int) -> Tensor:
