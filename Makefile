@@ -19,7 +19,7 @@ help:
 	@echo 'make format    puts the style right'
 	@echo 'make bench     the benchmarks of benchmarks/'
 
-$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard src/vqkit/quantizers/search/*.[ch])
+$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard src/vqkit/*/*.[ch] src/vqkit/*/*/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[dev]'
 	touch $@

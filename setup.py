@@ -1,4 +1,4 @@
-"""Builds the compiled search where a compiler is, and the package without it where none is."""
+"""Builds what is written in C where a compiler is, and the package without it where none is."""
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -12,17 +12,27 @@ class PlainLibrary(build_ext):
         return ext.export_symbols
 
 
+def library(name: str, source: str, depends: list[str]) -> Extension:
+    """A file in C; without it the package does the same more slowly."""
+    return Extension(
+        name,
+        sources=[source],
+        depends=depends,
+        extra_compile_args=["-O3"],
+        libraries=["m"],
+        optional=True,
+        py_limited_api=True,
+    )
+
+
 setup(
     cmdclass={"build_ext": PlainLibrary},
     ext_modules=[
-        Extension(
+        library(
             "vqkit.quantizers.search._nearest",
-            sources=["src/vqkit/quantizers/search/nearest.c"],
-            depends=["src/vqkit/quantizers/search/nearest_kernel.h"],
-            extra_compile_args=["-O3"],
-            libraries=["m"],
-            optional=True,
-            py_limited_api=True,
-        )
+            "src/vqkit/quantizers/search/nearest.c",
+            ["src/vqkit/quantizers/search/nearest_kernel.h"],
+        ),
+        library("vqkit.nn._attend", "src/vqkit/nn/attend.c", []),
     ],
 )

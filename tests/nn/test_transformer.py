@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from vqkit.nn.attention import SelfAttention
 from vqkit.nn.dropout import noise
+from vqkit.nn.step_attention import Compiled, Plain
 from vqkit.nn.transformer import Transformer
 
 WIDTH, LENGTH = 16, 9
@@ -84,7 +85,9 @@ def test_the_cache_takes_its_memory_once():
     cache = transformer.cache(2, LENGTH)
 
     def places() -> list[int]:
-        return [part.data_ptr() for each in cache.blocks for part in (each.keys, each.values)]
+        kept = [block.attention for block in cache.blocks]
+        assert all(isinstance(each, Compiled | Plain) for each in kept)
+        return [part.data_ptr() for each in kept for part in (each.keys, each.values)]
 
     before = places()
     for t in range(LENGTH):

@@ -99,6 +99,9 @@ def probabilities(
     logits = (logits - logits.amax(-1, keepdim=True)) / temperature
     if top_k is None and top_p is None:
         return logits.softmax(-1)
+    if top_p == 0 and not logits.isnan().any():  # nothing to sort
+        first = (logits == 0).byte().argmax(-1, keepdim=True)
+        return torch.zeros_like(logits).scatter_(-1, first, 1)
     sorted_logits, order = logits.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
         sorted_logits[..., int(top_k) :] = -math.inf

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
 
@@ -348,7 +349,7 @@ def test_a_forked_process_searches_with_threads_of_its_own(monkeypatch: pytest.M
 def test_what_cannot_be_loaded_is_as_if_it_were_not_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path
 ):
-    (tmp_path / f"{compiled.NAME}{compiled.EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
+    (tmp_path / f"{compiled.NAME}{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
     monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
     compiled.library.cache_clear()
     try:

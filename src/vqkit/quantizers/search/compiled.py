@@ -1,14 +1,13 @@
 """Search by a loop in C, several times faster, where the package was built with a compiler."""
 
 import ctypes
-import os
-from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from vqkit.compiled import failed_in_parts, load, pointer
 
 NAME = "_nearest"  # of the file that setup.py builds from nearest.c
 WIDEST = 16  # numbers in a vector of the processor; 8 for AVX2 and NEON, 4 without any of these
@@ -18,16 +17,10 @@ PRODUCTS_PER_THREAD = 2**22  # with fewer, handing over costs more than it saves
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where nothing was built that this machine can load."""
-    for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).with_name(NAME + suffix)
-        if path.exists():
-            try:
-                loaded = ctypes.CDLL(str(path))
-            except OSError:
-                continue
-            loaded.vqkit_table_bytes.restype = ctypes.c_int64
-            return loaded
-    return None
+    loaded = load(Path(__file__).parent, NAME)
+    if loaded is not None:
+        loaded.vqkit_table_bytes.restype = ctypes.c_int64
+    return loaded
 
 
 def is_possible(z: Tensor, entries: Tensor) -> bool:
@@ -62,30 +55,6 @@ def search(z: Tensor, entries: Tensor) -> Tensor:
         rows = pointer(z[first:]), count, pointer(indices[first:]), most
         return functions.vqkit_nearest(*table, *rows)
 
-    parts = max(1, min(torch.get_num_threads(), len(z) * entries.numel() // PRODUCTS_PER_THREAD))
-    edges = [len(z) * i // parts for i in range(parts + 1)]
-    others = [_pool().submit(part, *edges[i : i + 2]) for i in range(1, parts)]
-    try:
-        failed = [part(*edges[:2]), *(other.result() for other in others)]
-    finally:  # an interrupt must not free what other threads still read
-        for other in others:
-            other.cancel()
-        wait(others)
-    if any(failed):
+    if failed_in_parts(part, len(z), len(z) * entries.numel() // PRODUCTS_PER_THREAD):
         raise MemoryError("no room to search; free memory")
     return indices
-
-
-def pointer(x: Tensor) -> ctypes.c_void_p:
-    """Where the numbers of a contiguous tensor begin."""
-    return ctypes.c_void_p(x.data_ptr())
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads that wait for parts of a search."""
-    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="vqkit-search")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of the threads
