@@ -36,6 +36,7 @@ DECODERS: dict[str, tuple[str, ...]] = {
         "cifar10",
         "model.objective.type=logistic_mixture",
         "model.objective.num_components=5",
+        "train.steps=4000",
     ),
     "pixelcnn": ("cifar10-pixelcnn",),
     "transformer": ("cifar10-transformer",),
