@@ -10,13 +10,14 @@ more time.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from measuring import heading, version
+from PIL import Image, ImageDraw, ImageFont
 from prior_runs import (
     GPT2,
     ROWS,
@@ -123,6 +124,20 @@ def sheet(prior: Prior, tokens: Tokens, path: Path) -> None:
     save_png(path, contact_sheet(to_uint8(tokens.tokenizer.decode(codes)), 8))
 
 
+def gallery(folder: Path, names: Sequence[str], columns: int = 4) -> None:
+    """The sheets of all priors in one picture, ``priors.png``, each under its name."""
+    sheets = {name: Image.open(folder / f"{name}.png") for name in names}
+    width, height = next(iter(sheets.values())).size
+    across, down = width + 12, height + 28
+    whole = Image.new("RGB", (columns * across, -(-len(sheets) // columns) * down), "white")
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
+    for number, (name, picture) in enumerate(sheets.items()):
+        x, y = number % columns * across, number // columns * down
+        draw.text((x + 2, y + 4), name, fill="black", font=font)
+        whole.paste(picture.convert("RGB"), (x, y + 22))
+    whole.save(folder / "priors.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("set", choices=SETS)
@@ -156,6 +171,7 @@ def main() -> None:
             f"{total:>10.1f}{bound}",
             flush=True,
         )
+    gallery(options.work / options.set / "sheets", [name for name in options.rows if name != PEER])
 
 
 def measured(name: str, options: argparse.Namespace, tokens: Tokens, steps: int) -> dict[str, Any]:
