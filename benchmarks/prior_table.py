@@ -58,14 +58,18 @@ CONFIGS: dict[str, Any] = {
     "n-gram, order 2": NGramConfig(order=2),
     "n-gram, order 4": NGramConfig(order=4),
     "mixture, 64 Gaussians": MixtureConfig(components=64),
-    "transformer": TransformerConfig(layers=5, width=96, heads=4, dropout=0.1),
-    "transformer, tied": TransformerConfig(layers=5, width=96, heads=4, dropout=0.1, tied=True),
+    "transformer": TransformerConfig(layers=5, width=96, heads=4, dropout=0.1, tied=False),
+    "transformer, tied": TransformerConfig(layers=5, width=96, heads=4, dropout=0.1),
     "pixelcnn": PixelCNNConfig(layers=6, width=64, dropout=0.1),
     "pixelcnn + attention": PixelCNNConfig(
         layers=5, width=64, attention_every=2, heads=4, dropout=0.1
     ),
-    "absorbing diffusion": AbsorbingDiffusionConfig(layers=5, width=96, heads=4, dropout=0.1),
-    "uniform diffusion": UniformDiffusionConfig(layers=5, width=96, heads=4, dropout=0.1),
+    "absorbing diffusion": AbsorbingDiffusionConfig(
+        layers=5, width=96, heads=4, dropout=0.1, tied=False
+    ),
+    "uniform diffusion": UniformDiffusionConfig(
+        layers=5, width=96, heads=4, dropout=0.1, tied=False
+    ),
 }
 PEER = "GPT-2 of transformers"
 
@@ -126,16 +130,17 @@ def sheet(prior: Prior, tokens: Tokens, path: Path) -> None:
 
 
 def gallery(folder: Path, names: Sequence[str], columns: int = 4) -> None:
-    """The sheets of all priors in one picture, ``priors.png``, each under its name."""
+    """The upper halves of all sheets in one picture, ``priors.png``, each under its name."""
     sheets = {name: Image.open(folder / f"{name}.png") for name in names}
     width, height = next(iter(sheets.values())).size
-    across, down = width + 12, height + 28
+    across, down = width + 12, height // 2 + 28
     whole = Image.new("RGB", (columns * across, -(-len(sheets) // columns) * down), "white")
     draw, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
     for number, (name, picture) in enumerate(sheets.items()):
         x, y = number % columns * across, number // columns * down
         draw.text((x + 2, y + 4), name, fill="black", font=font)
-        whole.paste(picture.convert("RGB"), (x, y + 22))
+        upper = picture.convert("RGB").crop((0, 0, width, height // 2))
+        whole.paste(upper, (x, y + 22))
     whole.save(folder / "priors.png")
 
 
