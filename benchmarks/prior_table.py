@@ -58,18 +58,14 @@ CONFIGS: dict[str, Any] = {
     "n-gram, order 2": NGramConfig(order=2),
     "n-gram, order 4": NGramConfig(order=4),
     "mixture, 64 Gaussians": MixtureConfig(components=64),
-    "transformer": TransformerConfig(layers=5, width=96, heads=4, dropout=0.1, tied=False),
-    "transformer, tied": TransformerConfig(layers=5, width=96, heads=4, dropout=0.1),
+    "transformer": TransformerConfig(layers=5, width=96, heads=4, dropout=0.1),
+    "transformer, tied": TransformerConfig(layers=5, width=96, heads=4, dropout=0.1, tied=True),
     "pixelcnn": PixelCNNConfig(layers=6, width=64, dropout=0.1),
     "pixelcnn + attention": PixelCNNConfig(
         layers=5, width=64, attention_every=2, heads=4, dropout=0.1
     ),
-    "absorbing diffusion": AbsorbingDiffusionConfig(
-        layers=5, width=96, heads=4, dropout=0.1, tied=False
-    ),
-    "uniform diffusion": UniformDiffusionConfig(
-        layers=5, width=96, heads=4, dropout=0.1, tied=False
-    ),
+    "absorbing diffusion": AbsorbingDiffusionConfig(layers=5, width=96, heads=4, dropout=0.1),
+    "uniform diffusion": UniformDiffusionConfig(layers=5, width=96, heads=4, dropout=0.1),
 }
 PEER = "GPT-2 of transformers"
 

@@ -52,8 +52,8 @@ PRIORS: dict[str, PriorConfig] = {
     "mixture": MixtureConfig(components=3, draws=50),
     "n-gram": NGramConfig(order=3),
     "n-gram of all places": NGramConfig(order=2, per_place=False),
-    "transformer": TransformerConfig(layers=2, width=16, heads=2, dropout=0.2, tied=False),
-    "tied transformer": TransformerConfig(layers=1, width=16, heads=2, dropout=0.2),
+    "transformer": TransformerConfig(layers=2, width=16, heads=2, dropout=0.2),
+    "tied transformer": TransformerConfig(layers=1, width=16, heads=2, dropout=0.2, tied=True),
     "depth transformer": DepthTransformerConfig(
         layers=2, depth_layers=1, width=16, heads=2, dropout=0.2
     ),
@@ -70,7 +70,7 @@ PRIORS: dict[str, PriorConfig] = {
     "pixelsnail": PixelCNNConfig(layers=2, width=12, heads=2, attention_every=1, dropout=0.2),
     "absorbing diffusion": AbsorbingDiffusionConfig(layers=2, width=16, heads=2, dropout=0.2),
     "absorbing diffusion by confidence": AbsorbingDiffusionConfig(
-        layers=1, width=16, heads=2, dropout=0.2, order="confidence", tied=False, bound_draws=3
+        layers=1, width=16, heads=2, dropout=0.2, order="confidence", tied=True, bound_draws=3
     ),
     "uniform diffusion": UniformDiffusionConfig(
         layers=1, width=16, heads=2, dropout=0.2, times=4, bound_draws=5

@@ -39,7 +39,7 @@ class TransformerSize:
     ] = 0.1
     tied: Annotated[
         bool, Field(description="Whether one table embeds the integers and predicts them.")
-    ] = True
+    ] = False
     drop_conditioning: Annotated[
         float,
         Field(
