@@ -15,7 +15,7 @@ from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.scores import SCORES_PER_CHUNK
 
-SMALLEST_VARIANCE = 1e-12  # below it entries count as equal, or losses would overflow
+SMALLEST_VARIANCE = 1e-13  # below it entries count as equal, or losses would overflow
 Words = tuple[int, Tensor, Tensor]  # seed, step, and the number of each vector
 
 
