@@ -133,6 +133,15 @@ def test_balanced_use_is_far_more_even_than_that_of_the_nearest():
     assert balanced.double().std(correction=0) < nearest.double().std(correction=0) / 10
 
 
+@pytest.mark.parametrize("num", [1, 7, 18, 30, 200])
+def test_balanced_takes_the_first_of_entries_that_are_copies(num: int):
+    """Whatever the number of rows, by which a product rounds the columns of copies unlike."""
+    table = torch.randn(5, 4).double()
+    codebook = Codebook.from_entries(table.repeat(13, 1)).double()
+    chosen = choose(Balanced(), codebook, torch.randn(num, 4).double())
+    assert chosen.amax() < 5
+
+
 @pytest.mark.parametrize("iterations", [1, 5, 20])
 def test_balanced_is_the_sinkhorn_iteration_written_out(iterations: int):
     """Scaling of rows and columns of the matrix exp(-distance / softness) in float64."""

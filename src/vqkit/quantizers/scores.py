@@ -12,6 +12,7 @@ from torch import Tensor
 from vqkit.quantizers.search import full_precision
 
 SCORES_PER_CHUNK = 2**20
+ROUNDINGS = 64  # that scores and prices have behind them, at most
 
 
 def scores_in_chunks(z: Tensor, entries: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -91,10 +92,17 @@ def _(z: Tensor, entries: Tensor, real: Tensor, scale: Tensor, prices: Tensor) -
 
 @torch.library.custom_op("vqkit::best_priced", mutates_args=())
 def best_priced(z: Tensor, entries: Tensor, scale: Tensor, prices: Tensor) -> Tensor:
-    """The entry of the largest scale score + price, arguments as for ``taken``. (N,) int64"""
+    """The entry of the largest scale score + price, arguments as for ``taken``. (N,) int64
+
+    The lowest index of those that rounding cannot tell apart, such as copies: which of them comes
+    out largest depends on how many rows a product has.
+    """
     indices = torch.empty(len(z), dtype=torch.int64, device=z.device)
     for rows, scores in scores_in_chunks(z, entries):
-        indices[rows] = scores.mul_(scale).add_(prices).argmax(-1)
+        priced = scores.mul_(scale).add_(prices)
+        largest = priced.abs().amax(-1, keepdim=True) + prices.abs().amax()
+        best = priced.amax(-1, keepdim=True) - ROUNDINGS * torch.finfo(priced.dtype).eps * largest
+        indices[rows] = (priced >= best).byte().argmax(-1)
     return indices
 
 

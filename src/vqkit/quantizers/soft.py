@@ -15,7 +15,7 @@ from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.revival import DEAD_AFTER
 from vqkit.quantizers.scores import SCORES_PER_CHUNK
 
-SMALLEST_VARIANCE = 1e-13  # below it entries count as equal, or losses would overflow
+SMALLEST_VARIANCE = 1e-16  # below it entries count as equal, or losses would overflow
 Words = tuple[int, Tensor, Tensor]  # seed, step, and the number of each vector
 
 
@@ -91,9 +91,9 @@ class SoftQuantizer(LearnedQuantizer):
     def start_precision(self, z: Tensor) -> None:
         """Sets the precision by the error of projected vectors (N, D), the same on all ranks."""
         error = (z - self.codebook.lookup(self.codebook.nearest(z))).square().mean()
-        spread = z.var(0, correction=0).mean()
+        spread, least = z.var(0, correction=0).mean(), smallest_variance(z)
         # D coordinates count in a Gaussian's exponent, and an error of 0 has no precision.
-        floor = torch.where(spread > SMALLEST_VARIANCE, 1e-4 * spread, SMALLEST_VARIANCE)
+        floor = torch.where(spread > least, 1e-4 * spread, least)
         precision = self.dim / (2 * torch.maximum(error, floor))
         self.log_precision.copy_((precision * variance(self.codebook.table)).log())
 
@@ -104,7 +104,14 @@ class SoftQuantizer(LearnedQuantizer):
 
 def variance(table: Tensor) -> Tensor:
     """The variance of entries, a mean over coordinates, without a gradient. (K, D) -> ()"""
-    return table.detach().var(0, correction=0).mean().clamp(min=SMALLEST_VARIANCE)
+    table = table.detach()
+    return table.var(0, correction=0).mean().maximum(smallest_variance(table))
+
+
+def smallest_variance(rows: Tensor) -> Tensor:
+    """What equal rows may have by rounding of what they are made by, at least. (N, D) -> ()"""
+    rounding = (4 * torch.finfo(rows.dtype).eps) ** 2 * rows.square().mean()
+    return rounding.clamp(min=SMALLEST_VARIANCE)
 
 
 def weigh(
