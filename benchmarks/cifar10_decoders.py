@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from cifar10_runs import kept
 from measuring import commit, heading, in_own_process
+from prior_runs import train
 
 from vqkit.cli.encode import encode_images
 from vqkit.cli.runs import open_tokenizer
@@ -29,7 +30,6 @@ from vqkit.evaluation import evaluate, write_report
 from vqkit.modalities.image.data import open_images
 from vqkit.priors import TransformerConfig
 from vqkit.tokens import TokenSet
-from vqkit.training import TrainConfig, fit
 
 DECODERS: dict[str, tuple[str, ...]] = {
     "conv": (
@@ -78,19 +78,8 @@ def measured(options: argparse.Namespace, name: str) -> dict[str, Any]:
     tokens = TokenSet.open(home / "tokens")
     torch.manual_seed(options.seed)
     prior = PRIOR.build(tokens.specs)
-    budget = TrainConfig(
-        steps=options.prior_steps,
-        batch_size=32,
-        learning_rate=1e-3,
-        warmup_steps=200,
-        weight_decay=0.01,
-        clip_norm=1.0,
-        seed=options.seed,
-        device="cpu",
-        progress="lines",
-        log_every=200,
-    )
-    fit(prior, TokenPart(tokens, range(len(tokens))), budget, folder=home / "prior")
+    part = TokenPart(tokens, range(len(tokens)))
+    train(prior, part, options.prior_steps, home / "prior", options.seed)
     minutes = (time.process_time() - start) / 60
     found = evaluate(model, images.evaluation, prior=prior.eval(), batch_size=50)
     write_report(home, found, title=f"CIFAR-10, {name} decoder")

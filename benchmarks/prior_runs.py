@@ -164,7 +164,14 @@ def step_times(
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
-def train(prior: Prior | GPT2, tokens: Tokens, steps: int, folder: Path, seed: int) -> None:
+def train(
+    prior: Prior | GPT2,
+    tokens: TokenPart,
+    steps: int,
+    folder: Path,
+    seed: int,
+    held_out: TokenPart | None = None,
+) -> None:
     """Trains a prior, or goes on with it."""
     config = TrainConfig(
         steps=steps,
@@ -182,7 +189,7 @@ def train(prior: Prior | GPT2, tokens: Tokens, steps: int, folder: Path, seed: i
         eval_every=steps,
     )
     task: Any = PeerTask(prior) if isinstance(prior, GPT2) else prior
-    fit(task, tokens.train, config, folder=folder, eval_examples=tokens.test)
+    fit(task, tokens, config, folder=folder, eval_examples=held_out)
 
 
 def row_of(prior: Prior | GPT2, tokens: Tokens) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def measured(name: str, options: argparse.Namespace, tokens: Tokens, steps: int)
         layers = tokens.tokenizer.quantizers
         prior.embed([table for layer in layers for table in entry_vectors(layer)])
     folder = options.work / options.set / f"{name}-{options.steps}-{options.seed}".replace(" ", "")
-    train(prior, tokens, max(1, steps), folder, options.seed)
+    train(prior, tokens.train, max(1, steps), folder, options.seed, tokens.test)
     if not isinstance(prior, GPT2):
         sheet(prior, tokens, options.work / options.set / "sheets" / f"{name}.png")
     row = dict(zip(("kind", "set", "budget", "seed", "prior"), key, strict=True))

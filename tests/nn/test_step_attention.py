@@ -12,10 +12,19 @@ from torch.testing import assert_close
 from vqkit.nn import step_attention as module
 from vqkit.nn.step_attention import Compiled, Plain, step_attention
 
-needs_library = pytest.mark.skipif(module.library() is None, reason="nothing for this processor")
-KINDS = [Plain, pytest.param(Compiled, marks=needs_library)]
+WAYS: dict[str, tuple[type[Compiled | Plain], int]] = {"torch": (Plain, 0)}
+if module.library() is not None:
+    WAYS |= {f"vectors of {widest}": (Compiled, widest) for widest in (16, 8, 4)}
 Shape = tuple[int, int, int, int]
 SHAPES = [(16, 8, 32, 70), (3, 5, 7, 40), (1, 1, 1, 3), (2, 3, 64, 33), (5, 2, 43, 32)]
+
+
+@pytest.fixture(params=WAYS)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Compiled | Plain]:
+    """Each way that there is on this machine."""
+    way, widest = WAYS[request.param]
+    monkeypatch.setattr(module, "WIDEST", widest)
+    return way
 
 
 def drawn(shape: Shape) -> Tensor:
@@ -34,10 +43,11 @@ def check(found: Tensor, rows: Tensor, shape: Shape) -> None:
     assert_close(found.double(), expected, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("scale", [1, 6])
-def test_each_position_sees_itself_and_those_before(kind: type, shape: Shape, scale: float):
+def test_each_position_sees_itself_and_those_before(
+    kind: type[Compiled | Plain], shape: Shape, scale: float
+):
     batch, heads, dim, length = shape
     rows = scale * drawn(shape)
     attention = kind(batch, heads, dim, length, rows)
@@ -45,52 +55,38 @@ def test_each_position_sees_itself_and_those_before(kind: type, shape: Shape, sc
         check(attention.step(rows[t], t), rows[: t + 1], shape)
 
 
-@needs_library
-@pytest.mark.parametrize("widest", [16, 8, 4])
-def test_vectors_of_every_width_give_the_same(monkeypatch: pytest.MonkeyPatch, widest: int):
-    monkeypatch.setattr(module, "WIDEST", widest)
-    shape = (3, 2, 24, 50)
-    rows = drawn(shape)
-    attention = Compiled(*shape, rows)
-    for t in range(50):
-        check(attention.step(rows[t], t), rows[: t + 1], shape)
-
-
-@needs_library
 @pytest.mark.parametrize("threads", [2, 3, 8])
 def test_neither_the_batch_nor_the_threads_change_a_bit(
-    monkeypatch: pytest.MonkeyPatch, threads: int
+    kind: type[Compiled | Plain], monkeypatch: pytest.MonkeyPatch, threads: int
 ):
     shape = (5, 3, 16, 40)
     rows = drawn(shape)
-    whole = Compiled(*shape, rows)
+    whole = kind(*shape, rows)
     expected = [whole.step(rows[t], t) for t in range(40)]
-    alone = Compiled(1, 3, 16, 40, rows)
+    alone = kind(1, 3, 16, 40, rows)
     monkeypatch.setattr(module, "PRODUCTS_PER_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    shared = Compiled(*shape, rows)
+    shared = kind(*shape, rows)
     for t in range(40):
         assert torch.equal(alone.step(rows[t, 2:3], t), expected[t][2:3])
         assert torch.equal(shared.step(rows[t], t), expected[t])
 
 
-@needs_library
-def test_scores_far_apart_leave_one_value_and_nothing_overflows():
+def test_scores_far_apart_leave_one_value_and_nothing_overflows(kind: type[Compiled | Plain]):
     rows = torch.zeros(40, 1, 12)
     rows[:, :, 8:] = torch.arange(40).view(-1, 1, 1)  # values
     rows[:, :, :4] = 1e4
     rows[7, :, 4:8] = 1e4
-    attention = Compiled(1, 1, 4, 40, rows)
+    attention = kind(1, 1, 4, 40, rows)
     found = [attention.step(rows[t], t) for t in range(40)]
     assert all((row == 7).all() for row in found[7:])
     assert_close(found[6], torch.full((1, 4), 3.0))  # all alike: the mean
 
 
-@needs_library
-def test_logits_that_are_no_numbers_stay_none():
+def test_what_is_no_number_stays_none(kind: type[Compiled | Plain]):
     rows = drawn((1, 1, 4, 3))
     rows[1, 0, 0] = torch.nan
-    attention = Compiled(1, 1, 4, 3, rows)
+    attention = kind(1, 1, 4, 3, rows)
     assert attention.step(rows[0], 0).isfinite().all()
     assert attention.step(rows[1], 1).isnan().any()
 
