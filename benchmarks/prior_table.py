@@ -126,8 +126,11 @@ def sheet(prior: Prior, tokens: Tokens, path: Path) -> None:
 
 
 def gallery(folder: Path, names: Sequence[str], columns: int = 4) -> None:
-    """The upper halves of all sheets in one picture, ``priors.png``, each under its name."""
-    sheets = {name: Image.open(folder / f"{name}.png") for name in names}
+    """The upper halves of the sheets that there are in one picture, each under its name."""
+    paths = {name: folder / f"{name}.png" for name in names}
+    sheets = {name: Image.open(path) for name, path in paths.items() if path.exists()}
+    if not sheets:  # kept rows alone: nothing was drawn here
+        return
     width, height = next(iter(sheets.values())).size
     across, down = width + 12, height // 2 + 28
     whole = Image.new("RGB", (columns * across, -(-len(sheets) // columns) * down), "white")
