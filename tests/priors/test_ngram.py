@@ -117,6 +117,8 @@ def test_labels_that_tell_the_codes_are_heard_and_have_to_be_given():
         prior.sample(1, seed=0)
     with pytest.raises(ValueError, match="labels are missing"):
         prior.count(codes)
+    with pytest.raises(ValueError, match=r"guidance is 2\.0.*it; leave it at 1"):
+        prior.sample(60, Conditioning(labels), seed=0, guidance=2.0)
 
 
 def test_places_before_come_by_their_distance_those_to_the_left_first():

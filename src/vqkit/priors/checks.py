@@ -49,7 +49,8 @@ def check_decoding(prior: "Prior", decoding: Decoding) -> None:
     """Raises ValueError if a prior cannot draw in such a way."""
     if decoding.guidance != 1 and (prior.needs_conditioning or prior.conditioning.is_empty):
         fix = "leave it at 1"
-        if not prior.conditioning.is_empty:
+        counted = not any(True for _ in prior.parameters())  # it has nothing to drop
+        if not prior.conditioning.is_empty and not counted:
             fix = "train the prior with drop_conditioning=0.1, or leave it at 1"
         raise ValueError(
             f"guidance is {decoding.guidance}, but the prior never learned the codes without "

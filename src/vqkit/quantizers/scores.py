@@ -100,9 +100,10 @@ def best_priced(z: Tensor, entries: Tensor, scale: Tensor, prices: Tensor) -> Te
     indices = torch.empty(len(z), dtype=torch.int64, device=z.device)
     for rows, scores in scores_in_chunks(z, entries):
         priced = scores.mul_(scale).add_(prices)
-        largest = priced.abs().amax(-1, keepdim=True) + prices.abs().amax()
-        best = priced.amax(-1, keepdim=True) - ROUNDINGS * torch.finfo(priced.dtype).eps * largest
-        indices[rows] = (priced >= best).byte().argmax(-1)
+        low, high = priced.aminmax(dim=-1, keepdim=True)
+        largest = torch.maximum(low.abs(), high.abs()) + prices.abs().amax()
+        near = ROUNDINGS * torch.finfo(priced.dtype).eps * largest
+        indices[rows] = (priced >= high - near).byte().argmax(-1)
     return indices
 
 
