@@ -62,6 +62,33 @@ def test_the_page_shows_the_figures_and_the_neighbours(cli: Cli, prior: Path, ot
     assert not (prior / "classifier").exists()
 
 
+def test_samples_are_drawn_with_guidance_and_the_page_says_so(
+    cli: Cli, made: Made, others: Path, tmp_path: Path
+):
+    run = tmp_path / "prior"
+    words = *TINY_PRIOR, "prior.drop_conditioning=0.2", "-t", made.run, "-o", run
+    assert cli("train-prior", made.tokens, *words).code == 0
+    evaluate = "evaluate", run, others, "--samples", 20, "--features", "encoder"
+    assert cli(*evaluate).code == 0
+    plain = figures(run)
+    result = cli(*evaluate, "--guidance", 4)
+    assert "over 20 samples, guidance 4, features of encoder:" in result.out
+    assert "drawn with guidance 4." in (run / "report.html").read_text()
+    guided = figures(run)
+    assert (plain["guidance"], guided["guidance"]) == (1, 4)
+    assert plain["learned"] != guided["learned"]
+    assert plain["histogram"] == guided["histogram"]
+
+
+def test_guidance_that_is_not_possible_is_refused_at_once(cli: Cli, made: Made, prior: Path):
+    failure = cli("evaluate", prior, "--guidance", 2).failure
+    assert failure.startswith("guidance is 2.0, but the prior never learned the codes without")
+    assert cli("evaluate", prior, "--guidance", "nan").failure.startswith("guidance is nan; give 1")
+    failure = cli("evaluate", made.run, "--guidance", 2).failure
+    assert failure.startswith("--guidance is for the run of a prior")
+    assert not (prior / "metrics.json").exists()
+
+
 def test_no_samples_are_judged_when_none_are_asked_for(cli: Cli, prior: Path):
     assert cli("evaluate", prior, "--samples", 0).code == 0
     assert "generation" not in json.loads((prior / "metrics.json").read_text())

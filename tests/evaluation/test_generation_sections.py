@@ -36,6 +36,7 @@ def generation(**changes: Any) -> Generation:
         "num_held_out": 5000,
         "features": {"name": "classifier", "dim": 128},
         "k": 3,
+        "guidance": 1.0,
         "num_for_recall": 1000,
         "histogram": FIGURES | {"frechet_distance": 231.9},
         "learned": FIGURES,

@@ -16,7 +16,7 @@ from vqkit.cli.generation import (
     in_short,
     training_images,
 )
-from vqkit.cli.options import BatchSize, DataWords, Device, NumWorkers
+from vqkit.cli.options import BatchSize, DataWords, Device, Guidance, NumWorkers
 from vqkit.cli.runs import check_trained, choose_device, images_of, open_tokenizer
 from vqkit.cli.token_parts import prior_images
 from vqkit.cli.train_prior import FIGURES, baselines, class_names
@@ -67,6 +67,7 @@ def evaluate(
     words: DataWords = None,
     samples: Num = None,
     features: Features = None,
+    guidance: Guidance = 1.0,
     batch_size: BatchSize = 64,
     num_workers: NumWorkers = 0,
     device: Device = "auto",
@@ -88,7 +89,7 @@ def evaluate(
     place = choose_device(device)
     check_trained(run, "vqkit train-prior" if (run / TOKENIZER).is_dir() else "vqkit train")
     prior = Prior.from_pretrained(run, device=place) if is_prior(run) else None
-    num = checked_samples(samples, features, prior)
+    num = checked_samples(samples, features, prior, guidance)
     home = run if prior is None else run / TOKENIZER
     model = open_tokenizer(home, device)
     if prior is not None and data is None:
@@ -102,7 +103,12 @@ def evaluate(
         if num:
             subject = Subject(run, prior, model, examples, training)
             generation = generation_of(
-                subject, features, num, batch_size=batch_size, num_workers=num_workers
+                subject,
+                features,
+                num,
+                guidance=guidance,
+                batch_size=batch_size,
+                num_workers=num_workers,
             )
     found = evaluation.evaluate(
         model,
@@ -135,21 +141,33 @@ def show(
     print(f"report: {page}")
 
 
-def checked_samples(samples: int | None, features: str | None, prior: "Prior | None") -> int:
+def checked_samples(
+    samples: int | None, features: str | None, prior: "Prior | None", guidance: float
+) -> int:
     """How many new images are drawn; 0 of a tokenizer.
 
     Raises:
         ValueError: If something was asked for that there is not.
         FileNotFoundError: If the features are a file that is not there.
     """
-    if prior is None and (samples is not None or features is not None):
-        option = "--features" if samples is None else "--samples"
-        raise ValueError(
-            f"{option} is for the run of a prior, this is one of a tokenizer; leave it out"
-        )
-    check_features(features)
+    import torch
+
+    from vqkit.priors.checks import check_decoding
+    from vqkit.priors.sampling import Decoding
+
+    given = {
+        "--samples": samples is not None,
+        "--features": features is not None,
+        "--guidance": guidance != 1,
+    }
     if prior is None:
+        for option in (option for option, is_given in given.items() if is_given):
+            raise ValueError(
+                f"{option} is for the run of a prior, this is one of a tokenizer; leave it out"
+            )
         return 0
+    check_features(features)
+    check_decoding(prior, Decoding(seed=0, items=torch.zeros(1), guidance=guidance))
     return NUM_SAMPLES if samples is None else samples
 
 

@@ -93,7 +93,13 @@ def judges_of(subject: Subject, features: str | None) -> "Judges":
 
 
 def generation_of(
-    subject: Subject, features: str | None, num: int, *, batch_size: int, num_workers: int
+    subject: Subject,
+    features: str | None,
+    num: int,
+    *,
+    guidance: float,
+    batch_size: int,
+    num_workers: int,
 ) -> "Generation":
     """What is found of so many samples; every process must call it, and they share the work."""
     from vqkit.evaluation import measure_generation
@@ -108,6 +114,7 @@ def generation_of(
         held_out=subject.held_out,
         training=subject.training,
         num=num,
+        guidance=guidance,
         batch_size=batch_size,
         num_workers=num_workers,
         progress=True,
@@ -130,7 +137,8 @@ def training_images(run: Path, tokenizer: Path) -> "ImageExamples | None":
 def in_short(metrics: dict[str, Any]) -> list[str]:
     """The figures worth a glance, a line each."""
     space = metrics["features"]["name"]
-    lines = [f"over {counted(metrics['num_samples'], 'sample')}, features of {space}:"]
+    guided = "" if metrics["guidance"] == 1 else f", guidance {metrics['guidance']:g}"
+    lines = [f"over {counted(metrics['num_samples'], 'sample')}{guided}, features of {space}:"]
     for key, name in SHOWN.items():
         for part, whose in WHOSE.items():
             if key in metrics.get(part, {}):

@@ -44,6 +44,7 @@ def measure_generation(
     held_out: Examples,
     training: Examples | None,
     num: int,
+    guidance: float = 1.0,
     num_shown: int = 10,
     batch_size: int = 64,
     num_workers: int = 0,
@@ -59,6 +60,7 @@ def measure_generation(
         training: Those that they were trained on, without augmentation; None leaves out the
             reference and the neighbours.
         num: Number of images from each prior.
+        guidance: How much more than without it the class counts in those of ``learned``.
         num_shown: Samples that are kept to be shown.
         batch_size: Images at once.
         num_workers: Processes that read ahead; 0 reads in this one.
@@ -67,8 +69,13 @@ def measure_generation(
     device = next(tokenizer.parameters()).device
     study = Study(judges, device, batch_size, num_workers, progress)
     real = study.examples(held_out, range(len(held_out)), "features")
-    found = {name: study.samples(prior, tokenizer, num) for name, prior in priors.items()}
-    shown = first_draws(priors[LEARNED], tokenizer, min(num, num_shown), seed=SEED)
+    own = {LEARNED: guidance}
+    found = {
+        name: study.samples(prior, tokenizer, num, own.get(name, 1.0))
+        for name, prior in priors.items()
+    }
+    some = min(num, num_shown)
+    shown = first_draws(priors[LEARNED], tokenizer, some, seed=SEED, guidance=guidance)
     if training is not None:
         found[TRAINING] = study.examples(training, chosen(len(training), num), "references")
     metrics: dict[str, Any] = {
@@ -76,6 +83,7 @@ def measure_generation(
         "num_held_out": len(held_out),
         "seed": SEED,
         "temperature": 1.0,
+        "guidance": guidance,
         "features": {"name": judges.space.name, "dim": judges.space.dim},
         "k": judges.k,
         "num_for_recall": min(num, len(held_out)),

@@ -51,6 +51,8 @@ def beside_real(metrics: dict[str, Any]) -> str:
         f"{num:,} new images of each prior beside {metrics['num_held_out']:,} held-out ones, as "
         f"{metrics['features']['dim']:,} features: {SPACES.get(space, f'those of {space}')}."
     )
+    if metrics["guidance"] != 1:
+        lead += f" Those of the given prior are drawn with guidance {metrics['guidance']:g}."
     k = f"k = {metrics['k']}".replace(" ", "\N{NO-BREAK SPACE}")
     words = (
         f"Smaller distances are better, and larger shares. Precision is the share of new images "

@@ -76,11 +76,12 @@ class Study:
             batches = self._read(examples, numbers[begin:end], advance)
             return self._featurize(((x, y) for x, y, _ in batches), first.label is not None)
 
-    def samples(self, prior: Prior, tokenizer: VQVAE, num: int) -> Featured:
+    def samples(self, prior: Prior, tokenizer: VQVAE, num: int, guidance: float = 1.0) -> Featured:
         """The features of new images; every rank must call it."""
         begin, end = share(num)
         with advancing("drawing", end - begin, show=self.progress) as advance:
-            parts = draws(prior, tokenizer, num, seed=SEED, batch_size=self.batch_size)
+            size = self.batch_size
+            parts = draws(prior, tokenizer, num, seed=SEED, batch_size=size, guidance=guidance)
             batches = self._counted(parts, advance)
             return self._featurize(batches, prior.num_classes is not None)
 
