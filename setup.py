@@ -1,5 +1,8 @@
 """Builds what is written in C where a compiler is, and the package without it where none is."""
 
+import zlib
+from pathlib import Path
+
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -12,12 +15,19 @@ class PlainLibrary(build_ext):
         return ext.export_symbols
 
 
-def library(name: str, source: str, depends: list[str]) -> Extension:
-    """A file in C; without it the package does the same more slowly."""
+def library(name: str, *files: str) -> Extension:
+    """Files in C and their headers; without it the package does the same more slowly.
+
+    It knows of which files it was made, see ``vqkit.compiled.is_made_of``.
+    """
+    folder = Path("src", *name.split(".")[:-1])
+    paths = [str(folder / file) for file in files]
+    known = zlib.crc32(b"".join(Path(path).read_bytes() for path in paths))
     return Extension(
         name,
-        sources=[source],
-        depends=depends,
+        sources=[path for path in paths if path.endswith(".c")],
+        depends=[path for path in paths if path.endswith(".h")],
+        define_macros=[("VQKIT_SOURCES", f"{known}u")],
         extra_compile_args=["-O3"],
         libraries=["m"],
         optional=True,
@@ -28,11 +38,7 @@ def library(name: str, source: str, depends: list[str]) -> Extension:
 setup(
     cmdclass={"build_ext": PlainLibrary},
     ext_modules=[
-        library(
-            "vqkit.quantizers.search._nearest",
-            "src/vqkit/quantizers/search/nearest.c",
-            ["src/vqkit/quantizers/search/nearest_kernel.h"],
-        ),
-        library("vqkit.nn._attend", "src/vqkit/nn/attend.c", []),
+        library("vqkit.quantizers.search._nearest", "nearest.c", "nearest_kernel.h"),
+        library("vqkit.nn._step", "attend.c", "product.c", "eight.h"),
     ],
 )

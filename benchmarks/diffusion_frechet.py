@@ -7,6 +7,7 @@ trained on the labels of the training split; real images are the held-out ones.
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from measuring import heading
 from prior_runs import SETS, WORK, open_sets
 
 from vqkit.cli.runs import config_of
+from vqkit.drawing import Drawing
 from vqkit.evaluation import ClassifierFeatures, Judges, measure_generation
 from vqkit.modalities.image.data import open_images
 from vqkit.priors import AbsorbingDiffusionConfig, Prior
@@ -29,18 +31,29 @@ NAMES = {
 """Folders of priors, and what they are called here."""
 
 
-def priors_in(home: Path, budget: str, steps: list[int]) -> dict[str, Prior]:
-    """The trained priors, the absorbing diffusion once for each number of steps and order."""
+def drawn_in(
+    home: Path, budget: str, steps: Sequence[int], masses: Sequence[float]
+) -> tuple[dict[str, Prior], dict[str, Drawing]]:
+    """The trained priors, and how they are drawn from if not plainly.
+
+    The absorbing diffusion comes once for each number of steps, order and top_p.
+    """
     found = {name: Prior.from_pretrained(home / f"{n}-{budget}") for n, name in NAMES.items()}
+    drawings = {}
     diffusion = Prior.from_pretrained(home / f"absorbingdiffusion-{budget}")
     assert isinstance(diffusion.config, AbsorbingDiffusionConfig)
-    for order in ("random", "confidence"):
-        for num in steps:
-            config = replace(diffusion.config, steps=num, order=order)
-            prior = config.build(diffusion.specs, diffusion.conditioning)
-            prior.load_state_dict(diffusion.state_dict())
-            found[f"absorbing, {num} steps, {order} order"] = prior.eval()
-    return found
+    confident = replace(diffusion.config, order="confidence").build(
+        diffusion.specs, diffusion.conditioning
+    )
+    confident.load_state_dict(diffusion.state_dict())
+    for num in steps:
+        for top_p in (None, *masses):
+            name = f"absorbing, {num} steps, random order"
+            name += "" if top_p is None else f", top_p {top_p:g}"
+            found[name], drawings[name] = diffusion, Drawing(steps=num, top_p=top_p)
+        name = f"absorbing, {num} steps, by confidence"
+        found[name], drawings[name] = confident.eval(), Drawing(steps=num)
+    return found, drawings
 
 
 def main() -> None:
@@ -49,6 +62,7 @@ def main() -> None:
     parser.add_argument("data", help="the folder of its files")
     parser.add_argument("--budget", default="2500-0", help="of the priors: steps and seed")
     parser.add_argument("--steps", type=int, nargs="+", default=[8, 16, 49])
+    parser.add_argument("--top-p", type=float, nargs="+", default=[0.9, 0.8], dest="masses")
     parser.add_argument("--num", type=int, default=2500, help="of samples of each")
     parser.add_argument("--work", type=Path, default=WORK)
     options = parser.parse_args()
@@ -59,7 +73,7 @@ def main() -> None:
     classifier = trained_classifier(
         home / "classifier", images.train, tuple(images.train.labels), device="cpu"
     )
-    priors = priors_in(home, options.budget, options.steps)
+    priors, drawings = drawn_in(home, options.budget, options.steps, options.masses)
     found = measure_generation(
         priors,
         tokens.tokenizer,
@@ -67,6 +81,7 @@ def main() -> None:
         held_out=images.evaluation,
         training=images.train,
         num=options.num,
+        drawings=drawings,
         batch_size=250,
     ).metrics
     print(f"{options.num:,} samples of each, {found['num_held_out']:,} held-out images; features")

@@ -2,7 +2,9 @@
 
 import ctypes
 import os
-from collections.abc import Callable
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -12,16 +14,42 @@ import torch
 from torch import Tensor
 
 
-def load(folder: Path, name: str) -> ctypes.CDLL | None:
-    """The compiled functions of a folder; None where nothing was built that this machine loads."""
+def load(folder: Path, name: str, files: Sequence[str]) -> ctypes.CDLL | None:
+    """The compiled functions of a folder; None where nothing was built that this machine loads.
+
+    Args:
+        folder: Where they are, and the files that they were made of if these are there, too.
+        name: Of the library.
+        files: In C, in the order in which setup.py names them. If they have changed since, the
+            functions may want other arguments: there is a warning, and None.
+    """
     for suffix in EXTENSION_SUFFIXES:
         path = folder / (name + suffix)
         if path.exists():
             try:
-                return ctypes.CDLL(str(path))
+                library = ctypes.CDLL(str(path))
             except OSError:
                 continue
+            if is_made_of(library, [folder / file for file in files]):
+                return library
+            warnings.warn(
+                f"{path} was compiled from other files than those beside it, and is left out, "
+                "which is slower; install vqkit again",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     return None
+
+
+def is_made_of(library: ctypes.CDLL, files: Sequence[Path]) -> bool:
+    """Whether a library was made of these files, or they are not there."""
+    if not all(file.is_file() for file in files):
+        return True
+    function = getattr(library, "vqkit_sources", None)
+    if function is None:
+        return False
+    function.restype = ctypes.c_uint32
+    return function() == zlib.crc32(b"".join(file.read_bytes() for file in files))
 
 
 def pointer(x: Tensor) -> ctypes.c_void_p:

@@ -1,7 +1,9 @@
 """What ``vqkit evaluate`` finds of new images, by words."""
 
+import itertools
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,13 @@ import torch
 from tests.cli.conftest import Cli, Made
 from tests.cli.folders import TINY, TINY_PRIOR, make_images
 
+from vqkit.cli.evaluate import sample_groups
+from vqkit.cli.runs import open_tokenizer
 from vqkit.cli.token_parts import open_tokens, prior_images
 from vqkit.config import load_prior_config
+from vqkit.drawing import PLAIN
 from vqkit.evaluation import ImageClassifier
+from vqkit.priors import Prior
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,7 @@ def test_the_page_shows_the_figures_and_the_neighbours(cli: Cli, prior: Path, ot
     assert not (prior / "classifier").exists()
 
 
-def test_samples_are_drawn_with_guidance_and_the_page_says_so(
+def test_samples_are_drawn_as_asked_for_and_the_page_says_so(
     cli: Cli, made: Made, others: Path, tmp_path: Path
 ):
     run = tmp_path / "prior"
@@ -71,21 +77,43 @@ def test_samples_are_drawn_with_guidance_and_the_page_says_so(
     evaluate = "evaluate", run, others, "--samples", 20, "--features", "encoder"
     assert cli(*evaluate).code == 0
     plain = figures(run)
-    result = cli(*evaluate, "--guidance", 4)
-    assert "over 20 samples, guidance 4, features of encoder:" in result.out
-    assert "drawn with guidance 4." in (run / "report.html").read_text()
-    guided = figures(run)
-    assert (plain["guidance"], guided["guidance"]) == (1, 4)
-    assert plain["learned"] != guided["learned"]
-    assert plain["histogram"] == guided["histogram"]
+    pictures = run / "pictures"
+    before = {path.name: path.read_bytes() for path in pictures.glob("samples-*.png")}
+    drawings = (
+        {"guidance": 4},
+        {"temperature": 0.5, "guidance": 2},
+        {"top_k": 3},
+        {"top_p": 0.5},
+    )
+    for drawing in drawings:
+        words = [(f"--{name.replace('_', '-')}", value) for name, value in drawing.items()]
+        result = cli(*evaluate, *itertools.chain(*words))
+        said = ", ".join(f"{name} {value}" for name, value in drawing.items())
+        assert f"over 20 samples, {said}, features of encoder:" in result.out
+        page = (run / "report.html").read_text()
+        assert f"drawn with {said}." in page
+        assert f"held out, {said}" in page
+        found = figures(run)
+        assert found["drawings"]["learned"] == plain["drawings"]["learned"] | drawing
+        assert found["drawings"]["histogram"] == plain["drawings"]["histogram"]
+        assert plain["learned"] != found["learned"]
+        assert plain["histogram"] == found["histogram"]
+        after = {name: (pictures / name).read_bytes() for name in before}
+        assert [name for name in before if before[name] != after[name]] == [
+            "samples-transformer.png"
+        ]
 
 
-def test_guidance_that_is_not_possible_is_refused_at_once(cli: Cli, made: Made, prior: Path):
+def test_ways_to_draw_that_are_not_possible_are_refused_at_once(cli: Cli, made: Made, prior: Path):
     failure = cli("evaluate", prior, "--guidance", 2).failure
     assert failure.startswith("guidance is 2.0, but the prior never learned the codes without")
     assert cli("evaluate", prior, "--guidance", "nan").failure.startswith("guidance is nan; give 1")
     failure = cli("evaluate", made.run, "--guidance", 2).failure
     assert failure.startswith("--guidance is for the run of a prior")
+    assert cli("evaluate", made.run, "--top-k", 2).failure.startswith("--top-k is for the run of")
+    failure = cli("evaluate", prior, "--steps", 2).failure
+    assert failure.startswith("steps is 2, but this prior draws one integer after another")
+    assert cli("evaluate", prior, "--temperature", 0).failure.startswith("temperature is 0")
     assert not (prior / "metrics.json").exists()
 
 
@@ -198,3 +226,25 @@ def test_training_and_held_out_images_are_those_behind_the_tokens(made: Made):
             assert images.example(i).label == part.example(i).label
             again = images.example(i, 3).x
             assert torch.equal(again, images.example(i).x)  # never augmented
+
+
+def test_of_many_classes_the_page_shows_samples_of_the_first_under_their_own_names(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+):
+    names = [f"class {number}" for number in range(25)]
+    drawn_as: list[list[int]] = []
+
+    def draw(*_: object, labels: list[int]) -> torch.Tensor:
+        drawn_as.append(labels)
+        return torch.tensor(labels, dtype=torch.uint8).view(-1, 1, 1, 1)
+
+    module = sys.modules["vqkit.cli.evaluate"]  # the package has the function under this name
+    monkeypatch.setattr(module, "class_names", lambda *_: names)
+    monkeypatch.setattr(module, "draw", draw)
+    prior = Prior.from_pretrained(made.prior)
+    groups = sample_groups(prior, open_tokenizer(made.run, "cpu"), made.prior, PLAIN, 16)
+    assert len(groups) == len(drawn_as) == 3
+    for group in groups:
+        assert group.labels is not None
+        assert list(group.labels) == [names[int(image)] for image in group.images.flatten()]
+        assert list(dict.fromkeys(group.labels)) == names[:20]

@@ -62,8 +62,14 @@ def test_guidance_draws_others_where_it_was_learned(
     run = tmp_path / "prior"
     words = [f"prior.type={kind}", *PRIORS[kind], *TRAINING, "-t", made.run]
     assert cli("train-prior", made.tokens, *words, "-o", run).code == 0
-    result = cli("sample", run, "-n", 3, "-o", tmp_path / "guided", "--guidance", "3")
-    assert result.code == 0, result.err
+    drawn = {}
+    for guidance in ("1", "8"):
+        out = tmp_path / guidance
+        result = cli("sample", run, "-n", 12, "-o", out, "--guidance", guidance)
+        assert result.code == 0, result.err
+        drawn[guidance] = [path.read_bytes() for path in sorted(out.glob("0*.png"))]
+    assert len(drawn["1"]) == 12
+    assert drawn["1"] != drawn["8"]
 
 
 def test_guidance_and_steps_that_a_prior_does_not_have_are_refused_in_one_line(

@@ -23,6 +23,7 @@ from vqkit.evaluation import (
     measure_generation,
     precision_recall,
 )
+from vqkit.evaluation.draws import labels_like
 from vqkit.evaluation.features import Featured
 from vqkit.evaluation.study import SEED, Study, chosen
 from vqkit.modalities.image.pictures import to_uint8
@@ -66,7 +67,7 @@ def whole(examples: TensorExamples) -> tuple[Tensor, Tensor | None]:
 
 def test_figures_equal_those_of_all_images_at_once():
     found, classifier, prior = measured().metrics, judge(), conditional()
-    labels = torch.arange(NUM) % 3
+    labels = labels_like(whole(images(20))[1], NUM)
     codes = prior.sample(NUM, Conditioning(labels), seed=SEED)
     drawn = to_uint8(tokenizer().decode(codes))
     real, classes = whole(images(20))
@@ -80,7 +81,7 @@ def test_figures_equal_those_of_all_images_at_once():
     own = classifier(real).argmax(1) == classes
     assert found["classifier_accuracy"] == pytest.approx(float(own.double().mean()))
     for number, row in enumerate(found["classes"]):
-        assert row["num_samples"] == NUM / 3
+        assert row["num_samples"] == int((labels == number).sum())
         assert row["accuracy_samples"] == pytest.approx(
             float(hits[labels == number].double().mean())
         )
@@ -101,6 +102,24 @@ def test_the_reference_is_as_many_training_images_as_there_are_samples():
     assert found["frechet_distance"] == pytest.approx(distance, rel=1e-4)
     hits = classifier(training[some]).argmax(1) == labels[some]
     assert found["class_accuracy"] == pytest.approx(float(hits.double().mean()))
+
+
+@pytest.mark.parametrize("num", [1, 2, 7, 20, 57, 400])
+@pytest.mark.parametrize("counts", [(5, 5, 5), (18, 2), (1, 0, 7, 3), (4,)])
+def test_classes_are_drawn_as_often_as_they_are_held_out_and_in_turn(
+    counts: tuple[int, ...], num: int
+):
+    order = torch.randperm(sum(counts), generator=torch.Generator().manual_seed(0))
+    others = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))[order]
+    found = labels_like(others, num)
+    assert len(found) == num
+    for number, count in enumerate(counts):
+        assert abs(int((found == number).sum()) - num * count / sum(counts)) < 1
+        for some in range(num):  # the first ones too, within one of each class
+            share = some * count / sum(counts)
+            assert abs(int((found[:some] == number).sum()) - share) <= len(counts)
+    if counts == (5, 5, 5) and num % 3 == 0:
+        assert torch.equal(found, torch.arange(num) % 3)
 
 
 @pytest.mark.parametrize("most", [0, 1, 7, 20, 99])

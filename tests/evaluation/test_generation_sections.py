@@ -15,6 +15,7 @@ from PIL import Image
 from tests.evaluation.test_report import HOSTILE, Page
 from tests.tokens.models import images, tokenizer
 
+from vqkit.drawing import Drawing
 from vqkit.evaluation import Generation, evaluate, write_report
 from vqkit.evaluation.generation_sections import beside_real, in_words, sections
 from vqkit.evaluation.page import number
@@ -36,7 +37,7 @@ def generation(**changes: Any) -> Generation:
         "num_held_out": 5000,
         "features": {"name": "classifier", "dim": 128},
         "k": 3,
-        "guidance": 1.0,
+        "drawings": {"learned": Drawing().settings()},
         "num_for_recall": 1000,
         "histogram": FIGURES | {"frechet_distance": 231.9},
         "learned": FIGURES,

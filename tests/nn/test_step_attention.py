@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from vqkit.compiled import load
 from vqkit.nn import step_attention as module
+from vqkit.nn import step_library
 from vqkit.nn.step_attention import Compiled, Plain, step_attention
 
-WAYS: dict[str, tuple[type[Compiled | Plain], int]] = {"torch": (Plain, 0)}
-if module.library() is not None:
-    WAYS |= {f"vectors of {widest}": (Compiled, widest) for widest in (16, 8, 4)}
+WAYS: dict[str, tuple[type[Compiled | Plain], bool]] = {"torch": (Plain, False)}
+if step_library.library() is not None:
+    WAYS |= {"compiled": (Compiled, False), "compiled, narrow": (Compiled, True)}
 Shape = tuple[int, int, int, int]
 SHAPES = [(16, 8, 32, 70), (3, 5, 7, 40), (1, 1, 1, 3), (2, 3, 64, 33), (5, 2, 43, 32)]
 
@@ -22,8 +24,8 @@ SHAPES = [(16, 8, 32, 70), (3, 5, 7, 40), (1, 1, 1, 3), (2, 3, 64, 33), (5, 2, 4
 @pytest.fixture(params=WAYS)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Compiled | Plain]:
     """Each way that there is on this machine."""
-    way, widest = WAYS[request.param]
-    monkeypatch.setattr(module, "WIDEST", widest)
+    way, narrow = WAYS[request.param]
+    monkeypatch.setattr(step_library, "NARROW", narrow)
     return way
 
 
@@ -91,14 +93,28 @@ def test_what_is_no_number_stays_none(kind: type[Compiled | Plain]):
     assert attention.step(rows[1], 1).isnan().any()
 
 
+def test_rows_of_another_batch_or_beyond_the_last_position_are_refused(
+    kind: type[Compiled | Plain],
+):
+    rows = drawn((4, 2, 8, 3))
+    attention = kind(4, 2, 8, 3, rows)
+    for wrong in (rows[0, :1], rows[0, :, :24], torch.cat([rows[0], rows[1]])):
+        with pytest.raises((ValueError, RuntimeError)):
+            attention.step(wrong, 0)
+    with pytest.raises((ValueError, IndexError)):
+        attention.step(rows[0], 3)
+    check(attention.step(rows[0], 0), rows[:1], (4, 2, 8, 3))
+
+
 def test_other_types_are_computed_by_torch():
     assert isinstance(step_attention(1, 1, 4, 3, torch.zeros(1).double()), Plain)
     assert isinstance(step_attention(1, 1, 4, 3, torch.zeros(1).bfloat16()), Plain)
 
 
 def test_where_a_compiler_is_it_was_compiled(tmp_path: Path):
-    source = Path(module.__file__).with_name("attend.c")
-    words = [shutil.which("cc") or "false", "-O1", "-shared", "-fPIC", source, "-lm", "-o"]
+    folder = Path(step_library.__file__).parent
+    sources = [folder / name for name in step_library.FILES if name.endswith(".c")]
+    words = [shutil.which("cc") or "false", "-O1", "-shared", "-fPIC", *sources, "-lm", "-o"]
     can = subprocess.run([*words, tmp_path / "a.so"], capture_output=True, check=False)
-    built = any(Path(module.__file__).parent.glob("_attend*"))
+    built = load(folder, step_library.NAME, step_library.FILES) is not None
     assert built >= (can.returncode == 0), "install vqkit again, which compiles it"

@@ -96,9 +96,24 @@ def test_three_levels_and_grids_of_any_axes():
     config = HierarchicalConfig(members=(TOP, TOP, BOTTOM), width=8)
     torch.manual_seed(0)
     prior = config.build(specs, ConditioningSpec(map_channels=2)).eval()
-    codes = random_codes(specs, 3)
+    codes, given = random_codes(specs, 3), Conditioning(spatial=torch.randn(3, 2, 4, 4))
     with pytest.raises(ValueError, match="spatial is missing"):
         prior.log_prob(codes)
+    drawn = prior.sample(3, given, seed=0)
+    assert drawn.specs == specs
+    assert prior.log_prob(drawn, given).isfinite().all()
+    before = prior.nats(codes, given)
+    sizes, flat = prior.slot_sizes, codes.flat()
+    for slot in range(flat.shape[1]):
+        changed = flat.clone()
+        changed[:, slot] = (changed[:, slot] + 1) % sizes[slot]
+        after = prior.nats(Codes.from_flat(changed, specs), given)
+        moved = (after != before).any(0)
+        assert not moved[:slot].any()
+        assert moved[slot]
+        for start, size in ((1, 10), (11, 6)):  # a level knows all of those above
+            if slot < start:
+                assert moved[start : start + size].any()
 
 
 def test_levels_do_not_share_the_numbers_they_are_drawn_by():

@@ -67,18 +67,14 @@ def complete(
 ) -> None:
     """Keep a part of images and draw the rest: originals, what was given, and what became of it.
 
-    Priors that draw one code after another complete what begins at the top; diffusion any part.
+    Priors that draw one code after another complete what begins at the top; diffusion and mixtures
+    any part.
 
     Example: vqkit complete runs/prior photos -o completed --keep 0.5
     """
-    from vqkit.priors.sampling import check_sampling
-
     check_free(out, force)
-    check_sampling(temperature, top_k, top_p)
-    learned, tokenizer, classes = open_prior(prior, device)
     how = Sampling(
         num=num,
-        label=None if class_ is None else class_number(class_, classes),
         seed=seed,
         temperature=temperature,
         top_k=top_k,
@@ -87,6 +83,9 @@ def complete(
         steps=steps,
         batch_size=batch_size,
     )
+    learned, tokenizer, classes = open_prior(prior, device)
+    if class_ is not None:
+        how = replace(how, label=class_number(class_, classes))
     images = images_of(prior / TOKENIZER, data)
     found, how = completed(learned, tokenizer, images, how, classes, keep=keep, side=side)
     check_free(out, force)  # again, for drawing takes long
@@ -134,7 +133,7 @@ def completed(
     how = replace(how, num=num)
     batch = collate([images.example(i) for i in range(num)], range(num))
     device = prior.slot_sizes.device
-    codes = Codes.cat([tokenizer.encode(part.to(device)) for part in batch.x.split(64)])
+    codes = Codes.cat([tokenizer.encode(part.to(device)) for part in batch.x.split(how.batch_size)])
     known = keep_part(codes, keep, side)
     labels = labels_for(prior, images, how, classes, batch.labels)
     drawn = draw(prior, tokenizer, how, progress=True, known=known, labels=labels)

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vqkit.drawing import Drawing
+
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
@@ -24,29 +26,19 @@ MOST_ROWS, MOST_COLUMNS = 20, 20  # of a sheet with classes: a row each, and its
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sampling:
+class Sampling(Drawing):
     """What is drawn, and how.
 
     Attributes:
         num: Number of images.
         label: Number of their class; None for all classes in turn.
         seed: Image i depends on it and i.
-        temperature: Divides the logits.
-        top_k: Number of most probable entries that are drawn from; None for all.
-        top_p: Mass of the most probable entries that are drawn from; None for all.
-        guidance: How much more than without it the class counts; 1 as it was trained.
-        steps: In how many steps a prior draws that draws many codes at once; None for its own.
         batch_size: Images drawn at once.
     """
 
     num: int
     label: int | None = None
     seed: int = 0
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    guidance: float = 1.0
-    steps: int | None = None
     batch_size: int = 64
 
     def labels(self, num_classes: int | None) -> list[int] | None:
@@ -99,11 +91,7 @@ def draw(
             seed=how.seed,
             first=first,
             known=None if known is None else known[part],
-            temperature=how.temperature,
-            top_k=how.top_k,
-            top_p=how.top_p,
-            guidance=how.guidance,
-            steps=how.steps,
+            **how.settings(),
         )
         items = new_items(tokenizer, codes, seed=how.seed, first=first)
         images.append(to_uint8(items).cpu())

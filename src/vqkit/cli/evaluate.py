@@ -16,13 +16,25 @@ from vqkit.cli.generation import (
     in_short,
     training_images,
 )
-from vqkit.cli.options import BatchSize, DataWords, Device, Guidance, NumWorkers
+from vqkit.cli.options import (
+    BatchSize,
+    DataWords,
+    Device,
+    Guidance,
+    NumWorkers,
+    Steps,
+    Temperature,
+    TopK,
+    TopP,
+)
 from vqkit.cli.runs import check_trained, choose_device, images_of, open_tokenizer
 from vqkit.cli.token_parts import prior_images
 from vqkit.cli.train_prior import FIGURES, baselines, class_names
 from vqkit.cli.wording import counted
+from vqkit.drawing import PLAIN, Drawing, changed
 
 if TYPE_CHECKING:
+    from vqkit.autoencoder import VQVAE
     from vqkit.evaluation import Evaluation, Generation, Samples
     from vqkit.priors import Prior
 
@@ -67,7 +79,11 @@ def evaluate(
     words: DataWords = None,
     samples: Num = None,
     features: Features = None,
+    temperature: Temperature = 1.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
     guidance: Guidance = 1.0,
+    steps: Steps = None,
     batch_size: BatchSize = 64,
     num_workers: NumWorkers = 0,
     device: Device = "auto",
@@ -85,11 +101,12 @@ def evaluate(
 
     if data is not None and "=" in data:  # a setting, and no data
         data, words = None, [data, *(words or ())]
+    how = Drawing(temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance, steps=steps)
     join_processes(cpu=device == "cpu")
     place = choose_device(device)
     check_trained(run, "vqkit train-prior" if (run / TOKENIZER).is_dir() else "vqkit train")
     prior = Prior.from_pretrained(run, device=place) if is_prior(run) else None
-    num = checked_samples(samples, features, prior, guidance)
+    num = checked_samples(samples, features, prior, how)
     home = run if prior is None else run / TOKENIZER
     model = open_tokenizer(home, device)
     if prior is not None and data is None:
@@ -103,12 +120,7 @@ def evaluate(
         if num:
             subject = Subject(run, prior, model, examples, training)
             generation = generation_of(
-                subject,
-                features,
-                num,
-                guidance=guidance,
-                batch_size=batch_size,
-                num_workers=num_workers,
+                subject, features, num, how=how, batch_size=batch_size, num_workers=num_workers
             )
     found = evaluation.evaluate(
         model,
@@ -121,7 +133,7 @@ def evaluate(
         progress=True,
     )
     if is_main():
-        drawn = [] if prior is None else sample_groups(prior, run, place)
+        drawn = [] if prior is None else sample_groups(prior, model, run, how, batch_size)
         show(run, found, drawn, generation)
 
 
@@ -142,7 +154,7 @@ def show(
 
 
 def checked_samples(
-    samples: int | None, features: str | None, prior: "Prior | None", guidance: float
+    samples: int | None, features: str | None, prior: "Prior | None", how: Drawing
 ) -> int:
     """How many new images are drawn; 0 of a tokenizer.
 
@@ -150,15 +162,12 @@ def checked_samples(
         ValueError: If something was asked for that there is not.
         FileNotFoundError: If the features are a file that is not there.
     """
-    import torch
+    from vqkit.priors.checks import check_drawing
 
-    from vqkit.priors.checks import check_decoding
-    from vqkit.priors.sampling import Decoding
-
-    given = {
-        "--samples": samples is not None,
-        "--features": features is not None,
-        "--guidance": guidance != 1,
+    plain = PLAIN.settings()
+    given = {"--samples": samples is not None, "--features": features is not None} | {
+        f"--{name.replace('_', '-')}": value != plain[name]
+        for name, value in how.settings().items()
     }
     if prior is None:
         for option in (option for option, is_given in given.items() if is_given):
@@ -167,7 +176,9 @@ def checked_samples(
             )
         return 0
     check_features(features)
-    check_decoding(prior, Decoding(seed=0, items=torch.zeros(1), guidance=guidance))
+    if samples == 0 and features is not None:
+        raise ValueError("--features is for new images, and --samples is 0; leave one of them out")
+    check_drawing(prior, how)
     return NUM_SAMPLES if samples is None else samples
 
 
@@ -217,22 +228,28 @@ def level_lines(figures: Sequence[dict[str, Any] | None]) -> list[str]:
     return lines + [f"health: {line}" for line in findings(known)]
 
 
-def sample_groups(prior: "Prior", run: Path, device: str) -> Sequence["Samples"]:
-    """Images from the baselines and from a prior, those of one class together."""
+def sample_groups(
+    prior: "Prior", tokenizer: "VQVAE", run: Path, how: Drawing, batch_size: int
+) -> Sequence["Samples"]:
+    """Images from the baselines, plainly, and from a prior; those of one class together."""
     from vqkit.evaluation import Samples
     from vqkit.storage import read_json
 
-    tokenizer = open_tokenizer(run / TOKENIZER, device)
     classes = class_names(run, prior.num_classes)[:MOST_CLASSES]
-    how = Sampling(num=PER_CLASS * len(classes) or UNLABELLED)
-    order = sorted(range(how.num), key=lambda i: i % len(classes)) if classes else None
+    num = PER_CLASS * len(classes) or UNLABELLED
+    labels = [i % len(classes) for i in range(num)] if classes else None
+    order = sorted(range(num), key=lambda i: i % len(classes)) if classes else None
     nats = read_json(run / FIGURES)["nats_per_token"]
     groups = []
     for name, each in {**baselines(run, prior), prior.config.type: prior}.items():
-        images = draw(each, tokenizer, how)
-        labels = None if order is None else tuple(classes[i % len(classes)] for i in order)
+        settings = (how if each is prior else PLAIN).settings()
+        images = draw(
+            each, tokenizer, Sampling(num=num, batch_size=batch_size, **settings), labels=labels
+        )
+        names = None if order is None else tuple(classes[i % len(classes)] for i in order)
         images = images if order is None else images[order]
         bound = "" if each.exact else "at most "
         note = f"{bound}{nats[name]:.3f} nats per token, held out" if name in nats else ""
-        groups.append(Samples(name, images, labels, note))
+        note = ", ".join(filter(None, [note, changed(settings)]))
+        groups.append(Samples(name, images, names, note))
     return groups

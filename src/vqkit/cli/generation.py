@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vqkit.cli.failures import message
 from vqkit.cli.train_prior import HISTOGRAM
 from vqkit.cli.wording import counted
+from vqkit.drawing import Drawing, changed
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from vqkit.modalities.image.data import ImageExamples
     from vqkit.priors import Prior
 
+LEARNED = "learned"  # the prior of the run, among those that are compared
 CLASSIFIER, ENCODER, ONNX = "classifier", "encoder", ".onnx"
 NUM_SAMPLES = 1000
 SHOWN = {
@@ -23,7 +25,7 @@ SHOWN = {
     "recall": "recall",
     "class_accuracy": "class accuracy",
 }
-WHOSE = {"learned": "this prior", "training_images": "training images"}
+WHOSE = {LEARNED: "this prior", "training_images": "training images"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,11 @@ def judges_of(subject: Subject, features: str | None) -> "Judges":
         ValueError: If there are no classes, and a classifier was asked for.
     """
     from vqkit.evaluation import ClassifierFeatures, EncoderFeatures, Judges, OnnxFeatures
-    from vqkit.training.classifier import trained_classifier
+    from vqkit.training.classifier import kept_classes, trained_classifier
 
     labels = tuple(subject.held_out.labels)
     folder = subject.run / CLASSIFIER
-    kept = (folder / "model.safetensors").is_file()
+    kept = kept_classes(folder) == labels
     trainable = subject.training is not None and tuple(subject.training.labels) == labels
     possible = bool(labels) and (kept or trainable)
     if features == CLASSIFIER and not possible:
@@ -97,7 +99,7 @@ def generation_of(
     features: str | None,
     num: int,
     *,
-    guidance: float,
+    how: Drawing,
     batch_size: int,
     num_workers: int,
 ) -> "Generation":
@@ -108,13 +110,13 @@ def generation_of(
     device = subject.prior.slot_sizes.device
     histogram = Prior.from_pretrained(subject.run / HISTOGRAM, device=device)
     return measure_generation(
-        {"histogram": histogram, "learned": subject.prior},
+        {HISTOGRAM: histogram, LEARNED: subject.prior},
         subject.tokenizer,
         judges_of(subject, features),
         held_out=subject.held_out,
         training=subject.training,
         num=num,
-        guidance=guidance,
+        drawings={LEARNED: how},
         batch_size=batch_size,
         num_workers=num_workers,
         progress=True,
@@ -136,9 +138,9 @@ def training_images(run: Path, tokenizer: Path) -> "ImageExamples | None":
 
 def in_short(metrics: dict[str, Any]) -> list[str]:
     """The figures worth a glance, a line each."""
-    space = metrics["features"]["name"]
-    guided = "" if metrics["guidance"] == 1 else f", guidance {metrics['guidance']:g}"
-    lines = [f"over {counted(metrics['num_samples'], 'sample')}{guided}, features of {space}:"]
+    space, settings = metrics["features"]["name"], changed(metrics["drawings"][LEARNED])
+    drawn = ", ".join(filter(None, [counted(metrics["num_samples"], "sample"), settings]))
+    lines = [f"over {drawn}, features of {space}:"]
     for key, name in SHOWN.items():
         for part, whose in WHOSE.items():
             if key in metrics.get(part, {}):

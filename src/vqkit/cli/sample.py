@@ -1,5 +1,6 @@
 """``vqkit sample``: new images out of a prior."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,16 +59,9 @@ def sample(
 
     Example: vqkit sample runs/prior -n 100 -o samples --temperature 0.9
     """
-    from dataclasses import replace
-
-    from vqkit.priors.sampling import check_sampling
-
     check_free(out, force)
-    check_sampling(temperature, top_k, top_p)
-    learned, tokenizer, classes = open_prior(prior, device)
     how = Sampling(
         num=num,
-        label=None if class_ is None else class_number(class_, classes),
         seed=seed,
         temperature=temperature,
         top_k=top_k,
@@ -76,6 +70,9 @@ def sample(
         steps=steps,
         batch_size=batch_size,
     )
+    learned, tokenizer, classes = open_prior(prior, device)
+    if class_ is not None:
+        how = replace(how, label=class_number(class_, classes))
     images = {}
     if compare:
         plain = replace(how, guidance=1.0, steps=None)  # the baselines have neither

@@ -63,23 +63,29 @@ def open_tokens(config: "TokenDataConfig") -> tuple["TokenSet", TokenPart, Token
 
 
 def nats_per_token(prior: "Prior", examples: TokenPart, batch_size: int) -> float:
-    """What an integer costs on average, in nats, over all items and positions."""
+    """What an integer costs on average, in nats, over all items and positions.
+
+    Every rank must call it; they share the items.
+    """
     import torch
 
     from vqkit.codes import Codes
     from vqkit.data import in_order
+    from vqkit.distributed import all_reduce, rank, world_size
     from vqkit.priors import Conditioning
 
     device = prior.slot_sizes.device
-    nats, count = 0.0, 0
+    nats, count = torch.zeros(2, dtype=torch.float64, device=device)
     with torch.no_grad():
-        for batch in in_order(examples, batch_size):
+        for batch in in_order(
+            examples, batch_size, indices=range(rank(), len(examples), world_size())
+        ):
             moved = batch.to(device)
             codes = Codes.from_flat(moved.x, prior.specs, moved.mask)
             labels = None if prior.num_classes is None else moved.labels
-            nats -= float(prior.log_prob(codes, Conditioning(labels)).sum())
-            count += moved.x.numel() if moved.mask is None else int(moved.mask.sum())
-    return nats / count
+            nats -= prior.log_prob(codes, Conditioning(labels)).sum()
+            count += moved.x.numel() if moved.mask is None else moved.mask.sum()
+    return float(all_reduce(nats) / all_reduce(count))
 
 
 def prior_images(

@@ -133,17 +133,19 @@ def compare(
     folder: Path,
 ) -> Costs:
     """Measures a prior beside the baselines, and keeps them and the figures in its folder."""
+    from vqkit.distributed import world_size
     from vqkit.priors import HistogramPrior, UniformPrior
     from vqkit.storage import write_json
     from vqkit.training import fit
     from vqkit.training.runtime import on_main
 
     quiet = replace(config.train, progress="none", trackers=())
-    histogram = fit(HistogramPrior(prior.specs, prior.conditioning, prior.lengths), train, quiet)
-    uniform = UniformPrior(prior.specs, prior.conditioning, prior.lengths)
+    known = prior.specs, prior.conditioning, prior.lengths
+    histogram = fit(HistogramPrior(*known), train, quiet)
+    uniform = UniformPrior(*known).to(prior.slot_sizes.device)
     priors = {"uniform": uniform, "histogram": histogram, config.prior.type: prior}
-    nats = {name: nats_per_token(p, held_out, quiet.batch_size) for name, p in priors.items()}
-
+    size = max(1, quiet.batch_size // quiet.micro_batches // world_size())  # as in training
+    nats = {name: nats_per_token(each, held_out, size) for name, each in priors.items()}
     bounds = [name for name, each in priors.items() if not each.exact]
 
     def keep() -> None:

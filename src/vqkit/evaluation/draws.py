@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vqkit.autoencoder import VQVAE, new_items
 from vqkit.distributed import rank, world_size
+from vqkit.drawing import PLAIN, Drawing
 from vqkit.modalities.image.pictures import to_uint8
 from vqkit.priors import Conditioning, Prior
 
@@ -16,41 +17,75 @@ def share(num: int) -> tuple[int, int]:
     return num * rank() // world_size(), num * (rank() + 1) // world_size()
 
 
-@torch.no_grad()
-def draws(
-    prior: Prior, tokenizer: VQVAE, num: int, *, seed: int, batch_size: int, guidance: float = 1.0
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """This rank's share of new images, which depend on (seed, number) alone.
+def labels_like(labels: Tensor, num: int) -> Tensor:
+    """So many labels, each class as frequent as among others, the classes in turn.
 
     Args:
-        prior: At temperature 1. Its classes, if it has any, take turns.
-        tokenizer: On the device of the prior.
+        labels: The others, at least one. (M,) int64
+        num: Number N of labels.
+
+    Returns:
+        (N,) int64
+    """
+    numbers = torch.arange(num, device=labels.device)
+    found = labels.sort().values[(2 * numbers + 1) * len(labels) // (2 * num)]
+    counts = found.bincount()
+    within = numbers - (counts.cumsum(0) - counts)[found]  # which one of its class each is
+    return found[((within + 0.5) / counts[found]).argsort(stable=True)]
+
+
+@torch.no_grad()
+def draws(
+    prior: Prior,
+    tokenizer: VQVAE,
+    num: int,
+    labels: Tensor | None = None,
+    *,
+    seed: int,
+    batch_size: int,
+    how: Drawing = PLAIN,
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """This rank's share of new images, which depend on (seed, number) and their class alone.
+
+    Args:
+        prior: What their codes are drawn from.
+        tokenizer: What makes images of the codes, on the same device.
         num: Number of images of all ranks.
+        labels: The class of each, for a prior that is told classes; None for all in turn. (num,)
         seed: Of all draws.
         batch_size: Images drawn at once.
-        guidance: How much more than without it the class counts.
+        how: Integers are drawn.
 
     Returns:
         Images as files would hold them, (B, C, H, W) uint8, and their classes, (B,) int64 or None.
     """
-    begin, end = share(num)
     device = prior.slot_sizes.device
+    begin, end = share(num)
     for first in range(begin, end, batch_size):
         numbers = torch.arange(first, min(first + batch_size, end), device=device)
-        labels = None if prior.num_classes is None else numbers % prior.num_classes
-        given = Conditioning(labels)
-        codes = prior.sample(len(numbers), given, seed=seed, first=first, guidance=guidance)
-        yield to_uint8(new_items(tokenizer, codes, seed=seed, first=first)), labels
+        own = None
+        if prior.num_classes is not None:
+            own = numbers % prior.num_classes if labels is None else labels.to(device)[numbers]
+        given = Conditioning(own)
+        codes = prior.sample(len(numbers), given, seed=seed, first=first, **how.settings())
+        yield to_uint8(new_items(tokenizer, codes, seed=seed, first=first)), own
 
 
 @torch.no_grad()
 def first_draws(
-    prior: Prior, tokenizer: VQVAE, num: int, *, seed: int, guidance: float = 1.0
+    prior: Prior,
+    tokenizer: VQVAE,
+    num: int,
+    labels: Tensor | None = None,
+    *,
+    seed: int,
+    how: Drawing = PLAIN,
 ) -> Tensor:
     """The first of the images that ``draws`` draws, on every rank. (N, C, H, W) uint8"""
-    device = prior.slot_sizes.device
-    labels = None
+    given = Conditioning()
     if prior.num_classes is not None:
-        labels = torch.arange(num, device=device) % prior.num_classes
-    codes = prior.sample(num, Conditioning(labels), seed=seed, guidance=guidance)
+        numbers = torch.arange(num, device=prior.slot_sizes.device)
+        own = numbers % prior.num_classes if labels is None else labels.to(numbers.device)[:num]
+        given = Conditioning(own)
+    codes = prior.sample(num, given, seed=seed, **how.settings())
     return to_uint8(new_items(tokenizer, codes, seed=seed)).cpu()

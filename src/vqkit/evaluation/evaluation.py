@@ -159,8 +159,7 @@ class Totals:
                 given_other = log_prob_given(model, batch.x, other.x)
         if self.prior is not None:
             given = Conditioning(None if self.prior.num_classes is None else batch.labels)
-            prior = self.prior.log_prob(codes, given)
-            of_level = of_levels(self.prior, codes, given)
+            prior, of_level = log_probs(self.prior, codes, given)
         self.likelihood.add(
             codes,
             dims,
@@ -225,16 +224,20 @@ class Totals:
         return Evaluation(metrics, stats, specs, shown, tuple(atlases), items, upto)
 
 
-def of_levels(prior: Prior, codes: Codes, given: Conditioning) -> Tensor | None:
-    """Log-probability of each level given those before it. (B, num_levels)
+def log_probs(prior: Prior, codes: Codes, given: Conditioning) -> tuple[Tensor, Tensor | None]:
+    """The log-probability of each item, as ``prior.log_prob`` has it, and of each of its levels.
 
-    None with one level, and from a prior that has a bound of the whole alone.
+    Returns:
+        (B,), and for each level given those before it (B, num_levels): None with one level, and
+        from a prior that has a bound of the whole alone. float64
     """
-    if len(codes.levels) == 1 or not prior.exact:
-        return None
     with no_dropout():
-        parts = prior.nats(codes, given).split([spec.num_tokens for spec in codes.specs], dim=1)
-    return torch.stack([-part.double().sum(1) for part in parts], dim=1)
+        nats = prior.nats(codes, given).double()
+    whole = prior.log_prob_lengths(codes).to(nats) - nats.sum(1)
+    if len(codes.levels) == 1 or not prior.exact:
+        return whole, None
+    parts = nats.split([spec.num_tokens for spec in codes.specs], dim=1)
+    return whole, torch.stack([-part.sum(1) for part in parts], dim=1)
 
 
 def summaries(

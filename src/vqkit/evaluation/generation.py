@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
 from vqkit.data import Examples
-from vqkit.evaluation.draws import first_draws
+from vqkit.drawing import PLAIN, Drawing
+from vqkit.evaluation.draws import first_draws, labels_like
 from vqkit.evaluation.features import Featured
 from vqkit.evaluation.frechet import Moments, frechet_distance
 from vqkit.evaluation.neighbors import precision_recall
@@ -44,13 +45,15 @@ def measure_generation(
     held_out: Examples,
     training: Examples | None,
     num: int,
-    guidance: float = 1.0,
+    drawings: Mapping[str, Drawing] | None = None,
     num_shown: int = 10,
     batch_size: int = 64,
     num_workers: int = 0,
     progress: bool = False,
 ) -> Generation:
     """Draws from priors and compares what comes with held-out images; ranks share the work.
+
+    Where the held-out images have labels, classes are drawn as often as they occur there.
 
     Args:
         priors: By name, the one of interest as ``learned``; on the device of the tokenizer.
@@ -60,7 +63,7 @@ def measure_generation(
         training: Those that they were trained on, without augmentation; None leaves out the
             reference and the neighbours.
         num: Number of images from each prior.
-        guidance: How much more than without it the class counts in those of ``learned``.
+        drawings: How the images of a prior are drawn; plainly where nothing is said of it.
         num_shown: Samples that are kept to be shown.
         batch_size: Images at once.
         num_workers: Processes that read ahead; 0 reads in this one.
@@ -69,21 +72,21 @@ def measure_generation(
     device = next(tokenizer.parameters()).device
     study = Study(judges, device, batch_size, num_workers, progress)
     real = study.examples(held_out, range(len(held_out)), "features")
-    own = {LEARNED: guidance}
+    how = {name: (drawings or {}).get(name, PLAIN) for name in priors}
+    labels = None if real.labels is None else labels_like(real.labels, num)
     found = {
-        name: study.samples(prior, tokenizer, num, own.get(name, 1.0))
+        name: study.samples(prior, tokenizer, num, labels, how[name])
         for name, prior in priors.items()
     }
     some = min(num, num_shown)
-    shown = first_draws(priors[LEARNED], tokenizer, some, seed=SEED, guidance=guidance)
+    shown = first_draws(priors[LEARNED], tokenizer, some, labels, seed=SEED, how=how[LEARNED])
     if training is not None:
         found[TRAINING] = study.examples(training, chosen(len(training), num), "references")
     metrics: dict[str, Any] = {
         "num_samples": num,
         "num_held_out": len(held_out),
         "seed": SEED,
-        "temperature": 1.0,
-        "guidance": guidance,
+        "drawings": {name: each.settings() for name, each in how.items()},
         "features": {"name": judges.space.name, "dim": judges.space.dim},
         "k": judges.k,
         "num_for_recall": min(num, len(held_out)),

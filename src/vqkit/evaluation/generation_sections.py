@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from vqkit.drawing import changed
 from vqkit.evaluation.captions import captioned
 from vqkit.evaluation.generation import LEARNED, TRAINING, Generation
 from vqkit.evaluation.page import number, picture, section, table
@@ -51,8 +52,8 @@ def beside_real(metrics: dict[str, Any]) -> str:
         f"{num:,} new images of each prior beside {metrics['num_held_out']:,} held-out ones, as "
         f"{metrics['features']['dim']:,} features: {SPACES.get(space, f'those of {space}')}."
     )
-    if metrics["guidance"] != 1:
-        lead += f" Those of the given prior are drawn with guidance {metrics['guidance']:g}."
+    if settings := changed(metrics["drawings"][LEARNED]):
+        lead += f" Those of the given prior are drawn with {settings}."
     k = f"k = {metrics['k']}".replace(" ", "\N{NO-BREAK SPACE}")
     words = (
         f"Smaller distances are better, and larger shares. Precision is the share of new images "

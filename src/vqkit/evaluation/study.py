@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
 from vqkit.data import Examples, in_order
+from vqkit.drawing import Drawing
 from vqkit.evaluation.classifier import ImageClassifier
 from vqkit.evaluation.draws import draws, share
 from vqkit.evaluation.features import Featured, FeatureSpace, Labelled, featurize
@@ -76,12 +77,14 @@ class Study:
             batches = self._read(examples, numbers[begin:end], advance)
             return self._featurize(((x, y) for x, y, _ in batches), first.label is not None)
 
-    def samples(self, prior: Prior, tokenizer: VQVAE, num: int, guidance: float = 1.0) -> Featured:
+    def samples(
+        self, prior: Prior, tokenizer: VQVAE, num: int, labels: Tensor | None, how: Drawing
+    ) -> Featured:
         """The features of new images; every rank must call it."""
         begin, end = share(num)
         with advancing("drawing", end - begin, show=self.progress) as advance:
             size = self.batch_size
-            parts = draws(prior, tokenizer, num, seed=SEED, batch_size=size, guidance=guidance)
+            parts = draws(prior, tokenizer, num, labels, seed=SEED, batch_size=size, how=how)
             batches = self._counted(parts, advance)
             return self._featurize(batches, prior.num_classes is not None)
 

@@ -1,23 +1,16 @@
 /* One new position of causal attention with a cache: what sampling does in each block and step.
  *
- * Sums run side by side over places or over numbers of a vector, so that none is reordered. The
- * body is compiled for several vector widths; the widest that the processor has is chosen when it
- * runs. A plain C interface: nothing of Python or torch.
+ * Sums run side by side over places or over numbers of a vector, so that none is reordered. A plain
+ * C interface: nothing of Python or torch.
  */
 
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
+#include "eight.h"
 
-/* Eight numbers at once by what GCC and Clang make of it; anywhere in memory. */
-typedef float Eight __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int32_t EightInts __attribute__((vector_size(32)));
-enum { LANES = 8, TILE = 4 * LANES };
-#define AT(p) (*(Eight *)(p))
-#define FROM(p) (*(const Eight *)(p))
+enum { TILE = 4 * LANES }; /* places of a panel of keys */
 
 /* p := exp(p - largest), to 2 in the last place: 2^n times a polynomial in the rest (Cephes, expf).
  * Nothing is below -87, where float32 loses digits and a softmax has 0. */
@@ -121,22 +114,16 @@ INLINE int heads_of(const Step *s, int64_t first, int64_t last) {
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx512f"))) static int wide(const Step *s, int64_t first, int64_t last) {
-    return heads_of(s, first, last);
-}
-
-__attribute__((target("avx2,fma"))) static int middle(const Step *s, int64_t first, int64_t last) {
-    return heads_of(s, first, last);
-}
+AVX2 static int wide(const Step *s, int64_t first, int64_t last) { return heads_of(s, first, last); }
 #endif
 
-/* The most numbers in a vector of the processor; below 8 the compiler's code is slow. */
-int64_t vqkit_attend_width(void) {
+/* Whether the processor is one for these functions: elsewhere the compiler's code is slow. */
+int vqkit_is_fast(void) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) return 16;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 8;
+    return HAS_AVX2;
+#else
+    return 0;
 #endif
-    return 4;
 }
 
 /* Numbers that keys and values of one head have each, for so many places. */
@@ -145,17 +132,15 @@ int64_t vqkit_attend_size(int64_t places, int64_t dim) {
 }
 
 /* Keeps keys and values of a position and attends to it and to those before: heads ``first`` to
- * ``last`` of B H, whose ``size`` is that of vqkit_attend_size. Vectors have at most ``most``
- * numbers. -1 without memory. */
+ * ``last`` of B H, whose ``size`` is that of vqkit_attend_size. ``narrow`` does without AVX2. -1
+ * without memory. */
 int vqkit_attend(const float *rows, float *keys, float *values, float *mixed, int64_t heads,
                  int64_t dim, int64_t size, int64_t position, int64_t first, int64_t last,
-                 int64_t most) {
+                 int64_t narrow) {
     const Step s = {rows, keys, values, mixed, heads, dim, size / dim / TILE, position};
 #if defined(__x86_64__)
-    if (most >= 16 && __builtin_cpu_supports("avx512f")) return wide(&s, first, last);
-    if (most >= 8 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return middle(&s, first, last);
+    if (!narrow && HAS_AVX2) return wide(&s, first, last);
 #endif
-    (void)most;
+    (void)narrow;
     return heads_of(&s, first, last);
 }

@@ -24,7 +24,7 @@ def gate(x: Tensor) -> Tensor:
 class GatedLayer(nn.Module):
     """One layer of both stacks; all that it reads of a position comes from before that position.
 
-    Conditional Image Generation with PixelCNN Decoders, figure 2 and equation 4,
+    Conditional Image Generation with PixelCNN Decoders, figure 2 and equations 4 and 5,
     https://arxiv.org/abs/1606.05328. The vertical stack knows the rows above, the horizontal one
     the row so far too. No weight is masked: the kernels have the rows and columns alone that they
     may read. Unlike the paper's, the vertical stack adds to its input as well, which lets deep

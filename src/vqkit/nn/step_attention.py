@@ -1,18 +1,14 @@
 """Causal attention position by position: keys and values so far, and one query at a time."""
 
 import ctypes
-from functools import cache
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from vqkit.compiled import failed_in_parts, load, pointer
+from vqkit.compiled import failed_in_parts, pointer
+from vqkit.nn import step_library
 
-NAME = "_attend"  # of the file that setup.py builds from attend.c
-WIDEST = 16  # numbers in a vector of the processor
-NARROWEST = 8  # with fewer, torch is faster
 PRODUCTS_PER_THREAD = 2**21  # with fewer, handing over costs more than it saves
 
 
@@ -42,7 +38,7 @@ def step_attention(batch: int, heads: int, dim: int, length: int, like: Tensor) 
         length: The most positions.
         like: Has the device and the type.
     """
-    kind = Compiled if like.is_cpu and like.dtype == torch.float32 and library() else Plain
+    kind = Compiled if step_library.is_possible(like) else Plain
     return kind(batch, heads, dim, length, like)
 
 
@@ -68,34 +64,31 @@ class Compiled:
 
     def __init__(self, batch: int, heads: int, dim: int, length: int, like: Tensor) -> None:
         self.batch, self.heads, self.dim = batch, heads, dim
-        functions = library()
+        functions = step_library.library()
         assert functions is not None
+        self.length = length
         self.attend = functions.vqkit_attend
         self.size = functions.vqkit_attend_size(ctypes.c_int64(length), ctypes.c_int64(dim))
         self.keys, self.values = (like.new_zeros(batch * heads, self.size) for _ in range(2))
 
     def step(self, rows: Tensor, position: int) -> Tensor:
-        rows = rows.contiguous()
+        shape = self.batch, 3 * self.heads * self.dim
+        if rows.shape != shape or not 0 <= position < self.length:
+            raise ValueError(
+                f"rows are {tuple(rows.shape)} at position {position}; give {shape} at a position "
+                f"below {self.length}"
+            )
+        rows = rows.float().contiguous()
         mixed = rows.new_empty(self.batch, self.heads * self.dim)
         where = [pointer(each) for each in (rows, self.keys, self.values, mixed)]
-        shape = self.heads, self.dim, self.size, position
+        numbers = self.heads, self.dim, self.size, position
 
         def part(first: int, last: int) -> int:
-            return self.attend(*where, *map(ctypes.c_int64, (*shape, first, last, WIDEST)))
+            rest = *numbers, first, last, step_library.NARROW
+            return self.attend(*where, *map(ctypes.c_int64, rest))
 
         num = self.batch * self.heads
         products = num * self.dim * (position + 1)
         if failed_in_parts(part, num, products // PRODUCTS_PER_THREAD):
             raise MemoryError("no room to attend; free memory")
         return mixed
-
-
-@cache
-def library() -> ctypes.CDLL | None:
-    """The compiled functions; None where there are none, or the processor is none for them."""
-    loaded = load(Path(__file__).parent, NAME)
-    if loaded is None:
-        return None
-    loaded.vqkit_attend_width.restype = ctypes.c_int64
-    loaded.vqkit_attend_size.restype = ctypes.c_int64
-    return loaded if loaded.vqkit_attend_width() >= NARROWEST else None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqkit.nn.packed import PackedLinear
+from vqkit.nn.packed import packed_linear
 from vqkit.nn.step_attention import step_attention
 from vqkit.nn.transformer import Block, Memory, Transformer
 
@@ -26,11 +27,11 @@ class CachedBlock:
         attention, heads = block.attention, block.attention.heads
         width = attention.output.out_features
         self.block = block
-        self.queries_keys_values = PackedLinear(attention.queries_keys_values, batch)
-        self.output = PackedLinear(attention.output, batch)
+        self.queries_keys_values = packed_linear(attention.queries_keys_values, batch)
+        self.output = packed_linear(attention.output, batch)
         wide, _, narrow = block.network
         self.wide, self.narrow = (
-            PackedLinear(cast(nn.Linear, each), batch) for each in (wide, narrow)
+            packed_linear(cast(nn.Linear, each), batch) for each in (wide, narrow)
         )
         weight = attention.output.weight
         self.attention = step_attention(batch, heads, width // heads, length, weight)
@@ -44,7 +45,7 @@ class CachedBlock:
         x = x + self.output(self.attention.step(rows, position))
         if self.memory is not None and self.real is not None:
             x = x + self._read(x.unsqueeze(1), *self.memory, self.real).squeeze(1)
-        return x + self.narrow(self.wide.gelu(self.block.network_norm(x)))
+        return x + self.narrow(F.gelu(self.wide(self.block.network_norm(x))))
 
     def _read(self, x: Tensor, keys: Tensor, values: Tensor, real: Tensor) -> Tensor:
         """What a position reads in the memory: (B, 1, D) to (B, 1, D)."""

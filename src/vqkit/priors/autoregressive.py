@@ -54,7 +54,7 @@ class AutoregressivePrior(Prior):
         if not self.completes_any and not known.begins(order):
             raise ValueError(
                 "known codes come after unknown ones, and this prior draws each code from those "
-                "before it; give known codes that come first, or use a diffusion prior"
+                "before it; give known codes that come first in its order, or use a diffusion prior"
             )
         told = self.completing(known, given, mask)
         untold = None if decoding.guidance == 1 else self.completing(known, given.left_out, mask)

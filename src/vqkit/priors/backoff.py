@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vqkit.distributed import gather_rows
 
 ROOM = 2**22
-"""Most integers that wait to be sorted."""
+"""Integers that wait to be sorted, or as many as were sorted before where those are more."""
 STRENGTHS = tuple(2.0**power for power in range(-2, 11))
 
 
@@ -100,6 +100,7 @@ class BackoffCounts(nn.Module):
         self.register_buffer("strengths", torch.ones(num, dtype=torch.float64))
         self.register_buffer("sizes", torch.tensor([size, *self.symbols]))
         self.waiting: list[tuple[Tensor, Tensor]] = []
+        self.num_waiting = self.num_sorted = 0
         self.register_load_state_dict_post_hook(lambda module, _: module.loaded())
 
     @property
@@ -115,7 +116,7 @@ class BackoffCounts(nn.Module):
 
     def start(self) -> None:
         """Forgets what was counted."""
-        self.waiting.clear()
+        self._nothing_waits()
         self.deepest.fill(self.deepest.keys[:0], self.deepest.counts[:0])
         self.strengths.fill_(1)
         self.shorten()
@@ -131,16 +132,22 @@ class BackoffCounts(nn.Module):
         """Counts integers (N,) after the symbols of their contexts (N, J)."""
         keys = self.number(contexts) * self.size + integers
         self.waiting.append((keys, torch.ones_like(keys)))
-        if sum(len(keys) for keys, _ in self.waiting) > ROOM:
+        self.num_waiting += len(keys)
+        if self.num_waiting > max(ROOM, self.num_sorted):  # or it would be sorted at each turn
             self.waiting = [self._waiting()]
+            self.num_waiting, self.num_sorted = 0, len(self.waiting[0][0])
 
     def end(self) -> None:
         """Makes the probabilities of all that any rank counted; every rank calls it."""
         keys, counts = self._waiting()
-        self.waiting.clear()
+        self._nothing_waits()
         self.deepest.fill(gather_rows(keys), gather_rows(counts))
         self.shorten()
         self.choose_strengths()
+
+    def _nothing_waits(self) -> None:
+        self.waiting.clear()
+        self.num_waiting = self.num_sorted = 0
 
     def _waiting(self) -> tuple[Tensor, Tensor]:
         """What this rank counted."""
@@ -181,11 +188,10 @@ class BackoffCounts(nn.Module):
             if length == 0:
                 p = (seen + 1) / (total + self.size).double()
                 continue
-            smoothed = [(seen + s * p) / (total + s) for s in STRENGTHS]
-            nats = torch.stack([-(weights * each.log()).sum() for each in smoothed])
-            best = int(nats.argmin())
-            self.strengths[length - 1] = STRENGTHS[best]
-            p = smoothed[best]
+            nats = [-(weights * ((seen + s * p) / (total + s)).log()).sum() for s in STRENGTHS]
+            best = STRENGTHS[int(torch.stack(nats).argmin())]
+            self.strengths[length - 1] = best
+            p = (seen + best * p) / (total + best)
 
     def shorter(self, context: Tensor) -> list[Tensor]:
         """The numbers of a context's beginnings of length 0, 1, ... J. (N,) -> (N,) int64 each"""

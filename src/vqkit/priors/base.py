@@ -12,7 +12,7 @@ from vqkit.codes import Codes, LevelSpec
 from vqkit.means import Mean
 from vqkit.nn.dropout import no_dropout
 from vqkit.priors import saving
-from vqkit.priors.checks import check_decoding, checked_codes, checked_integers
+from vqkit.priors.checks import check_drawing, checked_codes, checked_integers
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec, check_conditioning
 from vqkit.priors.known import Known
 from vqkit.priors.lengths import Lengths
@@ -204,7 +204,7 @@ class Prior(nn.Module, ABC):
             guidance=guidance,
             steps=steps,
         )
-        check_decoding(self, decoding)
+        check_drawing(self, decoding)
         return self._complete(known, self.check_given(given, num), decoding)
 
     def _complete(self, known: Codes | None, given: Conditioning, decoding: Decoding) -> Codes:

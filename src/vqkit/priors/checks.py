@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vqkit.codes import Codes, LevelSpec
-from vqkit.priors.sampling import Decoding
+from vqkit.drawing import Drawing
 from vqkit.priors.slots import describe
 
 if TYPE_CHECKING:
@@ -45,19 +45,19 @@ def checked_integers(flat: Tensor, slot_sizes: Tensor) -> Tensor:
     return flat
 
 
-def check_decoding(prior: "Prior", decoding: Decoding) -> None:
+def check_drawing(prior: "Prior", how: Drawing) -> None:
     """Raises ValueError if a prior cannot draw in such a way."""
-    if decoding.guidance != 1 and (prior.needs_conditioning or prior.conditioning.is_empty):
+    learned = any(True for _ in prior.parameters())  # what is counted has nothing to drop
+    never = prior.needs_conditioning or prior.conditioning.is_empty or not learned
+    if how.guidance != 1 and never:
         fix = "leave it at 1"
-        counted = not any(True for _ in prior.parameters())  # it has nothing to drop
-        if not prior.conditioning.is_empty and not counted:
+        if not prior.conditioning.is_empty and learned:
             fix = "train the prior with drop_conditioning=0.1, or leave it at 1"
         raise ValueError(
-            f"guidance is {decoding.guidance}, but the prior never learned the codes without "
+            f"guidance is {how.guidance}, but the prior never learned the codes without "
             f"conditioning beside those with it; {fix}"
         )
-    if decoding.steps is not None and not prior.in_steps:
+    if how.steps is not None and not prior.in_steps:
         raise ValueError(
-            f"steps is {decoding.steps}, but this prior draws one integer after another; "
-            "leave it out"
+            f"steps is {how.steps}, but this prior draws one integer after another; leave it out"
         )

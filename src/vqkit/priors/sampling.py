@@ -6,48 +6,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vqkit.drawing import Drawing, check_choice
 from vqkit.random import uniform
 
 STREAM = int.from_bytes(b"prior")  # keeps these numbers apart from others of the same seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoding:
-    """How integers are drawn from what a prior says of them.
+class Decoding(Drawing):
+    """What is drawn of some items, and how.
 
     Attributes:
         seed: Of all items.
         items: Number of each item; what it becomes depends on (seed, number) only. (B,) int64
-        temperature: Divides the logits; greater than 0.
-        top_k: Only the k most probable are left; None for all.
-        top_p: Of those, only the fewest most probable whose sum is at least p; 0 for the most
-            probable alone, None for all.
-        guidance: How much more than without it the conditioning counts; 1 for as it was trained.
-        steps: In how many steps all integers are drawn, for priors that draw many at once; None
-            for the prior's own choice.
-
-    Raises:
-        ValueError: If one is out of range.
     """
 
     seed: int
     items: Tensor
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    guidance: float = 1.0
-    steps: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, int):
             raise TypeError(f"seed is {self.seed}; give an integer")
-        check_sampling(self.temperature, self.top_k, self.top_p)
-        if not math.isfinite(self.guidance) or self.guidance < 0:
-            raise ValueError(
-                f"guidance is {self.guidance}; give 1 for none, more to hold closer to the class"
-            )
-        if self.steps is not None and (self.steps < 1 or self.steps != int(self.steps)):
-            raise ValueError(f"steps is {self.steps}; give an integer of at least 1")
+        Drawing.__post_init__(self)  # super() does not find the class that slots made
 
     def uniform(self, *words: int | Tensor) -> Tensor:
         """Numbers of every item, for further words that broadcast with (B, 1). float64"""
@@ -71,21 +51,6 @@ class Decoding:
         return torch.where(told.isinf(), told, untold + self.guidance * (told - untold))
 
 
-def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Raises ValueError unless the arguments of ``choose`` make sense."""
-    if not 0 < temperature < math.inf:
-        raise ValueError(
-            f"temperature is {temperature}; give a number greater than 0 (top_p=0 draws the most "
-            "probable alone)"
-        )
-    if top_k is not None and not (top_k >= 1 and top_k == top_k // 1):
-        raise ValueError(f"top_k is {top_k}; give an integer of at least 1, or None to keep all")
-    if top_p is not None and not 0 <= top_p <= 1:
-        raise ValueError(
-            f"top_p is {top_p}; give 0 (the most probable alone) to 1 (all), or None for all"
-        )
-
-
 def probabilities(
     logits: Tensor,
     *,
@@ -94,7 +59,7 @@ def probabilities(
     top_p: float | None = None,
 ) -> Tensor:
     """The distribution that ``choose`` draws from; arguments as there. (..., K) float64"""
-    check_sampling(temperature, top_k, top_p)
+    check_choice(temperature, top_k, top_p)
     logits = logits.double()
     logits = (logits - logits.amax(-1, keepdim=True)) / temperature
     if top_k is None and top_p is None:

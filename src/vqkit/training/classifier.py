@@ -14,6 +14,7 @@ from vqkit.data.example import Examples
 from vqkit.distributed import is_main
 from vqkit.evaluation.classifier import ClassifierConfig, ImageClassifier, stride_for
 from vqkit.means import Mean
+from vqkit.training import finish
 from vqkit.training.config import TrainConfig
 from vqkit.training.run import fit
 from vqkit.training.task import StepOutput, Task
@@ -69,14 +70,14 @@ def trained_classifier(
         FileNotFoundError: If it is not there, and there are no images.
         ValueError: If the folder holds one of other classes, or the images have no labels.
     """
-    if (folder / "model.safetensors").is_file():
-        found = ImageClassifier.from_pretrained(folder, device)
-        if found.config.labels != labels:
+    known = kept_classes(folder)
+    if known is not None:
+        if known != labels:
             raise ValueError(
-                f"{folder} knows the classes {', '.join(found.config.labels[:5])}, the images have "
+                f"{folder} knows the classes {', '.join(known[:5])}, the images have "
                 f"{', '.join(labels[:5]) or 'none'}; remove it, and another is trained"
             )
-        return found
+        return ImageClassifier.from_pretrained(folder, device)
     if images is None:
         raise FileNotFoundError(f"{folder} holds no classifier, and there is nothing to train on")
     channels, height, width = images.example(0).x.shape
@@ -89,6 +90,13 @@ def trained_classifier(
         print(f"training a classifier of {what}: {folder}", file=sys.stderr)
     fit(ClassifierTask(model), images, plan(len(images), device), folder=folder)
     return model.to(device).eval()
+
+
+def kept_classes(folder: Path) -> tuple[str, ...] | None:
+    """The classes that the classifier of a folder knows; None where none was finished there."""
+    if finish.finished(folder) is None:
+        return None
+    return ImageClassifier.from_pretrained(folder).config.labels
 
 
 def plan(num_images: int, device: str) -> TrainConfig:

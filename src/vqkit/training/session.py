@@ -93,7 +93,7 @@ class Session:
     def count(self, prior: CountedPrior) -> None:
         """One pass over the data, for a prior that is counted and not optimised."""
         self.task.to(self.runtime.device)
-        if self.is_finished(None):
+        if self.is_counted():
             return
         count(prior, self.examples, self.config.batch_size, self.runtime)
         if self.folder is not None:
@@ -136,6 +136,24 @@ class Session:
                 "from; train in a new folder"
             )
         return False
+
+    def is_counted(self) -> bool:
+        """Whether the folder holds the counted prior, of however many steps; loads it then."""
+        if self.folder is None:
+            return False
+        folder = self.folder
+
+        def look() -> dict[str, Any] | None:
+            finish.clean(folder)
+            return finish.finished(folder)
+
+        record = on_main(look)
+        if record is None:
+            return False
+        self.check_same(record["run"], folder)
+        self.task.load(folder)
+        self.screen.say(f"{folder} is finished: all tokens were counted")
+        return True
 
     def check_same(self, saved: Mapping[str, Any], where: Path) -> None:
         """Raises ValueError unless a saved run is this one, but for keys that do not matter."""

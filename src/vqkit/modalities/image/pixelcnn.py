@@ -39,7 +39,7 @@ class PixelCNNDecoderConfig:
 class PixelCNNDecoder(AutoregressiveDecoder):
     """What is said of a pixel, from the codes and the pixels before it.
 
-    Conditional Image Generation with PixelCNN Decoders, section 2.4 and equation 4,
+    Conditional Image Generation with PixelCNN Decoders, section 2.4 and equation 5,
     https://arxiv.org/abs/1606.05328, here with the codes of the image.
 
     Args:

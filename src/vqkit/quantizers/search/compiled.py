@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vqkit.compiled import failed_in_parts, load, pointer
 
-NAME = "_nearest"  # of the file that setup.py builds from nearest.c
+NAME, FILES = "_nearest", ("nearest.c", "nearest_kernel.h")  # see setup.py
 WIDEST = 16  # numbers in a vector of the processor; 8 for AVX2 and NEON, 4 without any of these
 PRODUCTS_PER_THREAD = 2**22  # with fewer, handing over costs more than it saves
 
@@ -17,7 +17,7 @@ PRODUCTS_PER_THREAD = 2**22  # with fewer, handing over costs more than it saves
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where nothing was built that this machine can load."""
-    loaded = load(Path(__file__).parent, NAME)
+    loaded = load(Path(__file__).parent, NAME, FILES)
     if loaded is not None:
         loaded.vqkit_table_bytes.restype = ctypes.c_int64
     return loaded

@@ -270,3 +270,9 @@ int vqkit_nearest(const float *entries, int64_t size, int64_t dim, float *room, 
     Table t = table_at(entries, size, dim, room);
     return kernel_for(most)(&t, z, num, indices);
 }
+
+/* Of which sources this was made; see compiled.py. */
+#ifndef VQKIT_SOURCES
+#define VQKIT_SOURCES 0
+#endif
+uint32_t vqkit_sources(void) { return VQKIT_SOURCES; }
