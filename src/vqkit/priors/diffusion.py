@@ -19,7 +19,7 @@ from vqkit.priors.sampling import Decoding
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Drawn:
     """Integers that were drawn.
 
     Attributes:
@@ -182,7 +182,7 @@ class DiffusionPrior(Prior):
         u: Tensor,
         how: Decoding,
         hints: Hints | None = None,
-    ) -> Chosen:
+    ) -> Drawn:
         """Draws the integers of slots, each from the logits of its own codebook.
 
         Args:
@@ -201,11 +201,11 @@ class DiffusionPrior(Prior):
             own = None if hints is None else hints[rows]
             chosen = self._choose([each[rows] for each in hidden], number, u[rows], how, own)
             integers[rows], log_probs[rows] = chosen.integers, chosen.log_probs
-        return Chosen(integers, log_probs)
+        return Drawn(integers, log_probs)
 
     def _choose(
         self, hidden: Sequence[Tensor], number: int, u: Tensor, how: Decoding, hints: Hints | None
-    ) -> Chosen:
+    ) -> Drawn:
         """The same of slots of one codebook."""
         logits = [self.network.embedding.logits(each, self.slots[number]) for each in hidden]
         if hints is not None:
@@ -213,4 +213,4 @@ class DiffusionPrior(Prior):
         guided = logits[0].double() if len(logits) == 1 else how.guided(logits[0], logits[1])
         integers = how.choose(guided, u)
         log_probs = guided.log_softmax(-1).gather(1, integers.unsqueeze(1)).squeeze(1)
-        return Chosen(integers, log_probs)
+        return Drawn(integers, log_probs)

@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.codes import Codes, LevelSpec
-from vqkit.distributed import all_reduce
 from vqkit.priors.autoregressive import NextLogits
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
-from vqkit.priors.counted import CountedPrior
 from vqkit.priors.lengths import Lengths
+from vqkit.priors.slot_counts import SlotCountingPrior
 from vqkit.schema import STRICT
 
 
@@ -33,7 +30,7 @@ class HistogramConfig:
         return HistogramPrior(specs, conditioning, lengths)
 
 
-class HistogramPrior(CountedPrior):
+class HistogramPrior(SlotCountingPrior):
     """Independent integers, each with the frequencies of its own slot; labels make no difference.
 
     With add-one smoothing p = (n + 1) / (N + K): n of the N integers counted at the slot are this
@@ -46,53 +43,12 @@ class HistogramPrior(CountedPrior):
         lengths: How long items are; None when all are as long.
     """
 
-    completes_any = True
-
-    occurrences: Tensor
-    """How often each entry was counted at each slot, slot after slot. (sum of K) int64"""
-    starts: Tensor
-    """Where each slot begins in ``occurrences``. (L,) int64"""
-
-    def __init__(
-        self,
-        specs: Sequence[LevelSpec],
-        conditioning: ConditioningSpec | None = None,
-        lengths: Lengths | None = None,
-    ) -> None:
-        super().__init__(specs, conditioning, lengths)
-        ends = self.slot_sizes.cumsum(0)
-        self.register_buffer("starts", ends - self.slot_sizes, persistent=False)
-        self.register_buffer("occurrences", torch.zeros(int(ends[-1]), dtype=torch.int64))
-
     @property
     def config(self) -> HistogramConfig:
         return HistogramConfig()
 
-    @property
-    def num_counted(self) -> Tensor:
-        """Number of integers that were counted at each slot. (L,) int64"""
-        sums = F.pad(self.occurrences.cumsum(0), (1, 0))
-        return sums[self.starts + self.slot_sizes] - sums[self.starts]
-
-    def start_counting(self) -> None:
-        self.occurrences.zero_()
-
-    @torch.no_grad()
     def count(self, codes: Codes, given: Conditioning | None = None) -> None:
-        """Adds the codes of all ranks to the counts.
-
-        Args:
-            codes: Of the levels of ``specs``. With several processes, every rank calls this
-                equally often, with an empty batch where it has no more.
-
-        Raises:
-            ValueError: If the codes do not fit.
-        """
-        flat, mask = self.check_codes(codes), codes.flat_mask()
-        real = torch.ones_like(flat) if mask is None else mask.long()
-        found = torch.zeros_like(self.occurrences)
-        found.index_add_(0, (flat + self.starts).flatten(), real.flatten())
-        self.occurrences += all_reduce(found)
+        self.count_slots(self.check_codes(codes), codes.flat_mask())
 
     def nats(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
         flat, mask = self.check_codes(codes), codes.flat_mask()

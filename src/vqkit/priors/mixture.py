@@ -11,15 +11,15 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from vqkit.codes import Codes, LevelSpec
-from vqkit.distributed import all_reduce, broadcast_object
+from vqkit.distributed import broadcast_object
 from vqkit.priors.autoregressive import NextLogits
 from vqkit.priors.chosen import Chosen
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
-from vqkit.priors.counted import CountedPrior
 from vqkit.priors.entries import Entries
 from vqkit.priors.gaussians import Gaussians, fit_gaussians, import_mixture, snapped_counts
 from vqkit.priors.known import Known
 from vqkit.priors.lengths import Lengths
+from vqkit.priors.slot_counts import SlotCountingPrior
 from vqkit.random import hash_int
 from vqkit.schema import STRICT
 
@@ -55,7 +55,7 @@ class MixtureConfig:
         return MixturePrior(specs, conditioning, lengths, config=self)
 
 
-class MixturePrior(CountedPrior):
+class MixturePrior(SlotCountingPrior):
     """Items of some kinds; of each kind the integers are independent. Labels make no difference.
 
     The vectors of an item's entries, slot after slot, are taken for a draw of a mixture of
@@ -79,18 +79,12 @@ class MixturePrior(CountedPrior):
         ValueError: If the table of probabilities is too large.
     """
 
-    completes_any = True
-
-    occurrences: Tensor
-    """How often each entry was counted at each slot, slot after slot. (sum of K) int64"""
     drawn: Tensor
     """How often each component's draws were each entry, slot after slot. (C, sum of K) int64"""
     log_weights: Tensor
     """How probable each component is. (C,) float64"""
     share: Tensor
     """Share a of the frequencies of the slots in all probabilities. () float64"""
-    starts: Tensor
-    """Where each slot begins in ``occurrences``. (L,) int64"""
 
     def __init__(
         self,
@@ -101,9 +95,7 @@ class MixturePrior(CountedPrior):
         config: MixtureConfig,
     ) -> None:
         super().__init__(specs, conditioning, lengths)
-        self._config = config
-        ends = self.slot_sizes.cumsum(0)
-        total = int(ends[-1])
+        self._config, total = config, len(self.occurrences)
         if config.components * total > MOST_NUMBERS:
             raise ValueError(
                 f"components is {config.components}, whose tables would have "
@@ -112,8 +104,6 @@ class MixturePrior(CountedPrior):
                 else f"all slots together have {total} entries, too many for a mixture's tables; "
                 "take an ngram or a transformer prior"
             )
-        self.register_buffer("starts", ends - self.slot_sizes, persistent=False)
-        self.register_buffer("occurrences", torch.zeros(total, dtype=torch.int64))
         drawn = torch.zeros(config.components, total, dtype=torch.int32)
         self.register_buffer("drawn", drawn)
         even = torch.full((config.components,), 1 / config.components, dtype=torch.float64)
@@ -154,7 +144,7 @@ class MixturePrior(CountedPrior):
                 "the mixture has no vectors of the entries; call prior.embed with those of the "
                 "tokenizer that made the codes (entry_vectors of its quantizers)"
             )
-        self.occurrences.zero_()
+        super().start_counting()
         self.drawn.zero_()
         self.share.fill_(1)
         self.log_weights.fill_(-math.log(self._config.components))
@@ -162,12 +152,7 @@ class MixturePrior(CountedPrior):
 
     @torch.no_grad()
     def count(self, codes: Codes, given: Conditioning | None = None) -> None:
-        flat, mask = self.check_codes(codes), codes.flat_mask()
-        real = torch.ones_like(flat) if mask is None else mask.long()
-        found = torch.zeros_like(self.occurrences)
-        found.index_add_(0, (flat + self.starts).flatten(), real.flatten())
-        self.occurrences += all_reduce(found)
-        self._items.add(torch.where(real > 0, flat, -1))
+        self._items.add(self.count_slots(self.check_codes(codes), codes.flat_mask()))
 
     @torch.no_grad()
     def end_counting(self) -> None:
@@ -268,9 +253,8 @@ class MixturePrior(CountedPrior):
 
     def _backing(self) -> Tensor:
         """a p_l(k), slot after slot. (sum of K,) float64"""
-        counts = (self.occurrences + 1).double()
-        totals = torch.stack([each.sum() for each in counts.split(self.slot_sizes.tolist())])
-        return self.share.double() * counts / totals.repeat_interleave(self.slot_sizes)
+        totals = (self.num_counted + self.slot_sizes).double().repeat_interleave(self.slot_sizes)
+        return self.share.double() * (self.occurrences + 1).double() / totals
 
     def _scales(self) -> Tensor:
         """What a draw of each component adds to a probability, (1 - a) / M. (C,) float64"""
