@@ -66,6 +66,8 @@ def test_the_page_shows_the_figures_and_the_neighbours(cli: Cli, prior: Path, ot
     assert (prior / "pictures" / "neighbors.png").is_file()
     assert "class_accuracy" not in figures(prior)["learned"]
     assert not (prior / "classifier").exists()
+    failure = cli("evaluate", prior, "--samples", 0, "--features", "encoder").failure
+    assert failure.startswith("--features is for new images, and --samples is 0")
 
 
 def test_samples_are_drawn_as_asked_for_and_the_page_says_so(
@@ -115,6 +117,16 @@ def test_ways_to_draw_that_are_not_possible_are_refused_at_once(cli: Cli, made: 
     assert failure.startswith("steps is 2, but this prior draws one integer after another")
     assert cli("evaluate", prior, "--temperature", 0).failure.startswith("temperature is 0")
     assert not (prior / "metrics.json").exists()
+
+
+def test_pictures_of_an_earlier_evaluation_do_not_stay(cli: Cli, prior: Path):
+    assert cli("evaluate", prior, "--samples", 9).code == 0
+    (prior / "pictures" / "mine.png").touch()
+    assert (prior / "pictures" / "neighbors.png").exists()
+    assert cli("evaluate", prior, "--samples", 0).code == 0
+    assert not (prior / "pictures" / "neighbors.png").exists()
+    assert (prior / "pictures" / "samples-transformer.png").exists()
+    assert (prior / "pictures" / "mine.png").exists()
 
 
 def test_no_samples_are_judged_when_none_are_asked_for(cli: Cli, prior: Path):
@@ -185,6 +197,33 @@ def test_images_of_other_classes_than_the_training_images_are_not_judged_by_them
     assert figures(prior)["features"]["name"] == "encoder"
     failure = cli("evaluate", prior, labelled, "--features", "classifier").failure
     assert "there are no training images of these classes" in failure
+
+
+def test_a_classifier_of_other_classes_that_was_kept_is_left_alone(
+    cli: Cli, made: Made, tmp_path: Path
+):
+    """A prior that is told no classes is judged on images of some, and then of others."""
+    prior = tmp_path / "prior"
+    words = *TINY_PRIOR, "tokens.labels=false", "-t", made.run, "-o", prior
+    assert cli("train-prior", made.tokens, *words).code == 0
+    assert cli("evaluate", prior, "--samples", 9).code == 0
+    assert figures(prior)["features"]["name"] == "classifier"
+    kept = (prior / "classifier" / "model.safetensors").read_bytes()
+    others = make_images(tmp_path / "others", 12, classes=("red", "blue"))
+    for features in ([], ["--features", "encoder"]):
+        result = cli("evaluate", prior, others, "--samples", 9, *features)
+        assert result.code == 0, result.err
+        assert figures(prior)["features"]["name"] == "encoder"
+        assert "classes" not in figures(prior)
+    assert (prior / "classifier" / "model.safetensors").read_bytes() == kept
+
+
+def test_a_prior_without_its_baselines_is_refused_at_once(cli: Cli, prior: Path):
+    (prior / "priors.json").unlink()
+    failure = cli("evaluate", prior).failure
+    assert failure == (
+        f"{prior} has no baselines beside the prior; run its vqkit train-prior again"
+    )
 
 
 @pytest.mark.parametrize(

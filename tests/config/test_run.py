@@ -1,6 +1,7 @@
 """Merging: defaults, then the preset, then the file, then the words of the command line."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from tests.config.runs import Ema, Model, Run, Train, Vq, Wrapped
@@ -17,6 +18,7 @@ from vqkit.config import (
 from vqkit.config.document import ConfigError, read, read_words
 from vqkit.config.merge import defaults
 from vqkit.config.run import build
+from vqkit.priors import PriorConfig
 from vqkit.quantizers import EMAConfig, NormalizedConfig, VQConfig
 
 LEVELS = {"clothing-hierarchy": (16, 8, 4), "tiny-imagenet-hierarchy": (8, 4)}
@@ -94,6 +96,13 @@ def test_a_preset_without_data_says_so_in_one_line():
 @pytest.mark.parametrize("name", sorted(set(preset_names()) - set(PRESETS)))
 def test_a_preset_of_a_prior_needs_only_tokens(name: str):
     assert load_prior_config(name, ["tokens.path=tokens"]).tokens.path == "tokens"
+
+
+def test_each_type_of_prior_has_a_preset():
+    union = get_args(get_args(PriorConfig)[0])
+    types = {each().type for each in union}
+    names = set(preset_names()) - set(PRESETS)
+    assert {load_prior_config(name, ["tokens.path=x"]).prior.type for name in names} == types
 
 
 def test_the_cifar_preset_is_the_set_up_of_the_figures():

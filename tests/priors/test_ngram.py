@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from tests.priors.spaces import CLASSES, make, random_codes
+from torch import Tensor, multiprocessing
 from torch import distributed as dist
-from torch import multiprocessing
 from torch.testing import assert_close
 
 from vqkit import storage
 from vqkit.codes import Codes, LevelSpec
-from vqkit.priors import Conditioning, ConditioningSpec, NGramConfig, NGramPrior, Prior
+from vqkit.priors import Conditioning, ConditioningSpec, NGramConfig, NGramPrior, Prior, backoff
 from vqkit.priors.backoff import STRENGTHS, BackoffCounts, largest_that_fits
 from vqkit.priors.contexts import contexts_of, offsets
 
@@ -238,6 +238,25 @@ def test_many_integers_wait_in_little_memory(monkeypatch: pytest.MonkeyPatch):
     assert sum(len(keys) for keys, _ in book.waiting) <= 50 + 40
     prior.end_counting()
     assert int(book.deepest.counts.sum()) == 4000
+
+
+def test_what_was_sorted_is_not_sorted_again_at_each_turn(monkeypatch: pytest.MonkeyPatch):
+    """However many unlike keys there are, sorting all of them takes a time that grows with them."""
+    sorted_in_all, original = [], backoff.merged
+
+    def merged(keys: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        sorted_in_all.append(len(keys))
+        return original(keys, counts)
+
+    monkeypatch.setattr(backoff, "ROOM", 50)
+    monkeypatch.setattr(backoff, "merged", merged)
+    book = BackoffCounts(1000, [1000])
+    contexts = torch.arange(3000).view(300, 10, 1) % 1000
+    for number, rows in enumerate(contexts):
+        book.add(rows, torch.full((10,), number))
+    assert sum(sorted_in_all) <= 3 * 3000
+    book.end()
+    assert int(book.deepest.counts.sum()) == 3000
 
 
 def test_keys_beyond_32_bits_are_exact():

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from tests.priors.spaces import CLASSES, labels_of, make, random_codes
+from tests.priors.spaces import CLASSES, PRIORS, SPACES, labels_of, make, random_codes
 
 from vqkit.codes import Codes, LevelSpec
 from vqkit.priors import Conditioning, ConditioningSpec, Prior, PriorConfig
@@ -101,3 +101,10 @@ def test_arguments_of_other_types_are_refused_in_one_line(prior: Prior):
     floats = random_codes(prior.specs, 2).map(lambda indices: indices.double())
     with pytest.raises(ValueError, match=r"codes are torch\.float64; give integers"):
         prior.log_prob(floats, labels_of(2))
+
+
+@pytest.mark.parametrize("kind", ["uniform", "histogram", "n-gram", "mixture"])
+def test_guidance_is_refused_by_priors_that_learned_nothing_to_leave_out(kind: str):
+    prior = make(PRIORS[kind], SPACES["one level"], CLASSES)
+    with pytest.raises(ValueError, match=r"guidance is 2, but the prior never.*; leave it at 1$"):
+        prior.sample(3, labels_of(3), seed=0, guidance=2)

@@ -29,7 +29,7 @@ from vqkit.cli.options import (
 )
 from vqkit.cli.runs import check_trained, choose_device, images_of, open_tokenizer
 from vqkit.cli.token_parts import prior_images
-from vqkit.cli.train_prior import FIGURES, baselines, class_names
+from vqkit.cli.train_prior import FIGURES, HISTOGRAM, baselines, class_names
 from vqkit.cli.wording import counted
 from vqkit.drawing import PLAIN, Drawing, changed
 
@@ -106,6 +106,8 @@ def evaluate(
     place = choose_device(device)
     check_trained(run, "vqkit train-prior" if (run / TOKENIZER).is_dir() else "vqkit train")
     prior = Prior.from_pretrained(run, device=place) if is_prior(run) else None
+    if prior is not None:
+        check_compared(run)
     num = checked_samples(samples, features, prior, how)
     home = run if prior is None else run / TOKENIZER
     model = open_tokenizer(home, device)
@@ -187,6 +189,14 @@ def is_prior(run: Path) -> bool:
     from vqkit.storage import load_config
 
     return load_config(run).get("kind") == "prior"
+
+
+def check_compared(run: Path) -> None:
+    """Raises FileNotFoundError unless the baselines of a prior lie beside it."""
+    if not (run / FIGURES).is_file() or not (run / HISTOGRAM).is_dir():
+        raise FileNotFoundError(
+            f"{run} has no baselines beside the prior; run its vqkit train-prior again"
+        )
 
 
 def check_classes(labels: Sequence[str], classes: Sequence[str], data: str | None) -> None:

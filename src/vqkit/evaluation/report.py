@@ -29,6 +29,14 @@ from vqkit.storage import atomic_files, write_json, write_text
 
 METRICS, REPORT, PICTURES = "metrics.json", "report.html", "pictures"
 LIKELIHOOD = "likelihood.csv"
+OWN = (
+    "reconstructions.png",
+    "levels.png",
+    "neighbors.png",
+    "samples-*.png",
+    "entries-*.png",
+    "usage-*.svg",
+)
 HISTORY, BASELINES = "metrics.jsonl", "priors.json"
 SIDE, ENTRY_SIDE = 96, 48  # pixels that small images are enlarged to about, in files
 ATLAS_COLUMNS, SAMPLE_COLUMNS = 16, 8
@@ -42,7 +50,7 @@ def write_report(
     samples: Sequence[Samples] = (),
     generation: Generation | None = None,
 ) -> Path:
-    """Writes ``metrics.json``, ``likelihood.csv``, ``report.html`` and ``pictures/``, or none.
+    """Writes ``metrics.json``, ``likelihood.csv``, ``pictures/`` and, last, ``report.html``.
 
     Training curves and health messages are taken from the folder's ``metrics.jsonl``, the figures
     of a prior's baselines from its ``priors.json``, when they are there.
@@ -88,6 +96,11 @@ def write_report(
             for number, stats in enumerate(books):
                 drawing = standalone(usage_chart(stats))
                 write_text(part / PICTURES / f"usage-{level}-{number}.svg", drawing)
+        written = {path.name for path in (part / PICTURES).iterdir()}
+    for name in OWN:  # pictures of an evaluation before this one, which had more to show
+        for path in (folder / PICTURES).glob(name):
+            if path.name not in written:
+                path.unlink(missing_ok=True)
     return folder / REPORT
 
 
