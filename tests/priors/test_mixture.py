@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from tests.priors.spaces import every_code, random_codes
+from torch import Tensor, multiprocessing
 from torch import distributed as dist
-from torch import multiprocessing
 from torch.testing import assert_close
 
 from vqkit.codes import Codes, Level, LevelSpec
-from vqkit.priors import MixtureConfig, MixturePrior, Prior
+from vqkit.priors import HistogramPrior, MixtureConfig, MixturePrior, Prior, mixture
 from vqkit.priors.chosen import Chosen
-from vqkit.priors.gaussians import fit_gaussians, snapped_counts
+from vqkit.priors.gaussians import Gaussians, fit_gaussians, snapped_counts
 from vqkit.priors.mixture import SHARES
 from vqkit.random import hash_int
 
@@ -124,16 +124,56 @@ def test_known_codes_are_completed_with_their_exact_probabilities():
     assert float(p.max()) > 0.8  # so the later codes do say something
 
 
-def test_the_share_of_the_histogram_is_the_best_of_those_to_choose_from():
+def test_the_share_of_the_histogram_is_the_best_for_items_that_nothing_else_was_made_of(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    fitted, chosen_by = [], []
+    fit, choose = mixture.fit_gaussians, MixturePrior._choose_share
+
+    def fit_gaussians(vectors: Tensor, *rest: int) -> Gaussians:
+        fitted.append(len(vectors))
+        return fit(vectors, *rest)
+
+    def choose_share(self: MixturePrior, items: Tensor) -> None:
+        chosen_by.append(items)
+        choose(self, items)
+
+    monkeypatch.setattr(mixture, "fit_gaussians", fit_gaussians)
+    monkeypatch.setattr(MixturePrior, "_choose_share", choose_share)
     torch.manual_seed(0)
     codes = random_codes(LEVELS, 60, masked=True)
     tables = [torch.randn(size, 2) for size in (3, 2, 3)]
     prior = counted(codes, MixtureConfig(components=3, draws=40), tables)
-    chosen, costs = float(prior.share), []
+    chosen, costs, ((held,), before) = (
+        float(prior.share),
+        [],
+        (chosen_by, prior.occurrences.clone()),
+    )
+    assert (len(held), fitted) == (6, [54])
+    some = Codes.from_flat(held.clamp(min=0), codes.specs, held >= 0)
+    prior.add(held, -1)
     for share in SHARES:
         prior.share.fill_(share)
-        costs.append(-float(prior.log_prob(codes).sum()))
+        costs.append(-float(prior.log_prob(some).sum()))
     assert chosen == SHARES[costs.index(min(costs))]
+    prior.add(held, 1)
+    assert torch.equal(prior.occurrences, before)
+    assert int(before.sum()) == int(codes.flat_mask().sum())
+
+
+def test_with_fewer_items_than_gaussians_it_is_no_worse_than_the_histogram():
+    """Each Gaussian has seen an item or two: what they know of these says nothing of others."""
+    generator = torch.Generator().manual_seed(0)
+    specs = (LevelSpec((12,), (6,)),)
+    flat = torch.multinomial(
+        torch.tensor([8.0, 4, 2, 1, 1, 1]), 12 * 540, True, generator=generator
+    )
+    codes = Codes.from_flat(flat.view(540, 12), specs)
+    few, others = codes[:40], codes[40:]
+    prior = counted(few, MixtureConfig(components=32), [torch.randn(6, 3, generator=generator)])
+    plain = HistogramPrior(specs)
+    plain.count(few)
+    assert prior.log_prob(others).mean() > plain.log_prob(others).mean() - 0.1
 
 
 @pytest.mark.parametrize("num", [0, 1, 2])

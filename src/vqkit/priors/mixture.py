@@ -20,15 +20,15 @@ from vqkit.priors.gaussians import Gaussians, fit_gaussians, import_mixture, sna
 from vqkit.priors.known import Known
 from vqkit.priors.lengths import Lengths
 from vqkit.priors.slot_counts import SlotCountingPrior
-from vqkit.random import hash_int
+from vqkit.random import hash_int, hash_tensor
 from vqkit.schema import STRICT
 
 MOST_NUMBERS = 2**28
 """Of a table of components times slots times entries, or of items times coordinates: 1 GiB."""
 SHARES = (0.01, 0.03, *(tenth / 10 for tenth in range(1, 11)))
 """Of the frequencies of a slot, to choose from."""
-ENOUGH = 2000
-"""Items to choose a share by."""
+EVERY, ENOUGH = 10, 2000
+"""One of how many items is for the choice of a share, and how many of these are enough."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -62,9 +62,10 @@ class MixturePrior(SlotCountingPrior):
     Gaussians with independent coordinates, fitted by scikit-learn. A draw of one of them, c, is
     snapped to the nearest entries, and so gives entry k at slot l with a probability that is
     counted over many draws: p_cl(k) = (1 - a) n / M + a p_l(k), where n of M draws gave k, and p_l
-    are the add-one smoothed frequencies of the slot. The share a is that under which the items are
-    most probable. The prior is the mixture of these, so that its probabilities are exact:
-    p(codes) = sum over c of w_c times the product over l of p_cl(k_l).
+    are the add-one smoothed frequencies of the slot. The share a is that under which a tenth of the
+    items is most probable, which the Gaussians are not fitted to. The prior is the mixture of
+    these, so that its probabilities are exact: p(codes) = sum over c of w_c times the product over
+    l of p_cl(k_l).
 
     It needs the vectors of the entries, see ``embed``, until it is counted. A masked integer counts
     as the mean of its slot.
@@ -158,10 +159,15 @@ class MixturePrior(SlotCountingPrior):
     def end_counting(self) -> None:
         items = self._items.rows()
         self._items = self._nothing_chosen()
-        if len(items) == 0:
+        if len(items) < 2:  # one to fit to, and one to choose by
             return
         config = self._config
-        vectors = self.entries.vectors(items)
+        # What the Gaussians have seen is too probable under them to choose a share by.
+        order = hash_tensor(
+            self._config.seed, torch.arange(len(items), device=items.device)
+        ).argsort()
+        some = max(1, len(items) // EVERY)
+        vectors = self.entries.vectors(items[order[some:]])
         gaussians = fit_gaussians(vectors, config.components, config.seed)
         weights = torch.zeros(config.components, dtype=torch.float64)
         weights[: len(gaussians.weights)] = gaussians.weights
@@ -169,7 +175,7 @@ class MixturePrior(SlotCountingPrior):
         weights, drawn = broadcast_object((weights, self._snapped(gaussians).cpu()))
         self.log_weights.copy_(weights.log())
         self.drawn.copy_(drawn)
-        self._choose_share(items[:ENOUGH])
+        self._choose_share(items[order[: min(some, ENOUGH)]])
 
     def _nothing_chosen(self) -> Chosen:
         return Chosen(self._config.max_items, self._config.seed)
@@ -195,11 +201,13 @@ class MixturePrior(SlotCountingPrior):
         return drawn
 
     def _choose_share(self, items: Tensor) -> None:
-        """Takes the share under which items are most probable; -1 is masked. (N, L)"""
+        """Takes the share under which items, -1 where masked, are most probable by all others."""
         flat, mask, costs = items.clamp(min=0), items >= 0, []
+        self.add(items, -1)
         for share in SHARES:
             self.share.fill_(share)
             costs.append(float(self._nats(flat, mask).sum()))
+        self.add(items, 1)
         self.share.fill_(SHARES[costs.index(min(costs))])
 
     def nats(self, codes: Codes, given: Conditioning | None = None) -> Tensor:

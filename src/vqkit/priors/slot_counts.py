@@ -64,8 +64,11 @@ class SlotCountingPrior(CountedPrior):
             Those of this rank, -1 where masked. (B, L) int64
         """
         own = flat if mask is None else torch.where(mask, flat, -1)
-        rows = gather_rows(own)
-        real = rows >= 0
-        self.occurrences.index_add_(0, (rows + self.starts)[real], real[real].long())
-        self.num_counted += real.sum(0)
+        self.add(gather_rows(own), 1)
         return own
+
+    def add(self, rows: Tensor, times: int) -> None:
+        """Adds integers (B, L), -1 where masked, so many times each to the counts of this rank."""
+        real = rows >= 0
+        self.occurrences.index_add_(0, (rows + self.starts)[real], real[real] * times)
+        self.num_counted += real.sum(0) * times
