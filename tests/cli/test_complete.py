@@ -72,7 +72,7 @@ def test_images_of_other_classes_need_a_class(cli: Cli, made: Made, tmp_path: Pa
         ("bottom", [[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]),
         ("left", [[1, 1, 0, 0]] * 4),
         ("right", [[0, 0, 1, 1]] * 4),
-        ("border", [[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1], [1, 1, 1, 1]]),
+        ("border", [[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]]),
     ],
 )
 def test_a_part_is_kept_from_its_side(side: str, expected: list[list[int]]):

@@ -58,7 +58,7 @@ def nats_by_hand(
     masks = seen.flat_mask()
     masks = torch.ones_like(seen.flat(), dtype=torch.bool) if masks is None else masks
     for contexts, book in zip(prior.contexts, prior.books, strict=True):
-        size, strengths = contexts.slots.size, book.strengths.tolist()
+        size, strengths, order = contexts.slots.size, book.strengths.tolist(), book.order.tolist()
         tables: list[Counter] = [Counter() for _ in range(len(strengths) + 1)]
         places = list(enumerate(contexts.slots.places))
         rows = seen.flat().tolist(), masks.tolist(), labels
@@ -69,6 +69,7 @@ def nats_by_hand(
                         row, mask, contexts.before[place].tolist(), contexts.sizes
                     )
                     told = ((place,) if prior.per_place else ()) + told + ((label,) * known)
+                    told = tuple(told[symbol] for symbol in order)
                     for length, table in enumerate(tables):
                         table[(told[:length], row[slot])] += 1
         for item, (row, label) in enumerate(zip(asked.flat().tolist(), asked_labels, strict=True)):
@@ -77,6 +78,7 @@ def nats_by_hand(
                     row, [True] * len(row), contexts.before[place].tolist(), contexts.sizes
                 )
                 told = ((place,) if prior.per_place else ()) + told + ((label,) * known)
+                told = tuple(told[symbol] for symbol in order)
                 p = 0.0
                 for length, table in enumerate(tables):
                     total = sum(table[(told[:length], x)] for x in range(size))
@@ -119,6 +121,38 @@ def test_labels_that_tell_the_codes_are_heard_and_have_to_be_given():
         prior.count(codes)
     with pytest.raises(ValueError, match=r"guidance is 2\.0.*it; leave it at 1"):
         prior.sample(60, Conditioning(labels), seed=0, guidance=2.0)
+
+
+def test_a_label_stands_where_it_makes_the_codes_most_probable(tmp_path: Path):
+    """Before all codes where they only repeat it, behind them where it tells nothing."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % CLASSES
+    noise = torch.randint(3, (300, 9), generator=generator)
+    telling = torch.where(torch.rand(300, 9, generator=generator) < 0.5, labels.view(-1, 1), noise)
+    chains = markov(300, 9, torch.tensor([[0.9, 0.1, 0.0], [0.0, 0.9, 0.1], [0.1, 0.0, 0.9]]))
+    places = {}
+    for name, flat in (("telling", telling), ("chains", chains)):
+        codes = Codes.from_flat(flat, PLANE)
+        prior = counted(PLANE, codes, labels, order=3, per_place=False)
+        book = prior.books[0]
+        assert isinstance(book, BackoffCounts)
+        places[name] = book.order.tolist().index(3)
+        costs = []
+        for place in range(4):
+            order = [0, 1, 2]
+            order.insert(place, 3)
+            told = prior._told(prior.contexts[0], labels, flat, None).flatten(0, 1)
+            other = BackoffCounts(book.size, [book.symbols[symbol] for symbol in order])
+            other.start()
+            other.add(told[:, order], flat.flatten())
+            other.end()
+            costs.append(other.choose_strengths())
+        assert costs.index(min(costs)) == places[name]
+        prior.save_pretrained(tmp_path / name)
+        again, given = Prior.from_pretrained(tmp_path / name), Conditioning(labels)
+        assert torch.equal(again.log_prob(codes, given), prior.log_prob(codes, given))
+    assert places["telling"] == 0
+    assert places["chains"] > 0
 
 
 def test_places_before_come_by_their_distance_those_to_the_left_first():

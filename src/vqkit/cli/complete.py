@@ -196,9 +196,9 @@ def part_of(grid: Sequence[int], keep: float, side: Side) -> "Tensor":
     if axis >= len(grid):
         raise ValueError(f"--side {side}: the codes lie on a line; give top or bottom")
     if side == "border":
-        sides = [round(length * (1 - keep) ** (1 / len(grid))) for length in grid]
-        starts = [(length - side) // 2 for length, side in zip(grid, sides, strict=True)]
-        inner = tuple(slice(a, a + side) for a, side in zip(starts, sides, strict=True))
+        share = (1 - keep) ** (1 / len(grid))
+        rims = [round(length * (1 - share) / 2) for length in grid]  # as wide on either side
+        inner = tuple(slice(rim, length - rim) for rim, length in zip(rims, grid, strict=True))
         kept[:] = True
         kept[inner] = False
         return kept

@@ -251,7 +251,9 @@ def sample_groups(
     order = sorted(range(num), key=lambda i: i % len(classes)) if classes else None
     nats = read_json(run / FIGURES)["nats_per_token"]
     groups = []
-    for name, each in {**baselines(run, prior), prior.config.type: prior}.items():
+    others = baselines(run, prior)
+    own = prior.config.type if prior.config.type not in others else f"this {prior.config.type}"
+    for name, each in {**others, own: prior}.items():
         settings = (how if each is prior else PLAIN).settings()
         images = draw(
             each, tokenizer, Sampling(num=num, batch_size=batch_size, **settings), labels=labels
@@ -259,7 +261,8 @@ def sample_groups(
         names = None if order is None else tuple(classes[i % len(classes)] for i in order)
         images = images if order is None else images[order]
         bound = "" if each.exact else "at most "
-        note = f"{bound}{nats[name]:.3f} nats per token, held out" if name in nats else ""
+        cost = nats.get(prior.config.type if each is prior else name)
+        note = "" if cost is None else f"{bound}{cost:.3f} nats per token, held out"
         note = ", ".join(filter(None, [note, changed(settings)]))
         groups.append(Samples(name, images, names, note))
     return groups

@@ -82,6 +82,9 @@ def print_nats(costs: Costs) -> None:
     print("nats per token, over tokens that were held out:")
     for name, value in costs.nats.items():
         print(f"  {name:<{width}} {'at most ' * (name in costs.bounds)}{value:.4f}")
+    *_, (name, value) = costs.nats.items()
+    if value > costs.nats["histogram"] and name not in costs.bounds:
+        print(f"  {name} has not learned how codes go together; train it longer")
 
 
 def train_prior_run(config: "PriorRunConfig", folder: Path, tokenizer: Path | None) -> Costs:

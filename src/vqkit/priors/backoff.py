@@ -4,73 +4,14 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqkit.distributed import gather_rows
+from vqkit.priors.count_table import CountTable, merged
 
 ROOM = 2**22
 """Integers that wait to be sorted, or as many as were sorted before where those are more."""
 STRENGTHS = tuple(2.0**power for power in range(-2, 11))
-
-
-class CountTable(nn.Module):
-    """How often each integer occurred after each context: a sorted list of what occurred.
-
-    A key is context * K + integer, and a context is a number too.
-
-    Args:
-        size: Number K of integers.
-        saved: Whether it is a part of what is saved.
-    """
-
-    keys: Tensor
-    """What occurred, ascending. (N,) int64"""
-    counts: Tensor
-    """How often. (N,) int64"""
-    sums: Tensor
-    """How often all keys before each occurred, and all. (N + 1,) int64"""
-
-    def __init__(self, size: int, *, saved: bool) -> None:
-        super().__init__()
-        self.size = size
-        nothing = torch.zeros(0, dtype=torch.int64)
-        self.register_buffer("keys", nothing, persistent=saved)
-        self.register_buffer("counts", nothing.clone(), persistent=saved)
-        self.register_buffer("sums", torch.zeros(1, dtype=torch.int64), persistent=False)
-
-    def fill(self, keys: Tensor, counts: Tensor) -> None:
-        """Takes other keys, any number of times each, and how often each occurred."""
-        self.keys, self.counts = merged(keys, counts)
-        self.sums = F.pad(self.counts.cumsum(0), (1, 0))
-
-    def seen(self, contexts: Tensor, integers: Tensor) -> Tensor:
-        """How often integers occurred after contexts. (N,), (N,) -> (N,) int64"""
-        wanted = contexts * self.size + integers
-        at = torch.searchsorted(self.keys, wanted)
-        found = F.pad(self.keys, (0, 1), value=-1)[at] == wanted
-        return torch.where(found, F.pad(self.counts, (0, 1))[at], 0)
-
-    def totals(self, contexts: Tensor) -> Tensor:
-        """How often anything occurred after contexts. (N,) -> (N,) int64"""
-        first, end = self._range(contexts)
-        return self.sums[end] - self.sums[first]
-
-    def rows(self, contexts: Tensor) -> Tensor:
-        """How often each integer occurred after contexts. (N,) -> (N, K) int64"""
-        first, end = self._range(contexts)
-        length, device = end - first, self.keys.device
-        row = torch.arange(len(contexts), device=device).repeat_interleave(length)
-        before = length.cumsum(0) - length
-        at = torch.arange(len(row), device=device) + (first - before)[row]
-        found = torch.zeros(len(contexts), self.size, dtype=torch.int64, device=device)
-        found[row, self.keys[at] % self.size] = self.counts[at]
-        return found
-
-    def _range(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the keys of contexts begin and end. (N,) -> (N,), (N,) int64"""
-        first = torch.searchsorted(self.keys, contexts * self.size)
-        return first, torch.searchsorted(self.keys, (contexts + 1) * self.size)
 
 
 class BackoffCounts(nn.Module):
@@ -80,25 +21,30 @@ class BackoffCounts(nn.Module):
     after c_1 .. c_j were x, and p_0(x) = (n_0(x) + 1) / (N_0 + K): the smoothing of A Hierarchical
     Dirichlet Language Model, https://doi.org/10.1017/S1351324900000218. The strengths s_j are
     chosen one after another so that the integers are most probable, each by the counts of all
-    others.
+    others. So is the place of the last symbol, if it may move: the earlier, the later it is left
+    out.
 
     Args:
         size: Number K of integers.
         symbols: Number of symbols that can stand at each of the J places of a context.
+        last_moves: Whether the last symbol may take any place.
     """
 
     strengths: Tensor
     """How many integers the shorter context counts as, at each length. (J,) float64"""
     sizes: Tensor
     """K and ``symbols``: what the keys mean, saved with them. (1 + J,) int64"""
+    order: Tensor
+    """Which symbol stands at each place of c_1 .. c_j. (J,) int64"""
 
-    def __init__(self, size: int, symbols: Sequence[int]) -> None:
+    def __init__(self, size: int, symbols: Sequence[int], *, last_moves: bool = False) -> None:
         super().__init__()
-        self.size, self.symbols = size, tuple(symbols)
+        self.size, self.symbols, self.last_moves = size, tuple(symbols), last_moves
         num = len(self.symbols)
         self.tables = nn.ModuleList(CountTable(size, saved=j == num) for j in range(num + 1))
         self.register_buffer("strengths", torch.ones(num, dtype=torch.float64))
         self.register_buffer("sizes", torch.tensor([size, *self.symbols]))
+        self.register_buffer("order", torch.arange(num))
         self.waiting: list[tuple[Tensor, Tensor]] = []
         self.num_waiting = self.num_sorted = 0
         self.register_load_state_dict_post_hook(lambda module, _: module.loaded())
@@ -119,6 +65,7 @@ class BackoffCounts(nn.Module):
         self._nothing_waits()
         self.deepest.fill(self.deepest.keys[:0], self.deepest.counts[:0])
         self.strengths.fill_(1)
+        self.order.copy_(torch.arange(len(self.order)))
         self.shorten()
 
     def loaded(self) -> None:
@@ -130,7 +77,7 @@ class BackoffCounts(nn.Module):
 
     def add(self, contexts: Tensor, integers: Tensor) -> None:
         """Counts integers (N,) after the symbols of their contexts (N, J)."""
-        keys = self.number(contexts) * self.size + integers
+        keys = self.number(contexts, moved=False) * self.size + integers
         self.waiting.append((keys, torch.ones_like(keys)))
         self.num_waiting += len(keys)
         if self.num_waiting > max(ROOM, self.num_sorted):  # or it would be sorted at each turn
@@ -141,9 +88,34 @@ class BackoffCounts(nn.Module):
         """Makes the probabilities of all that any rank counted; every rank calls it."""
         keys, counts = self._waiting()
         self._nothing_waits()
-        self.deepest.fill(gather_rows(keys), gather_rows(counts))
+        keys, counts = merged(gather_rows(keys), gather_rows(counts))
+        seen = self.symbols_of(keys // self.size), keys % self.size, counts
+        last = len(self.symbols) - 1
+        places = range(last + 1) if self.last_moves else range(last, last + 1)
+        costs = [self._arranged(place, *seen) for place in places]
+        best = max(place for place, cost in zip(places, costs, strict=True) if cost == min(costs))
+        if best != last:  # which was tried last
+            self._arranged(best, *seen)
+
+    def _arranged(self, place: int, contexts: Tensor, integers: Tensor, counts: Tensor) -> float:
+        """Makes all tables with the last symbol at some place of the contexts.
+
+        Args:
+            place: Where it stands; -1 where contexts are empty.
+            contexts: Symbols. (N, J)
+            integers: What came after them. (N,)
+            counts: How often. (N,)
+
+        Returns:
+            Nats that the integers cost.
+        """
+        order = list(range(len(self.symbols) - 1))
+        if self.symbols:
+            order.insert(place, len(self.symbols) - 1)
+        self.order.copy_(torch.tensor(order))
+        self.deepest.fill(self.number(contexts) * self.size + integers, counts)
         self.shorten()
-        self.choose_strengths()
+        return self.choose_strengths()
 
     def _nothing_waits(self) -> None:
         self.waiting.clear()
@@ -159,10 +131,11 @@ class BackoffCounts(nn.Module):
         """Makes the tables of shorter contexts, and the sums that are not saved."""
         keys, counts = self.deepest.keys, self.deepest.counts
         self.deepest.fill(keys, counts)
-        for length in reversed(range(len(self.symbols))):
+        sizes = self.sizes_in_order()
+        for length in reversed(range(len(sizes))):
             context, integer = keys // self.size, keys % self.size
             table = self.table(length)
-            table.fill(context // self.symbols[length] * self.size + integer, counts)
+            table.fill(context // sizes[length] * self.size + integer, counts)
             keys, counts = table.keys, table.counts
 
     def resize(self, num: int) -> None:
@@ -170,15 +143,31 @@ class BackoffCounts(nn.Module):
         self.deepest.keys = self.deepest.keys.new_zeros(num)
         self.deepest.counts = self.deepest.counts.new_zeros(num)
 
-    def number(self, contexts: Tensor) -> Tensor:
-        """Contexts as numbers. (N, J) -> (N,) int64"""
+    def sizes_in_order(self) -> list[int]:
+        """Number of symbols at each place of c_1 .. c_J."""
+        return [self.symbols[place] for place in self.order.tolist()]
+
+    def number(self, contexts: Tensor, *, moved: bool = True) -> Tensor:
+        """Contexts (N, J) as numbers, the symbols in ``order`` or as they stand. (N,) int64"""
         found = contexts.new_zeros(len(contexts))
-        for place, size in enumerate(self.symbols):
-            found = found * size + contexts[:, place]
+        for place in self.order.tolist() if moved else range(len(self.symbols)):
+            found = found * self.symbols[place] + contexts[:, place]
         return found
 
-    def choose_strengths(self) -> None:
-        """Makes each integer that was counted most probable by the counts of all others."""
+    def symbols_of(self, numbers: Tensor) -> Tensor:
+        """The contexts whose numbers, of the symbols as they stand, these are. (N,) -> (N, J)"""
+        found = numbers.new_zeros(len(numbers), len(self.symbols))
+        for place in reversed(range(len(self.symbols))):
+            found[:, place] = numbers % self.symbols[place]
+            numbers = numbers // self.symbols[place]
+        return found
+
+    def choose_strengths(self) -> float:
+        """Makes each integer that was counted most probable by the counts of all others.
+
+        Returns:
+            What they cost so, in nats.
+        """
         keys, weights = self.deepest.keys, self.deepest.counts.double()
         contexts, integers = self.shorter(keys // self.size), keys % self.size
         p = torch.ones_like(weights)
@@ -192,11 +181,12 @@ class BackoffCounts(nn.Module):
             best = STRENGTHS[int(torch.stack(nats).argmin())]
             self.strengths[length - 1] = best
             p = (seen + best * p) / (total + best)
+        return -float((weights * p.log()).sum())
 
     def shorter(self, context: Tensor) -> list[Tensor]:
         """The numbers of a context's beginnings of length 0, 1, ... J. (N,) -> (N,) int64 each"""
         found = [context]
-        for size in reversed(self.symbols):
+        for size in reversed(self.sizes_in_order()):
             found.append(found[-1] // size)
         return found[::-1]
 
@@ -223,13 +213,6 @@ class BackoffCounts(nn.Module):
             return (seen + 1) / (totals + self.size).double()
         strength = self.strengths[length - 1].double()
         return (seen + strength * p) / (totals + strength)
-
-
-def merged(keys: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """The same keys ascending, each once, with the sums of their counts. (N,) int64 each"""
-    keys, order = keys.sort()
-    keys, group = keys.unique_consecutive(return_inverse=True)
-    return keys, torch.zeros_like(keys).index_add_(0, group, counts[order])
 
 
 def largest_that_fits(size: int, symbols: Sequence[int]) -> int:

@@ -125,6 +125,13 @@ class Prior(nn.Module, ABC):
             Integers in the order of ``Codes.flat``, 0 where not real. (B, L) int64
         """
 
+    def check_steps(self, steps: int) -> None:
+        """Raises ValueError if samples cannot be drawn in so many steps."""
+        if not self.in_steps:
+            raise ValueError(
+                f"steps is {steps}, but this prior draws one integer after another; leave it out"
+            )
+
     def log_prob(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
         """The log-probability of each item, without dropout whatever the mode.
 

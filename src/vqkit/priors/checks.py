@@ -57,7 +57,5 @@ def check_drawing(prior: "Prior", how: Drawing) -> None:
             f"guidance is {how.guidance}, but the prior never learned the codes without "
             f"conditioning beside those with it; {fix}"
         )
-    if how.steps is not None and not prior.in_steps:
-        raise ValueError(
-            f"steps is {how.steps}, but this prior draws one integer after another; leave it out"
-        )
+    if how.steps is not None:
+        prior.check_steps(how.steps)

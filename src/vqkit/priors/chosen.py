@@ -32,9 +32,9 @@ class Chosen:
         if sum(len(each) for _, each in self.kept) > 2 * self.most:
             self.kept = [self._least()]
 
-    def rows(self) -> Tensor:
-        """The rows that were chosen; at least one batch must have been shown. (N, L)"""
-        return self._least()[1]
+    def rows(self) -> Tensor | None:
+        """The rows that were chosen; None if no batch was shown. (N, L)"""
+        return self._least()[1] if self.kept else None
 
     def _least(self) -> tuple[Tensor, Tensor]:
         """The rows of the least hashes."""

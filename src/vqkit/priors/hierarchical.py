@@ -118,6 +118,12 @@ class HierarchicalPrior(Prior):
     def needs_conditioning(self) -> bool:
         return not self.conditioning.is_empty and any(p.needs_conditioning for p in self._priors())
 
+    def check_steps(self, steps: int) -> None:
+        super().check_steps(steps)
+        for prior in self._priors():
+            if prior.in_steps:
+                prior.check_steps(steps)
+
     def nats(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
         flat, mask = self.check_codes(codes), codes.flat_mask()
         given = self.check_given(given, len(codes))

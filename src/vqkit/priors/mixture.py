@@ -159,7 +159,7 @@ class MixturePrior(SlotCountingPrior):
     def end_counting(self) -> None:
         items = self._items.rows()
         self._items = self._nothing_chosen()
-        if len(items) < 2:  # one to fit to, and one to choose by
+        if items is None or len(items) < 2:  # one to fit to, and one to choose by
             return
         config = self._config
         # What the Gaussians have seen is too probable under them to choose a share by.

@@ -46,9 +46,9 @@ class NGramPrior(CountedPrior):
     then the codebooks before it at its own position, then the same codebook at the nearest
     positions before it in raster order: on a line the last ones, on a plane left, above, above
     left, above right, and so on; the first ``order`` of these. What is masked or outside of the
-    grid is a symbol of its own. Behind them comes the label. Where a context was seldom seen, its
-    frequencies are mixed with those of the context without its last symbol, and so on, down to
-    those of the codebook: see ``BackoffCounts``.
+    grid is a symbol of its own. The label stands among them where it makes the integers most
+    probable. Where a context was seldom seen, its frequencies are mixed with those of the context
+    without its last symbol, and so on, down to those of the codebook: see ``BackoffCounts``.
 
     Args:
         specs: The shapes of the levels, coarsest first.
@@ -98,7 +98,7 @@ class NGramPrior(CountedPrior):
                 f"entries are more than 2**63; give an order of at most "
                 f"{fits - len(places + classes)}"
             )
-        return BackoffCounts(size, places + symbols + classes)
+        return BackoffCounts(size, places + symbols + classes, last_moves=bool(classes))
 
     def start_counting(self) -> None:
         for _, book in self._books():

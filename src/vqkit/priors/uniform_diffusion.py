@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -39,6 +39,14 @@ class UniformDiffusionConfig(DenoiserSize):
     """In how many steps T integers become noise."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """In how many of these steps samples are drawn, unless said otherwise. null: in all."""
+
+    @field_validator("steps")
+    @classmethod
+    def _no_more_than_times(cls, steps: int | None, known: ValidationInfo) -> int | None:
+        times = known.data.get("times")
+        if steps is not None and times is not None and steps > times:
+            raise ValueError(f"there are {times} times; give at most as many")
+        return steps
 
     def build(
         self,
@@ -96,6 +104,13 @@ class UniformDiffusionPrior(DiffusionPrior):
     @property
     def most_steps(self) -> int:
         return self._config.times
+
+    def check_steps(self, steps: int) -> None:
+        if steps > self._config.times:
+            raise ValueError(
+                f"steps is {steps}, but the noise of this prior comes in {self._config.times} "
+                "steps; give at most as many"
+            )
 
     def cost(self, flat: Tensor, real: Tensor, told: Conditioned, noise: Noise) -> Tensor:
         t = 1 + (noise.level * self._config.times).long()
@@ -209,17 +224,8 @@ class UniformDiffusionPrior(DiffusionPrior):
         return torch.where(known.mask, known.flat, flat).masked_fill(~real, 0)
 
     def _sampling_times(self, decoding: Decoding) -> list[int]:
-        """The times that sampling goes through, T first and 0 last, evenly.
-
-        Raises:
-            ValueError: If there are fewer than are asked for.
-        """
+        """The times that sampling goes through, T first and 0 last, evenly."""
         times = self._config.times
         steps = self._config.steps if decoding.steps is None else int(decoding.steps)
-        if steps is not None and steps > times:
-            raise ValueError(
-                f"steps is {steps}, but the noise of this prior comes in {times} steps; give at "
-                "most as many"
-            )
         steps = steps or times
         return [times - times * step // steps for step in range(steps + 1)]

@@ -58,6 +58,10 @@ class TokenSet:
         """
         folder = Path(folder)
         paths = sorted(path for path in folder.glob(PATTERN) if NAME.fullmatch(path.name))
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{folder}: there is no such folder; make a token set with `vqkit encode`"
+            )
         if not paths:
             raise FileNotFoundError(
                 f"{folder} holds no tokens-*.parquet; make a token set with `vqkit encode`"

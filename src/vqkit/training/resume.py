@@ -123,7 +123,8 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], where: Path) ->
         ValueError: If a key has changed that changes what is computed; it is named.
     """
     before, after = _flat(saved), _flat(now)
-    for key in dict.fromkeys([*after, *before]):
+    keys = dict.fromkeys([*after, *before])
+    for key in sorted(keys, key=lambda key: not key.endswith(".type")):  # others follow from these
         part, _, name = key.partition(".")
         if before.get(key) == after.get(key) or (part == "train" and name in CHANGEABLE):
             continue
