@@ -169,6 +169,8 @@ def test_samples_come_as_often_as_their_probability_says(faithful_prior: Prior):
     steps = prior.most_steps if isinstance(prior, DiffusionPrior) else None
     drawn = prior.sample(num, given, seed=0, steps=steps).flat()
     matches = (drawn.unsqueeze(1) == codes.flat()).all(-1).double().mean(0)
+    rare = expected * num < 10  # together, for the counts of each are far from normal
+    matches, expected = (torch.cat([p[~rare], p[rare].sum().view(1)]) for p in (matches, expected))
     deviation = (expected * (1 - expected) / num).sqrt()
     assert (matches - expected >= -5 * deviation - 1e-6).all()
     if prior.exact:
