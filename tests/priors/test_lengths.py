@@ -124,6 +124,7 @@ def test_lengths_are_drawn_as_often_as_they_are_probable(prior: Prior):
         assert abs(found.count(extent) / num - p) < 5 * spread + 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", pairs(EXACT, SPACES))
 def test_samples_of_all_lengths_come_as_often_as_their_probability_says(prior: Prior):
     num, codes = 20_000, every_item(prior.specs)

@@ -36,6 +36,7 @@ from vqkit.drawing import PLAIN, Drawing, changed
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
     from vqkit.evaluation import Evaluation, Generation, Samples
+    from vqkit.modalities.image.data import ImageExamples
     from vqkit.priors import Prior
 
 PER_CLASS, MOST_CLASSES, UNLABELLED = 8, 20, 32
@@ -106,16 +107,10 @@ def evaluate(
     place = choose_device(device)
     check_trained(run, "vqkit train-prior" if (run / TOKENIZER).is_dir() else "vqkit train")
     prior = Prior.from_pretrained(run, device=place) if is_prior(run) else None
-    if prior is not None:
-        check_compared(run)
-    num = checked_samples(samples, features, prior, how)
+    num = checked_samples(samples, features, prior, how, run)
     home = run if prior is None else run / TOKENIZER
     model = open_tokenizer(home, device)
-    if prior is not None and data is None:
-        training, examples = prior_images(run, home, words or ())
-    else:
-        examples = images_of(home, data, words or ())
-        training = training_images(run, home) if num else None
+    training, examples = measured_images(run, home, prior, data, words or (), new=num > 0)
     generation = None
     if prior is not None:
         check_classes(examples.labels, class_names(run, prior.num_classes), data)
@@ -156,13 +151,13 @@ def show(
 
 
 def checked_samples(
-    samples: int | None, features: str | None, prior: "Prior | None", how: Drawing
+    samples: int | None, features: str | None, prior: "Prior | None", how: Drawing, run: Path
 ) -> int:
     """How many new images are drawn; 0 of a tokenizer.
 
     Raises:
         ValueError: If something was asked for that there is not.
-        FileNotFoundError: If the features are a file that is not there.
+        FileNotFoundError: If the features are a file that is not there, or the baselines are not.
     """
     from vqkit.priors.checks import check_drawing
 
@@ -177,11 +172,22 @@ def checked_samples(
                 f"{option} is for the run of a prior, this is one of a tokenizer; leave it out"
             )
         return 0
+    check_compared(run)
     check_features(features)
     if samples == 0 and features is not None:
         raise ValueError("--features is for new images, and --samples is 0; leave one of them out")
     check_drawing(prior, how)
     return NUM_SAMPLES if samples is None else samples
+
+
+def measured_images(
+    run: Path, home: Path, prior: "Prior | None", data: str | None, words: Sequence[str], new: bool
+) -> "tuple[ImageExamples | None, ImageExamples]":
+    """Images to judge by, after those that a prior was trained on where new images are judged."""
+    if prior is not None and data is None:
+        return prior_images(run, home, words)
+    examples = images_of(home, data, words)
+    return training_images(run, home) if new else None, examples
 
 
 def is_prior(run: Path) -> bool:

@@ -53,7 +53,7 @@ def measure_generation(
 ) -> Generation:
     """Draws from priors and compares what comes with held-out images; ranks share the work.
 
-    Where the held-out images have labels, classes are drawn as often as they occur there.
+    Classes are drawn as often as they occur among the held-out images.
 
     Args:
         priors: By name, the one of interest as ``learned``; on the device of the tokenizer.
@@ -69,8 +69,8 @@ def measure_generation(
         num_workers: Processes that read ahead; 0 reads in this one.
         progress: Whether to show bars.
     """
-    device = next(tokenizer.parameters()).device
-    study = Study(judges, device, batch_size, num_workers, progress)
+    place = next(tokenizer.parameters()).device
+    study = Study(judges, place, batch_size, num_workers, progress)
     real = study.examples(held_out, range(len(held_out)), "features")
     how = {name: (drawings or {}).get(name, PLAIN) for name in priors}
     labels = None if real.labels is None else labels_like(real.labels, num)
@@ -78,35 +78,35 @@ def measure_generation(
         name: study.samples(prior, tokenizer, num, labels, how[name])
         for name, prior in priors.items()
     }
-    some = min(num, num_shown)
-    shown = first_draws(priors[LEARNED], tokenizer, some, labels, seed=SEED, how=how[LEARNED])
+    plan = {"labels": labels, "seed": SEED, "how": how[LEARNED]}
+    shown = first_draws(priors[LEARNED], tokenizer, min(num, num_shown), **plan)
     if training is not None:
         found[TRAINING] = study.examples(training, chosen(len(training), num), "references")
     metrics: dict[str, Any] = {
-        "num_samples": num,
-        "num_held_out": len(held_out),
-        "seed": SEED,
+        **{"num_samples": num, "num_held_out": len(held_out), "seed": SEED},
         "drawings": {name: each.settings() for name, each in how.items()},
         "features": {"name": judges.space.name, "dim": judges.space.dim},
         "k": judges.k,
         "num_for_recall": min(num, len(held_out)),
         **{name: compared(real, each, judges.k) for name, each in found.items()},
     }
+    add_ratios(metrics, judges, real, found[LEARNED])
+    if training is None:
+        return Generation(metrics, shown, ())
+    near = study.nearest(training, found[LEARNED], real)
+    metrics["neighbors"] = near.metrics
+    columns = near.numbers[: len(shown)].T.tolist()
+    return Generation(metrics, shown, tuple(images_of(training, each) for each in columns))
+
+
+def add_ratios(metrics: dict[str, Any], judges: Judges, real: Featured, own: Featured) -> None:
+    """Adds how often the classifier is right, and the recall beside that of training images."""
     if judges.classifier is not None and real.hits is not None:
         metrics["classifier_accuracy"] = float(real.hits.double().mean())
-        metrics["classes"] = by_class(judges.classifier.config.labels, real, found[LEARNED])
+        metrics["classes"] = by_class(judges.classifier.config.labels, real, own)
     ceiling = metrics.get(TRAINING, {}).get("recall")
     if ceiling:
         metrics["recall_ratio"] = metrics[LEARNED]["recall"] / ceiling
-    neighbors: list[Tensor] = []
-    if training is not None:
-        near = study.nearest(training, found[LEARNED], real)
-        metrics["neighbors"] = near.metrics
-        neighbors = [
-            images_of(training, near.numbers[: len(shown), i].tolist())
-            for i in range(near.numbers.shape[1])
-        ]
-    return Generation(metrics, shown, tuple(neighbors))
 
 
 def compared(real: Featured, found: Featured, k: int) -> dict[str, float]:
