@@ -43,15 +43,15 @@ def test_it_is_the_layer_it_is_made_of(
 def test_neither_the_other_rows_nor_the_threads_change_a_bit(
     kind: type[Compiled | Plain], monkeypatch: pytest.MonkeyPatch, threads: int
 ):
-    if kind is Plain:
-        return  # torch's own choice
     made, x = kind(nn.Linear(40, 90)), torch.randn(64, 40)
+    # What torch adds up in which order is its own choice.
+    tolerance = {"rtol": 0, "atol": 1e-5 if kind is Plain else 0}
     expected = made(x)
     monkeypatch.setattr(packed, "PRODUCTS_PER_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     for num in ROWS:
-        assert torch.equal(made(x[:num]), expected[:num])
-    assert torch.equal(made(x[7:9]), expected[7:9])
+        assert_close(made(x[:num]), expected[:num], **tolerance)
+    assert_close(made(x[7:9]), expected[7:9], **tolerance)
 
 
 @torch.no_grad()

@@ -69,8 +69,8 @@ def measure_generation(
         num_workers: Processes that read ahead; 0 reads in this one.
         progress: Whether to show bars.
     """
-    place = next(tokenizer.parameters()).device
-    study = Study(judges, place, batch_size, num_workers, progress)
+    device = next(tokenizer.parameters()).device
+    study = Study(judges, device, batch_size, num_workers, progress)
     real = study.examples(held_out, range(len(held_out)), "features")
     how = {name: (drawings or {}).get(name, PLAIN) for name in priors}
     labels = None if real.labels is None else labels_like(real.labels, num)
@@ -78,19 +78,16 @@ def measure_generation(
         name: study.samples(prior, tokenizer, num, labels, how[name])
         for name, prior in priors.items()
     }
-    plan = {"labels": labels, "seed": SEED, "how": how[LEARNED]}
-    shown = first_draws(priors[LEARNED], tokenizer, min(num, num_shown), **plan)
+    few, own = min(num, num_shown), how[LEARNED]
+    shown = first_draws(priors[LEARNED], tokenizer, few, labels, seed=SEED, how=own)
     if training is not None:
         found[TRAINING] = study.examples(training, chosen(len(training), num), "references")
-    metrics: dict[str, Any] = {
-        **{"num_samples": num, "num_held_out": len(held_out), "seed": SEED},
+    metrics = {
+        "num_samples": num,
+        "seed": SEED,
         "drawings": {name: each.settings() for name, each in how.items()},
-        "features": {"name": judges.space.name, "dim": judges.space.dim},
-        "k": judges.k,
-        "num_for_recall": min(num, len(held_out)),
-        **{name: compared(real, each, judges.k) for name, each in found.items()},
+        **figures(judges, real, found),
     }
-    add_ratios(metrics, judges, real, found[LEARNED])
     if training is None:
         return Generation(metrics, shown, ())
     near = study.nearest(training, found[LEARNED], real)
@@ -99,14 +96,22 @@ def measure_generation(
     return Generation(metrics, shown, tuple(images_of(training, each) for each in columns))
 
 
-def add_ratios(metrics: dict[str, Any], judges: Judges, real: Featured, own: Featured) -> None:
-    """Adds how often the classifier is right, and the recall beside that of training images."""
+def figures(judges: Judges, real: Featured, found: Mapping[str, Featured]) -> dict[str, Any]:
+    """The figures of all images that were found, beside the held-out ones, as JSON values."""
+    metrics: dict[str, Any] = {
+        "num_held_out": len(real),
+        "features": {"name": judges.space.name, "dim": judges.space.dim},
+        "k": judges.k,
+        "num_for_recall": min(len(found[LEARNED]), len(real)),
+        **{name: compared(real, each, judges.k) for name, each in found.items()},
+    }
     if judges.classifier is not None and real.hits is not None:
         metrics["classifier_accuracy"] = float(real.hits.double().mean())
-        metrics["classes"] = by_class(judges.classifier.config.labels, real, own)
+        metrics["classes"] = by_class(judges.classifier.config.labels, real, found[LEARNED])
     ceiling = metrics.get(TRAINING, {}).get("recall")
     if ceiling:
         metrics["recall_ratio"] = metrics[LEARNED]["recall"] / ceiling
+    return metrics
 
 
 def compared(real: Featured, found: Featured, k: int) -> dict[str, float]:
