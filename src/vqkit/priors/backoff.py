@@ -113,8 +113,9 @@ class BackoffCounts(nn.Module):
         if self.symbols:
             order.insert(place, len(self.symbols) - 1)
         self.order.copy_(torch.tensor(order))
-        self.deepest.fill(self.number(contexts) * self.size + integers, counts)
-        self.shorten()
+        keys = self.number(contexts) * self.size + integers
+        self.deepest.keys, self.deepest.counts = keys, counts
+        self.shorten()  # which sorts them
         return self.choose_strengths()
 
     def _nothing_waits(self) -> None:
@@ -128,7 +129,7 @@ class BackoffCounts(nn.Module):
         return merged(torch.cat(keys), torch.cat(counts))
 
     def shorten(self) -> None:
-        """Makes the tables of shorter contexts, and the sums that are not saved."""
+        """Makes all tables of the keys and counts of whole contexts, whatever their order."""
         keys, counts = self.deepest.keys, self.deepest.counts
         self.deepest.fill(keys, counts)
         sizes = self.sizes_in_order()
