@@ -27,7 +27,17 @@ PRIORS = {
 UNTOLD = ("uniform", "histogram", "mixture")
 
 
-@pytest.mark.parametrize(("kind", "words"), PRIORS.items(), ids=PRIORS.keys())
+ALWAYS = ("transformer", "pixelcnn", "ngram", "absorbing_diffusion")
+"""Kinds whose whole path is gone with each change; that of the others among the slow tests."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        pytest.param(*each, id=each[0], marks=() if each[0] in ALWAYS else pytest.mark.slow)
+        for each in PRIORS.items()
+    ],
+)
 def test_it_trains_goes_on_draws_and_is_evaluated(
     cli: Cli, made: Made, tmp_path: Path, kind: str, words: list[str]
 ):

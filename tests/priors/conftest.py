@@ -29,7 +29,19 @@ def exact_prior(request: pytest.FixtureRequest) -> Prior:
     return made
 
 
-@pytest.fixture(params=pairs(FAITHFUL, SPACES))
+DEMANDING = {name: SPACES[name] for name in ("one level", "two levels")}
+OTHERS = {name: specs for name, specs in SPACES.items() if name not in DEMANDING}
+
+
+@pytest.fixture(
+    params=[
+        *pairs(FAITHFUL, DEMANDING),
+        *(
+            pytest.param(*each.values, id=each.id, marks=pytest.mark.slow)
+            for each in pairs(FAITHFUL, OTHERS)
+        ),
+    ]
+)
 def faithful_prior(request: pytest.FixtureRequest) -> Prior:
     return make(*request.param, CLASSES)
 
