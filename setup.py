@@ -39,6 +39,6 @@ setup(
     cmdclass={"build_ext": PlainLibrary},
     ext_modules=[
         library("vqkit.quantizers.search._nearest", "nearest.c", "nearest_kernel.h"),
-        library("vqkit.nn._step", "attend.c", "product.c", "eight.h"),
+        library("vqkit.nn._step", "attend.c", "product.c", "product_kernel.h", "eight.h"),
     ],
 )

@@ -8,9 +8,9 @@ from torch.testing import assert_close
 from vqkit.nn import packed, step_library
 from vqkit.nn.packed import Compiled, Plain, packed_linear
 
-WAYS: dict[str, tuple[type[Compiled | Plain], bool]] = {"torch": (Plain, False)}
+WAYS: dict[str, tuple[type[Compiled | Plain], int]] = {"torch": (Plain, 16)}
 if step_library.library() is not None:
-    WAYS |= {"compiled": (Compiled, False), "compiled, narrow": (Compiled, True)}
+    WAYS |= {f"compiled, {most}": (Compiled, most) for most in (16, 8, 4)}
 SIZES = [(16, 48), (48, 16), (7, 5), (256, 256), (33, 17), (5, 40), (1, 1)]
 ROWS = [0, 1, 2, 3, 4, 5, 6, 7, 13, 16, 33, 64, 65]
 
@@ -18,8 +18,8 @@ ROWS = [0, 1, 2, 3, 4, 5, 6, 7, 13, 16, 33, 64, 65]
 @pytest.fixture(params=WAYS)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Compiled | Plain]:
     """Each way that there is on this machine."""
-    way, narrow = WAYS[request.param]
-    monkeypatch.setattr(step_library, "NARROW", narrow)
+    way, most = WAYS[request.param]
+    monkeypatch.setattr(step_library, "WIDEST", most)
     return way
 
 

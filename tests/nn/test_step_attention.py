@@ -14,9 +14,9 @@ from vqkit.nn import step_attention as module
 from vqkit.nn import step_library
 from vqkit.nn.step_attention import Compiled, Plain, step_attention
 
-WAYS: dict[str, tuple[type[Compiled | Plain], bool]] = {"torch": (Plain, False)}
+WAYS: dict[str, tuple[type[Compiled | Plain], int]] = {"torch": (Plain, 16)}
 if step_library.library() is not None:
-    WAYS |= {"compiled": (Compiled, False), "compiled, narrow": (Compiled, True)}
+    WAYS |= {f"compiled, {most}": (Compiled, most) for most in (8, 4)}
 Shape = tuple[int, int, int, int]
 SHAPES = [(16, 8, 32, 70), (3, 5, 7, 40), (1, 1, 1, 3), (2, 3, 64, 33), (5, 2, 43, 32)]
 
@@ -24,8 +24,8 @@ SHAPES = [(16, 8, 32, 70), (3, 5, 7, 40), (1, 1, 1, 3), (2, 3, 64, 33), (5, 2, 4
 @pytest.fixture(params=WAYS)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Compiled | Plain]:
     """Each way that there is on this machine."""
-    way, narrow = WAYS[request.param]
-    monkeypatch.setattr(step_library, "NARROW", narrow)
+    way, most = WAYS[request.param]
+    monkeypatch.setattr(step_library, "WIDEST", most)
     return way
 
 

@@ -132,15 +132,15 @@ int64_t vqkit_attend_size(int64_t places, int64_t dim) {
 }
 
 /* Keeps keys and values of a position and attends to it and to those before: heads ``first`` to
- * ``last`` of B H, whose ``size`` is that of vqkit_attend_size. ``narrow`` does without AVX2. -1
- * without memory. */
+ * ``last`` of B H, whose ``size`` is that of vqkit_attend_size. By vectors of at most
+ * ``most`` numbers; -1 without memory. */
 int vqkit_attend(const float *rows, float *keys, float *values, float *mixed, int64_t heads,
                  int64_t dim, int64_t size, int64_t position, int64_t first, int64_t last,
-                 int64_t narrow) {
+                 int64_t most) {
     const Step s = {rows, keys, values, mixed, heads, dim, size / dim / TILE, position};
 #if defined(__x86_64__)
-    if (!narrow && HAS_AVX2) return wide(&s, first, last);
+    if (most >= 8 && HAS_AVX2) return wide(&s, first, last);
 #endif
-    (void)narrow;
+    (void)most;
     return heads_of(&s, first, last);
 }

@@ -1,13 +1,12 @@
 """Linear layers laid out for products with a few rows, again and again: what sampling does."""
 
-import ctypes
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqkit.compiled import failed_in_parts, pointer
+from vqkit.compiled import failed_in_parts
 from vqkit.nn import step_library
 
 WIDTH = 16  # outputs of a panel of weights, see product.c
@@ -72,11 +71,11 @@ class Compiled:
             raise ValueError(f"x is {tuple(x.shape)}; give rows of {self.dim} numbers")
         x = x.float().contiguous()
         y = x.new_empty(len(x), self.size)
-        where = [pointer(each) for each in (x, self.panels, self.bias, y)]
+        where = [each.data_ptr() for each in (x, self.panels, self.bias, y)]
 
         def part(first: int, last: int) -> int:
-            numbers = len(x), self.dim, self.size, first, last, step_library.NARROW
-            return self.product(*where, *map(ctypes.c_int64, numbers))
+            numbers = len(x), self.dim, self.size, first, last, step_library.WIDEST
+            return self.product(*where, *numbers)
 
         products = len(x) * self.dim * self.size
         failed_in_parts(part, self.num, products // PRODUCTS_PER_THREAD)  # none can fail

@@ -9,7 +9,7 @@
 
 #include "eight.h"
 
-enum { WIDTH = 2 * LANES, MOST_ROWS = 6, FEW_ROWS = 3 }; /* of a panel; of what registers hold */
+enum { WIDTH = 16 }; /* of a panel */
 
 typedef struct {
     const float *x;      /* (rows, dim) */
@@ -19,83 +19,50 @@ typedef struct {
     int64_t rows, dim, size;
 } Product;
 
-/* ``rows`` rows from the r-th on, times ``num`` panels from the p-th on: both known when compiled. */
-INLINE void tile(const Product *t, int64_t r, int64_t p, int rows, int num) {
-    const float *x = t->x + r * t->dim, *panel = t->panels + p * t->dim * WIDTH;
-    Eight sums[MOST_ROWS][2 * (MOST_ROWS / FEW_ROWS)];
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < 2 * num; j++) sums[i][j] = FROM(t->bias + p * WIDTH + j * LANES);
-    for (int64_t k = 0; k < t->dim; k++) {
-        const float *w = panel + k * WIDTH;
-        __builtin_prefetch(w + num * t->dim * WIDTH); /* what comes next, a line of the cache each */
-        for (int i = 0; i < rows; i++) {
-            const float each = x[i * t->dim + k];
-            for (int j = 0; j < 2 * num; j++)
-                sums[i][j] += each * FROM(w + j / 2 * t->dim * WIDTH + j % 2 * LANES);
-        }
-    }
-    for (int i = 0; i < rows; i++) {
-        float *y = t->y + (r + i) * t->size + p * WIDTH;
-        const int64_t left = t->size - p * WIDTH;
-        for (int j = 0; j < 2 * num; j++) {
-            if ((j + 1) * LANES <= left)
-                AT(y + j * LANES) = sums[i][j];
-            else if (j * LANES < left)
-                memcpy(y + j * LANES, &sums[i][j], (size_t)(left - j * LANES) * sizeof(float));
-        }
-    }
-}
+#define JOIN2(a, b) a##b
+#define JOIN(a, b) JOIN2(a, b)
 
-/* At most MOST_ROWS rows times a panel. */
-INLINE void rows_of(const Product *t, int64_t r, int64_t p, int64_t rows) {
-    switch (rows) {
-        case 1: tile(t, r, p, 1, 1); break;
-        case 2: tile(t, r, p, 2, 1); break;
-        case 3: tile(t, r, p, 3, 1); break;
-        case 4: tile(t, r, p, 4, 1); break;
-        case 5: tile(t, r, p, 5, 1); break;
-        default: tile(t, r, p, 6, 1);
-    }
-}
-
-/* At most FEW_ROWS rows times two panels, so that the sums do not wait for one another. */
-INLINE void few_rows_of(const Product *t, int64_t p) {
-    switch (t->rows) {
-        case 1: tile(t, 0, p, 1, 2); break;
-        case 2: tile(t, 0, p, 2, 2); break;
-        default: tile(t, 0, p, 3, 2);
-    }
-}
-
-INLINE void panels_of(const Product *t, int64_t first, int64_t last) {
-    const int64_t blocks = (t->rows + MOST_ROWS - 1) / MOST_ROWS; /* as even as can be */
-    if (t->rows > 0 && t->rows <= FEW_ROWS) {
-        for (; first + 2 <= last; first += 2) few_rows_of(t, first);
-    }
-    for (int64_t p = first; p < last; p++) {
-        for (int64_t i = 0; i < blocks; i++) {
-            const int64_t r = t->rows * i / blocks;
-            rows_of(t, r, p, t->rows * (i + 1) / blocks - r);
-        }
-    }
-}
-
+/* For each width of vectors: NAME, what functions are called; TARGET, the processors; FLOATS, a
+ * vector; MOST_ROWS, of one panel, and FEW_ROWS, of two, whose sums registers hold. */
 #if defined(__x86_64__)
-AVX2 static void wide(const Product *t, int64_t first, int64_t last) { panels_of(t, first, last); }
+#define NAME avx512
+#define TARGET AVX512
+#define FLOATS Sixteen
+#define MOST_ROWS 8
+#define FEW_ROWS 8
+#include "product_kernel.h"
+
+#define NAME avx2
+#define TARGET AVX2
+#define FLOATS Eight
+#define MOST_ROWS 6
+#define FEW_ROWS 3
+#include "product_kernel.h"
 #endif
 
-/* The columns of y that lie in panels ``first`` to ``last``; ``narrow`` does without AVX2. */
+#define NAME plain
+#define TARGET
+#define FLOATS Eight
+#define MOST_ROWS 6
+#define FEW_ROWS 3
+#include "product_kernel.h"
+
+/* The columns of y that lie in panels ``first`` to ``last``, by vectors of at most ``most``. */
 int vqkit_product(const float *x, const float *panels, const float *bias, float *y, int64_t rows,
-                  int64_t dim, int64_t size, int64_t first, int64_t last, int64_t narrow) {
+                  int64_t dim, int64_t size, int64_t first, int64_t last, int64_t most) {
     const Product t = {x, panels, bias, y, rows, dim, size};
 #if defined(__x86_64__)
-    if (!narrow && HAS_AVX2) {
-        wide(&t, first, last);
+    if (most >= 16 && HAS_AVX512) {
+        panels_avx512(&t, first, last);
+        return 0;
+    }
+    if (most >= 8 && HAS_AVX2) {
+        panels_avx2(&t, first, last);
         return 0;
     }
 #endif
-    (void)narrow;
-    panels_of(&t, first, last);
+    (void)most;
+    panels_plain(&t, first, last);
     return 0;
 }
 

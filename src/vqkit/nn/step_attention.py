@@ -1,12 +1,11 @@
 """Causal attention position by position: keys and values so far, and one query at a time."""
 
-import ctypes
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from vqkit.compiled import failed_in_parts, pointer
+from vqkit.compiled import failed_in_parts
 from vqkit.nn import step_library
 
 PRODUCTS_PER_THREAD = 2**21  # with fewer, handing over costs more than it saves
@@ -68,7 +67,7 @@ class Compiled:
         assert functions is not None
         self.length = length
         self.attend = functions.vqkit_attend
-        self.size = functions.vqkit_attend_size(ctypes.c_int64(length), ctypes.c_int64(dim))
+        self.size = functions.vqkit_attend_size(length, dim)
         self.keys, self.values = (like.new_zeros(batch * heads, self.size) for _ in range(2))
 
     def step(self, rows: Tensor, position: int) -> Tensor:
@@ -80,12 +79,11 @@ class Compiled:
             )
         rows = rows.float().contiguous()
         mixed = rows.new_empty(self.batch, self.heads * self.dim)
-        where = [pointer(each) for each in (rows, self.keys, self.values, mixed)]
+        where = [each.data_ptr() for each in (rows, self.keys, self.values, mixed)]
         numbers = self.heads, self.dim, self.size, position
 
         def part(first: int, last: int) -> int:
-            rest = *numbers, first, last, step_library.NARROW
-            return self.attend(*where, *map(ctypes.c_int64, rest))
+            return self.attend(*where, *numbers, first, last, step_library.WIDEST)
 
         num = self.batch * self.heads
         products = num * self.dim * (position + 1)

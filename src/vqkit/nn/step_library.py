@@ -9,8 +9,9 @@ from torch import Tensor
 
 from vqkit.compiled import load
 
-NAME, FILES = "_step", ("attend.c", "product.c", "eight.h")  # see setup.py
-NARROW = False  # whether to do without AVX2
+NAME = "_step"  # see setup.py
+FILES = "attend.c", "product.c", "product_kernel.h", "eight.h"
+WIDEST = 16  # numbers of a vector at most, where processors know wider ones than the plainest
 
 
 @cache
@@ -19,7 +20,11 @@ def library() -> ctypes.CDLL | None:
     loaded = load(Path(__file__).parent, NAME, FILES)
     if loaded is None or not loaded.vqkit_is_fast():
         return None
-    loaded.vqkit_attend_size.restype = ctypes.c_int64
+    where, number = ctypes.c_void_p, ctypes.c_int64
+    loaded.vqkit_attend_size.argtypes = [number] * 2
+    loaded.vqkit_attend_size.restype = number
+    loaded.vqkit_attend.argtypes = [where] * 4 + [number] * 7
+    loaded.vqkit_product.argtypes = [where] * 4 + [number] * 6
     return loaded
 
 
