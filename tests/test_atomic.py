@@ -1,7 +1,9 @@
-"""What must hold for folders and sets of files, and for what is said when there is no room."""
+"""What must hold for files and folders: whole or not there, and what is said without room."""
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,17 +12,27 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from vqkit import storage
+from vqkit import atomic, storage
+
+
+def names(folder: Path) -> list[str]:
+    """All that is in a folder, temporary files included."""
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+def fail_after_writing(path: Path) -> None:
+    path.write_text("half")
+    raise RuntimeError
 
 
 def test_a_folder_gives_way_only_to_a_whole_one(tmp_path: Path):
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "old.txt").write_text("old")
-    with pytest.raises(RuntimeError), storage.atomic_folder(folder, replace=True):
+    with pytest.raises(RuntimeError), atomic.atomic_folder(folder, replace=True):
         raise RuntimeError
     assert (folder / "old.txt").read_text() == "old"
-    with storage.atomic_folder(folder, replace=True) as part:
+    with atomic.atomic_folder(folder, replace=True) as part:
         (part / "new.txt").write_text("new")
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "new.txt"]
 
@@ -29,7 +41,7 @@ def test_files_take_their_places_together_and_others_stay(tmp_path: Path):
     (tmp_path / "pictures").mkdir()
     for name in ("a.txt", "notes.txt", "pictures/a.png", "pictures/mine.png"):
         (tmp_path / name).write_text("old")
-    with storage.atomic_files(tmp_path) as part:
+    with atomic.atomic_files(tmp_path) as part:
         (part / "pictures").mkdir()
         for name in ("a.txt", "pictures/a.png", "pictures/b.png"):
             (part / name).write_text("new")
@@ -46,12 +58,12 @@ def test_files_take_their_places_together_and_others_stay(tmp_path: Path):
 
 def test_files_that_fail_leave_the_old_ones(tmp_path: Path):
     (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(IsADirectoryError), storage.atomic_files(tmp_path) as part:
+    with pytest.raises(IsADirectoryError), atomic.atomic_files(tmp_path) as part:
         part.write_text("new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "old"}
 
 
-@pytest.mark.parametrize("make", [storage.atomic_file, storage.atomic_folder, storage.atomic_files])
+@pytest.mark.parametrize("make", [atomic.atomic_file, atomic.atomic_folder, atomic.atomic_files])
 def test_an_error_of_the_system_never_speaks_of_a_temporary_name(
     tmp_path: Path, make: Callable[[Path], AbstractContextManager[Path]]
 ):
@@ -78,7 +90,7 @@ def test_a_folder_that_cannot_be_removed_is_named_with_its_path(
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", refuse)
         with pytest.raises(PermissionError) as error:
-            storage.remove_folder(tmp_path / "out")
+            atomic.remove_folder(tmp_path / "out")
     assert error.value.filename == str(tmp_path / "out")
 
 
@@ -92,3 +104,118 @@ def test_tensors_for_which_there_is_no_room_are_an_error_of_the_system(
     with pytest.raises(OSError, match="No space left on device") as error:
         storage.write_tensors(tmp_path / "model.safetensors", {"a": torch.zeros(1)})
     assert (error.value.errno, error.value.filename) == (28, str(tmp_path / "model.safetensors"))
+
+
+def test_a_file_appears_whole(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    with atomic.atomic_file(path) as part:
+        part.write_text("half")
+        assert not path.exists()
+        part.write_text("whole")
+    assert path.read_text() == "whole"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_that_fails_leaves_the_old_one_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic.atomic_file(path) as part:
+        fail_after_writing(part)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_that_could_not_be_put_on_disk_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_is_renamed_is_on_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    order: list[str] = []
+    sync, replace = atomic.sync, Path.replace
+    monkeypatch.setattr(atomic, "sync", lambda path: (order.append(path.name), sync(path)))
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: (order.append("rename"), replace(self, to))[1]
+    )
+    storage.write_text(tmp_path / "a.txt", "text")
+    assert order[1:] == ["rename", tmp_path.name]
+    assert "a.txt" in order[0]
+
+
+def test_a_folder_appears_whole(tmp_path: Path):
+    folder = tmp_path / "deep" / "checkpoint"
+    with atomic.atomic_folder(folder) as part:
+        (part / "inner").mkdir()
+        (part / "inner" / "a.txt").write_text("a")
+        assert not folder.exists()
+    assert names(tmp_path) == ["a.txt", "checkpoint", "deep", "inner"]
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path: Path):
+    with pytest.raises(RuntimeError), atomic.atomic_folder(tmp_path / "checkpoint") as part:
+        fail_after_writing(part / "a.txt")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_never_written_over(tmp_path: Path):
+    (tmp_path / "checkpoint" / "inner").mkdir(parents=True)
+    with (
+        pytest.raises(FileExistsError, match="remove it or choose"),
+        atomic.atomic_folder(tmp_path / "checkpoint"),
+    ):
+        pass
+
+
+def test_what_an_earlier_process_left_half_written_is_no_obstacle(tmp_path: Path):
+    part = tmp_path / f".checkpoint.{os.getpid()}.part"
+    part.mkdir()
+    (part / "old.txt").write_text("old")
+    with atomic.atomic_folder(tmp_path / "checkpoint") as folder:
+        (folder / "new.txt").write_text("new")
+    assert names(tmp_path) == ["checkpoint", "new.txt"]
+
+
+def test_an_empty_folder_gives_way(tmp_path: Path):
+    (tmp_path / "checkpoint").mkdir()
+    with atomic.atomic_folder(tmp_path / "checkpoint") as part:
+        (part / "a.txt").write_text("a")
+    assert names(tmp_path) == ["a.txt", "checkpoint"]
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_what_another_process_wrote_meanwhile_stays(tmp_path: Path, is_file: bool):
+    folder = tmp_path / "samples"
+    theirs = folder if is_file else folder / "theirs.txt"
+
+    def write() -> None:
+        with atomic.atomic_folder(folder) as part:
+            (part / "ours.txt").write_text("ours")
+            theirs.parent.mkdir(exist_ok=True)
+            theirs.write_text("theirs")
+
+    with pytest.raises(FileExistsError, match="samples exists already"):
+        write()
+    assert theirs.read_text() == "theirs"
+    assert names(tmp_path) == ["samples"] if is_file else ["samples", "theirs.txt"]
+
+
+def test_parts_of_killed_processes_are_removed_and_those_of_others_are_not(tmp_path: Path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    kept = [f".out.{os.getppid()}.part", f".out.put.{gone.pid}.part", ".out.mine.part"]
+    for name in (f".out.{gone.pid}.part", *kept):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("a")
+    with atomic.atomic_folder(tmp_path / "out"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "out"])

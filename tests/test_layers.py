@@ -11,6 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "vqkit"
 FILES = sorted(SOURCE.rglob("*.py"))
 ORDER = [
+    ["atomic"],
     ["compiled", "drawing", "means", "distributed", "random", "schema", "storage"],
     ["codes", "nn"],
     ["data"],

@@ -14,7 +14,8 @@ class Drawing:
         top_k: Only the k most probable are left; None for all.
         top_p: Of those, only the fewest most probable whose sum is at least p; 0 for the most
             probable alone, None for all.
-        guidance: How much more than without it the conditioning counts; 1 for as it was trained.
+        guidance: How much more than without it the conditioning counts: 1 as it was trained, more
+            to hold closer to it, 0 to leave it out.
         steps: In how many steps all integers are drawn, for priors that draw many at once; None
             for the prior's own choice.
 
@@ -32,7 +33,8 @@ class Drawing:
         check_choice(self.temperature, self.top_k, self.top_p)
         if not math.isfinite(self.guidance) or self.guidance < 0:
             raise ValueError(
-                f"guidance is {self.guidance}; give 1 for none, more to hold closer to the class"
+                f"guidance is {self.guidance}; give 1 for the class as trained, more to hold "
+                "closer to it, 0 to leave it out"
             )
         if self.steps is not None and (self.steps < 1 or self.steps != int(self.steps)):
             raise ValueError(f"steps is {self.steps}; give an integer of at least 1")

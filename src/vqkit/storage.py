@@ -1,12 +1,9 @@
-"""Files that are whole or not there: atomic writes, weights without pickle, fingerprints."""
+"""Texts, JSON and weights as files, without pickle, and the fingerprint of a model."""
 
 import hashlib
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,120 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from vqkit.atomic import atomic_file
+
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A name to write to, that takes the place of ``path`` once all is on disk, or is removed.
-
-    Args:
-        path: The file to make or to replace; its folder must exist.
-    """
-    part = part_of(path)
-    with naming(part, path):
-        try:
-            yield part
-            sync(part)
-            part.replace(path)
-            sync(path.parent)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A folder to fill, that is renamed to ``path`` once all is on disk, or is removed.
-
-    Args:
-        path: The folder to make.
-        replace: Whether a folder that is there gives way to it.
-
-    Raises:
-        FileExistsError: If there is something at ``path`` that is not to be replaced.
-    """
-    if path.exists() and not replace:
-        raise FileExistsError(f"{path} exists already; remove it or choose another name")
-    with filled(part_of(path), path) as part:
-        yield part
-        sync_below(part)
-        if path.exists():
-            remove_folder(path)
-        part.rename(path)
-        sync(path.parent)
-
-
-@contextmanager
-def atomic_files(folder: Path) -> Iterator[Path]:
-    """A folder to fill, whose files take their places below ``folder`` once all are on disk.
-
-    Args:
-        folder: Made when missing; files of the same names are replaced, others stay.
-    """
-    with filled(part_of(folder / "files"), folder) as part:
-        yield part
-        sync_below(part)
-        for file in sorted(path for path in part.rglob("*") if path.is_file()):
-            place = folder / file.relative_to(part)
-            place.parent.mkdir(exist_ok=True)
-            file.replace(place)
-            sync(place.parent)
-
-
-@contextmanager
-def filled(part: Path, path: Path) -> Iterator[Path]:
-    """An empty folder ``part``, which is gone afterwards; errors call it ``path``."""
-    with naming(part, path):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
-            yield part
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def part_of(path: Path) -> Path:
-    """The name under which this process writes what is to be at ``path``."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-@contextmanager
-def naming(part: Path, path: Path) -> Iterator[None]:
-    """Lets errors of the system speak of ``path``, where they spoke of ``part`` or of no file."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None:
-            name = Path(part if error.filename is None else str(error.filename))
-            if name.is_relative_to(part):
-                error.filename = str(path / name.relative_to(part))
-        raise
-
-
-def remove_folder(folder: Path) -> None:
-    """Removes a folder and all in it."""
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        error.filename = str(folder)  # where it was the last part of a name
-        raise
-
-
-def sync_below(folder: Path) -> None:
-    """Waits until all files below a folder are on disk."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            sync(file)
-
-
-def sync(path: Path) -> None:
-    """Waits until a file or a folder is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,9 @@ from PIL import Image
 from tests.cli.conftest import Cli, Made
 from tests.cli.test_path import pictures, read
 
-from vqkit.cli.complete import Side, part_of
+from vqkit.autoencoder import VQVAE
+from vqkit.cli.complete import Side, check_size, part_of
+from vqkit.priors import Prior
 
 GROUPS = ("completed", "given", "original")
 
@@ -63,6 +65,13 @@ def test_images_of_other_classes_need_a_class(cli: Cli, made: Made, tmp_path: Pa
     words = ["complete", made.prior, plain, "-n", 2, "-o", tmp_path / "out"]
     assert "have other classes than the prior" in cli(*words).failure
     assert cli(*words, "--class", "0").code == 0
+
+
+def test_images_that_have_other_codes_are_refused(made: Made):
+    model, prior = VQVAE.from_pretrained(made.run), Prior.from_pretrained(made.prior)
+    x = torch.zeros(1, 3, 12, 16, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"the images are 12 x 16 and have .* codes, the prior"):
+        check_size(model.encode(x), prior, x)
 
 
 @pytest.mark.parametrize(

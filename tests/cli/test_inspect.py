@@ -8,9 +8,11 @@ from tests.autoencoder.models import images, levels, small
 from tests.cli.conftest import Cli, Made
 from torch import Tensor
 
-from vqkit.autoencoder import VQVAE
-from vqkit.cli.inspect import describe, look
+from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.cli.inspect import change, describe, look
 from vqkit.data import TensorExamples
+from vqkit.evaluation import evaluate
+from vqkit.modalities.image import ConvConfig, LogisticMixtureConfig, PixelCNNDecoderConfig
 from vqkit.quantizers import (
     EMAConfig,
     FSQConfig,
@@ -195,3 +197,29 @@ def test_inspecting_changes_nothing(cli: Cli, made: Made):
     assert result.code == 0
     assert "  nearest entry  " in result.out
     assert {path: path.read_bytes() for path in made.run.rglob("*") if path.is_file()} == before
+
+
+def test_levels_are_judged_as_in_an_evaluation():
+    """Also by what an image costs, where that is known."""
+    model = levels(2).eval()
+    model.calibrate([images(NUM, 1)])
+    x = TensorExamples(images(NUM, 1))
+    measured = [each["exchanged"] for each in evaluate(model, x).metrics["levels"]]
+    for ours, theirs in zip(found(model)["levels"], measured, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+        assert "bits/dim" in change(ours)
+        assert "error" in change(ours)
+
+
+def test_of_a_decoder_that_draws_pixel_after_pixel_the_cost_alone_is_told():
+    torch.manual_seed(0)
+    config = VQVAEConfig(
+        channels=1,
+        network=ConvConfig(levels=2, downsampling=2, hidden=8, residual_hidden=4, dim=4),
+        decoder=PixelCNNDecoderConfig(width=8, layers=1),
+        objective=LogisticMixtureConfig(num_components=2),
+        quantizer=EMA,
+    )
+    carried = found(config.build(), images(NUM, 1, size=8))["levels"]
+    assert [set(each) for each in carried] == [{"decoder_bits_per_dim", "bits_per_dim_rise"}] * 2
+    assert all(change(each).startswith("an image costs ") for each in carried)

@@ -73,7 +73,10 @@ def test_inspecting_tells_of_both_levels(cli: Cli, made: Made, two: TwoLevels):
     for number, level in enumerate(found["levels"], start=1):
         start = f"level {number} of 2: with its codes of another image the error "
         (line,) = [line for line in lines if line.startswith(start)]
-        assert line.endswith(f"by {abs(level['mse_rise']):.1%}")
+        assert (
+            f"by {abs(level['mse_rise']):.1%}, an image costs {level['bits_per_dim_rise']:+.4f}"
+            in line
+        )
 
 
 def test_evaluating_tells_of_both_levels(cli: Cli, two: TwoLevels):

@@ -9,7 +9,7 @@ from tests.cli.conftest import Cli, Made
 from tests.cli.folders import TINY, TINY_PRIOR
 from tests.cli.test_beginning import contents
 
-from vqkit import storage
+from vqkit import atomic
 
 TRAIN = ["train", "photos-64", "train.num_workers=0", *TINY]
 
@@ -32,7 +32,7 @@ def test_a_full_disk_is_named_and_nothing_half_written_stays(
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(storage, "sync", full)
+    monkeypatch.setattr(atomic, "sync", full)
     failure = cli("sample", made.prior, "-n", 3, "-o", tmp_path / "out").failure
     assert failure.startswith(f"{tmp_path / 'out' / '0000.png'}: No space left on device; free")
     assert list(tmp_path.iterdir()) == []
@@ -103,7 +103,7 @@ def test_old_samples_stay_when_there_is_no_room_for_new_ones(
     words = ["sample", made.prior, "-n", 3, "-o", tmp_path / "out"]
     assert cli(*words).code == 0
     before = contents(tmp_path)
-    monkeypatch.setattr(storage, "sync", full_after(2))
+    monkeypatch.setattr(atomic, "sync", full_after(2))
     assert "free some space" in cli(*words, "--seed", 1, "--force").failure
     assert contents(tmp_path) == before
 
@@ -114,7 +114,7 @@ def test_figures_pictures_and_page_are_of_one_evaluation(
 ):
     assert cli("evaluate", made.run).code == 0
     before = contents(made.run)
-    monkeypatch.setattr(storage, "sync", full_after(room))
+    monkeypatch.setattr(atomic, "sync", full_after(room))
     failure = cli("evaluate", made.run, made.images).failure
     assert failure.startswith(str(made.run))
     assert ".part" not in failure

@@ -1,11 +1,13 @@
 """The whole path by commands, from a folder of images to new images."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.cli.conftest import Cli, Made
 from tests.cli.folders import TINY, TINY_PRIOR, make_images
@@ -55,6 +57,21 @@ def test_the_same_command_again_goes_on_and_more_steps_are_taken(
     assert result.code == 0
     assert "going on from step 4" in result.err
     assert load_config(tmp_path / "run" / "config.yaml").train.steps == 6
+
+
+def test_fewer_steps_change_nothing_of_a_finished_run(cli: Cli, made: Made, tmp_path: Path):
+    words = ["train", "photos-64", f"data.path={made.images}", "train.num_workers=0", *TINY]
+    assert cli(*words, "-o", tmp_path / "run").code == 0
+    for command, folder in (
+        (words, tmp_path / "run"),
+        (["train-prior", made.tokens, *TINY_PRIOR], made.prior),
+    ):
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.suffix in (".yaml", ".json")}
+        result = cli(*command, "train.steps=1", "train.log_every=7", "-o", folder)
+        assert result.code == 0, result.err
+        assert "is finished at step" in result.err
+        after = {p: p.read_bytes() for p in folder.rglob("*") if p.suffix in (".yaml", ".json")}
+        assert after == before
 
 
 def test_the_run_folder_is_named_after_the_config_when_none_is_given(
@@ -149,6 +166,37 @@ def test_a_priors_run_carries_its_tokenizer(made: Made):
     assert kept.fingerprint() == VQVAE.from_pretrained(made.run).fingerprint()
     assert Prior.from_pretrained(made.prior).num_classes == 2
     assert load_prior_config(made.prior / "config.yaml").tokens.path == str(made.tokens)
+
+
+def test_another_tokenizer_in_the_run_of_a_prior_is_refused(cli: Cli, made: Made, tmp_path: Path):
+    run = shutil.copytree(made.prior, tmp_path / "prior")
+    model = VQVAE.from_pretrained(run / "tokenizer")
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    model.save_pretrained(run / "tokenizer")
+    for words in (
+        ["sample", run, "-o", tmp_path / "out"],
+        ["complete", run, made.images, "-o", tmp_path / "out"],
+        ["evaluate", run],
+    ):
+        assert "was trained on tokens of" in cli(*words).failure
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_of_other_classes_are_refused(cli: Cli, made: Made, tmp_path: Path):
+    run = shutil.copytree(made.prior, tmp_path / "prior")
+    (run / "classes.json").write_text('["one"]')
+    failure = cli("sample", run, "-o", tmp_path / "out").failure
+    assert "classes.json does not name the 2 classes" in failure
+
+
+def test_tokens_to_judge_by_are_not_those_that_are_learned_from(
+    cli: Cli, made: Made, tmp_path: Path
+):
+    words = [*TINY_PRIOR, f"tokens.eval_path={made.tokens}", "-t", made.run]
+    failure = cli("train-prior", made.tokens, *words, "-o", tmp_path / "prior").failure
+    assert "are tokens of the same data" in failure
+    assert not (tmp_path / "prior").exists()
 
 
 def test_training_a_prior_shows_the_baselines_beside_it_and_resumes_without_the_tokenizer(

@@ -1,7 +1,8 @@
 """Merging: defaults, then the preset, then the file, then the words of the command line."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from tests.config.runs import Ema, Model, Run, Train, Vq, Wrapped
@@ -168,3 +169,13 @@ def test_the_decoder_is_chosen_by_its_type_and_has_its_own_keys():
     assert config.model.decoder.type == "transformer"
     assert config.model.decoder.width == 32
     assert config.model.decoder.layers == 4  # its own, and not the preset's of another type
+
+
+@pytest.mark.parametrize("load", [load_prior_config, load_config])
+def test_attention_that_no_layer_reaches_is_refused(load: Callable[..., Any]):
+    words = {
+        load_prior_config: ["prior-pixelcnn", ["tokens.path=x", "prior.layers=3"]],
+        load_config: ["cifar10-pixelcnn", ["data.path=x", "model.decoder.attention_every=50"]],
+    }[load]
+    with pytest.raises(ConfigError, match=r"attention_every.*must be at most the number of layers"):
+        load(*words)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, helper
 
 from vqkit.evaluation import OnnxFeatures
+from vqkit.evaluation.onnx_features import fingerprint, weights_beside
 
 MIX = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
 
@@ -83,6 +84,24 @@ def test_the_fingerprint_is_also_that_of_weights_in_a_file_beside(tmp_path: Path
         names.append(OnnxFeatures(tmp_path / "m.onnx", (3, 4, 4)).name)
         (tmp_path / "m.onnx.data").unlink()
     assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "w" * 200, "below/weights"])
+def test_weights_are_found_by_the_name_in_the_model(tmp_path: Path, location: str):
+    path = write(tmp_path / "m.onnx", ["n", 3, 4, 4])
+    assert weights_beside(path) == []
+    (tmp_path / "below").mkdir()
+    (tmp_path / "m.onnx.d").mkdir()  # not the model's, as all that it does not name
+    (tmp_path / "m.onnx.bak").write_bytes(b"before")
+    before = fingerprint(path)
+    (tmp_path / "m.onnx.bak").write_bytes(b"after")
+    assert fingerprint(path) == before
+    model = onnx.load(path)
+    mix = model.graph.initializer[0]
+    mix.raw_data = MIX.numpy().tobytes()
+    mix.ClearField("float_data")
+    onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=0)
+    assert weights_beside(path) == [tmp_path / location]
 
 
 def test_grey_images_are_repeated_for_a_model_of_three_channels(tmp_path: Path):

@@ -90,6 +90,12 @@ def test_arguments_of_other_types_are_refused_in_one_line(prior: Prior):
     for wrong, message in ((2.5, "num is 2.5"), (-1, "num is -1")):
         with pytest.raises(ValueError, match=message):
             prior.sample(wrong, labels_of(2), seed=0)
+    for wrong in (4.0, "4"):
+        with pytest.raises(ValueError, match=f"num is {wrong!r}; give an integer"):
+            prior.sample(wrong, labels_of(4), seed=0)
+    for wrong in (1.5, -1):
+        with pytest.raises(ValueError, match=f"first is {wrong}; give an integer"):
+            prior.sample(2, labels_of(2), seed=0, first=wrong)
     for wrong in (1.5, None):
         with pytest.raises(TypeError, match=f"seed is {wrong}; give an integer"):
             prior.sample(2, labels_of(2), seed=wrong)

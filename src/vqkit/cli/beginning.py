@@ -72,6 +72,16 @@ def prepare(folder: Path, config: "RunConfig | PriorRunConfig") -> None:
         clear(folder)
 
 
+def keep_config(folder: Path, config: "RunConfig | PriorRunConfig") -> None:
+    """Writes what a run is trained with; one that is finished keeps what it was trained with."""
+    from vqkit.config import save_config
+    from vqkit.training.finish import finished
+
+    record = finished(folder)
+    if record is None or record["step"] < config.train.steps:
+        save_config(config, folder / CONFIG)
+
+
 def clear(folder: Path) -> None:
     """Removes what is written before the first step."""
     for path in list(folder.iterdir()):

@@ -90,7 +90,7 @@ def complete(
     found, how = completed(learned, tokenizer, images, how, classes, keep=keep, side=side)
     check_free(out, force)  # again, for drawing takes long
     kept = {"data": data, "keep": keep, "side": side, "class": class_}
-    write_samples(out, found, replace(how, label=None), [], kept)
+    write_samples(out, found, replace(how, label=None), [], kept, replace=force)
     say_written(out, how.num)
 
 
@@ -134,6 +134,7 @@ def completed(
     batch = collate([images.example(i) for i in range(num)], range(num))
     device = prior.slot_sizes.device
     codes = Codes.cat([tokenizer.encode(part.to(device)) for part in batch.x.split(how.batch_size)])
+    check_size(codes, prior, batch.x)
     known = keep_part(codes, keep, side)
     labels = labels_for(prior, images, how, classes, batch.labels)
     drawn = draw(prior, tokenizer, how, progress=True, known=known, labels=labels)
@@ -142,6 +143,20 @@ def completed(
     shown = region((height, width), known.levels[-1].mask)
     given = torch.where(shown.cpu().unsqueeze(1), original, UNKNOWN).to(torch.uint8)
     return {"original": original, "given": given, "completed": drawn}, how
+
+
+def check_size(codes: "Codes", prior: "Prior", images: "Tensor") -> None:
+    """Raises ValueError unless images have as many codes as those that the prior learned."""
+    if codes.specs != prior.specs:
+        found, wanted = (
+            " and ".join("x".join(map(str, spec.grid)) for spec in specs)
+            for specs in (codes.specs, prior.specs)
+        )
+        height, width = images.shape[2:]
+        raise ValueError(
+            f"the images are {height} x {width} and have {found} codes, the prior draws {wanted}; "
+            "give images of the size that it was trained on"
+        )
 
 
 def labels_for(

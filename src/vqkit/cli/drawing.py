@@ -104,21 +104,28 @@ def write_samples(
     how: Sampling,
     classes: Sequence[str],
     kept: dict[str, Any] | None = None,
+    *,
+    replace: bool = False,
 ) -> None:
     """Writes images, a contact sheet, and how they were drawn, as one new folder.
 
     Args:
-        folder: Gives way if it is there; see ``foreign``.
+        folder: Where to, not there or empty.
         images: By the name of the prior, the learned one last. Each (num, C, H, W) uint8
         how: They were drawn.
         classes: Names of the classes; empty when there are none.
         kept: What was given of them, where they were completed.
+        replace: Whether samples that are there give way; see ``foreign``.
+
+    Raises:
+        FileExistsError: If there are some, and they shall not.
     """
+    from vqkit.atomic import atomic_folder
     from vqkit.modalities.image.pictures import save_png
-    from vqkit.storage import atomic_folder, write_json
+    from vqkit.storage import write_json
 
     labels = how.labels(len(classes) or None)
-    with atomic_folder(folder, replace=True) as part:
+    with atomic_folder(folder, replace=replace) as part:
         for name, batch in images.items():
             place = part / name if len(images) > 1 else part
             place.mkdir(exist_ok=True)

@@ -29,7 +29,7 @@ from vqkit.cli.options import (
 )
 from vqkit.cli.runs import check_trained, choose_device, images_of, open_tokenizer
 from vqkit.cli.token_parts import prior_images
-from vqkit.cli.train_prior import FIGURES, HISTOGRAM, baselines, class_names
+from vqkit.cli.train_prior import FIGURES, HISTOGRAM, baselines, class_names, tokenizer_of
 from vqkit.cli.wording import counted
 from vqkit.drawing import PLAIN, Drawing, changed
 
@@ -109,7 +109,7 @@ def evaluate(
     prior = Prior.from_pretrained(run, device=place) if is_prior(run) else None
     num = checked_samples(samples, features, prior, how, run)
     home = run if prior is None else run / TOKENIZER
-    model = open_tokenizer(home, device)
+    model = open_tokenizer(home, device) if prior is None else tokenizer_of(run, device)
     training, examples = measured_images(run, home, prior, data, words or (), new=num > 0)
     generation = None
     if prior is not None:

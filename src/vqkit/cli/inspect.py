@@ -11,8 +11,10 @@ from vqkit.cli.runs import images_of, open_tokenizer
 from vqkit.cli.wording import counted
 
 if TYPE_CHECKING:
-    from vqkit.autoencoder import VQVAE
-    from vqkit.data import Examples
+    from torch import Tensor
+
+    from vqkit.autoencoder import VQVAE, Output
+    from vqkit.data import Batch, Examples
     from vqkit.evaluation import CodebookStats, Fit
     from vqkit.quantizers import Codebook
     from vqkit.training.health import Settings
@@ -61,11 +63,14 @@ def inspect(
 
 
 def change(level: dict[str, float]) -> str:
-    """What becomes of the error, or of the cost where nothing is drawn, in words."""
-    if "mse_rise" not in level:
-        return f"an image costs {level['bits_per_dim_rise']:+.4f} bits/dim"
-    rise = level["mse_rise"]
-    return f"the error {'rises' if rise >= 0 else 'falls'} by {abs(rise):.1%}"
+    """What becomes of the error and of the cost, in words."""
+    found = []
+    if "mse_rise" in level:
+        rise = level["mse_rise"]
+        found.append(f"the error {'rises' if rise >= 0 else 'falls'} by {abs(rise):.1%}")
+    if "bits_per_dim_rise" in level:
+        found.append(f"an image costs {level['bits_per_dim_rise']:+.4f} bits/dim")
+    return ", ".join(found)
 
 
 def look(model: "VQVAE", examples: "Examples", batch_size: int) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def count(
             out = model(moved.x, moved.mask)
             counter.add(out.codes)
             if levels is not None:
-                levels.add(moved, out)
+                levels.add(moved, out, log_prob_of(model, moved, out))
             for layer, z_e, mask in zip(model.quantizers, out.z_e, out.masks, strict=True):
                 z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
                 for book, vectors in layer.seen(z_e, mask):
@@ -140,6 +145,13 @@ def count(
             stats[name] = CodebookStats(book.size, fits[book].counts.cpu())
     carried = [] if levels is None else levels.results()
     return stats, {name: fits[book].fit() for name, book in tables.items()}, carried
+
+
+def log_prob_of(model: "VQVAE", batch: "Batch", out: "Output") -> "Tensor | None":
+    """Of each item, in nats (B,); None where no likelihood is claimed, or there is a mask."""
+    if not model.objective.claims_likelihood or batch.mask is not None:
+        return None
+    return out.distribution.log_prob(model.objective.normalize(batch.x))
 
 
 def names_of(model: "VQVAE") -> list[list[str]]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqkit.cli.beginning import TOKENIZER
 from vqkit.cli.drawing import RECORD, SHEET, Sampling, draw, foreign, write_samples
 from vqkit.cli.options import (
     BatchSize,
@@ -22,8 +21,8 @@ from vqkit.cli.options import (
     TopK,
     TopP,
 )
-from vqkit.cli.runs import check_trained, choose_device, open_tokenizer
-from vqkit.cli.train_prior import baselines, class_names
+from vqkit.cli.runs import check_trained, choose_device
+from vqkit.cli.train_prior import baselines, class_names, tokenizer_of
 from vqkit.cli.wording import counted
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def sample(
             images[name] = draw(baseline, tokenizer, plain, progress=True)
     images["learned"] = draw(learned, tokenizer, how, progress=True)
     check_free(out, force)  # again, for drawing takes long
-    write_samples(out, images, how, classes)
+    write_samples(out, images, how, classes, replace=force)
     say_written(out, num)
 
 
@@ -91,7 +90,7 @@ def open_prior(run: Path, device: str) -> "tuple[Prior, VQVAE, list[str]]":
     check_trained(run, "vqkit train-prior")
     place = choose_device(device)
     prior = Prior.from_pretrained(run, device=place)
-    return prior, open_tokenizer(run / TOKENIZER, place), class_names(run, prior.num_classes)
+    return prior, tokenizer_of(run, place), class_names(run, prior.num_classes)
 
 
 def say_written(out: Path, num: int) -> None:

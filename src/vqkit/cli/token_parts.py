@@ -42,7 +42,8 @@ def open_tokens(config: "TokenDataConfig") -> tuple["TokenSet", TokenPart, Token
     """The token set of a run, its part for training, and what is held out for evaluation.
 
     Raises:
-        ValueError: If the tokens for evaluation are of another tokenizer or other labels.
+        ValueError: If the tokens for evaluation are of another tokenizer or other labels, or of
+            the data for training.
     """
     from vqkit.data import split
     from vqkit.tokens import TokenSet
@@ -58,6 +59,11 @@ def open_tokens(config: "TokenDataConfig") -> tuple["TokenSet", TokenPart, Token
                 f"{config.path} and {config.eval_path} have different {name}; encode both data "
                 "sets with one tokenizer"
             )
+    if others.source == tokens.source:
+        raise ValueError(
+            f"{config.path} and {config.eval_path} are tokens of the same data; give tokens of "
+            "other data as tokens.eval_path, or leave it out: then a part is held out"
+        )
     whole = TokenPart(tokens, range(len(tokens)))
     return tokens, whole, TokenPart(others, range(len(others)))
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqkit.cli.beginning import training_in
+from vqkit.cli.beginning import keep_config, training_in
 from vqkit.cli.options import Words
-from vqkit.cli.runs import CONFIG, say_unreadable
+from vqkit.cli.runs import say_unreadable
 from vqkit.cli.wording import command
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ def train_tokenizer(config: "RunConfig", folder: Path) -> None:
     """Trains the tokenizer of a config in a run folder, or goes on with it."""
     import torch
 
-    from vqkit.config import save_config
     from vqkit.modalities.image.data import open_images
     from vqkit.training import fit, join_processes
     from vqkit.training.runtime import on_main
@@ -55,5 +54,5 @@ def train_tokenizer(config: "RunConfig", folder: Path) -> None:
         torch.manual_seed(config.train.seed)
         model = config.model.build()
         model.encode(images.train.example(0).x.unsqueeze(0))  # a wrong size shows at once
-        on_main(lambda: save_config(config, folder / CONFIG))
+        on_main(lambda: keep_config(folder, config))
         fit(model, images.train, config.train, folder=folder, eval_examples=images.evaluation)

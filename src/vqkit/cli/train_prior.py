@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vqkit.cli.beginning import CLASSES, TOKENIZER, training_in
+from vqkit.cli.beginning import CLASSES, TOKENIZER, keep_config, training_in
 from vqkit.cli.runs import CONFIG, open_tokenizer
 from vqkit.cli.token_parts import nats_per_token, open_tokens
 from vqkit.cli.wording import command
 
 if TYPE_CHECKING:
+    from vqkit.autoencoder import VQVAE
     from vqkit.cli.token_parts import TokenPart
     from vqkit.config import PriorRunConfig
     from vqkit.priors import Prior
@@ -91,7 +92,6 @@ def train_prior_run(config: "PriorRunConfig", folder: Path, tokenizer: Path | No
     """Trains the prior of a config in a run folder, or goes on with it."""
     import torch
 
-    from vqkit.config import save_config
     from vqkit.priors import CountedPrior, Lengths
     from vqkit.storage import write_json
     from vqkit.training import fit, join_processes
@@ -110,7 +110,7 @@ def train_prior_run(config: "PriorRunConfig", folder: Path, tokenizer: Path | No
         def keep() -> None:
             keep_tokenizer(folder, tokenizer, tokens)
             write_json(folder / CLASSES, list(tokens.labels))
-            save_config(config, folder / CONFIG)
+            keep_config(folder, config)
 
         on_main(keep)
         embed(prior, folder / TOKENIZER)
@@ -154,6 +154,7 @@ def compare(
     def keep() -> None:
         histogram.save_pretrained(folder / HISTOGRAM)
         figures = {"num_items": len(held_out), "nats_per_token": nats, "bounds": bounds}
+        figures["tokenizer"] = train.tokens.tokenizer
         write_json(folder / FIGURES, figures)
 
     on_main(keep)
@@ -166,7 +167,7 @@ def keep_tokenizer(folder: Path, tokenizer: Path | None, tokens: "TokenSet") -> 
     Raises:
         ValueError: If it is another one, or none is given.
     """
-    from vqkit.storage import atomic_folder
+    from vqkit.atomic import atomic_folder
 
     kept = folder / TOKENIZER
     if kept.is_dir():
@@ -184,6 +185,26 @@ def keep_tokenizer(folder: Path, tokenizer: Path | None, tokens: "TokenSet") -> 
             shutil.copy(tokenizer / CONFIG, part / CONFIG)
 
 
+def tokenizer_of(run: Path, device: str) -> "VQVAE":
+    """The tokenizer in the run of a prior.
+
+    Raises:
+        ValueError: If it is not the one that made the tokens of the prior.
+    """
+    from vqkit.storage import read_json
+
+    model = open_tokenizer(run / TOKENIZER, device)
+    path = run / FIGURES
+    known = read_json(path).get("tokenizer") if path.is_file() else None
+    found = model.fingerprint()
+    if known not in (None, found):
+        raise ValueError(
+            f"{run / TOKENIZER} is tokenizer {found[:12]}, the prior was trained on tokens of "
+            f"{known[:12]}; put that one back"
+        )
+    return model
+
+
 def class_names(prior: Path, num_classes: int | None) -> list[str]:
     """The names of a prior's classes; empty without classes."""
     from vqkit.storage import read_json
@@ -191,7 +212,10 @@ def class_names(prior: Path, num_classes: int | None) -> list[str]:
     if num_classes is None:
         return []
     path = prior / CLASSES
-    return read_json(path) if path.is_file() else [str(i) for i in range(num_classes)]
+    names = read_json(path) if path.is_file() else [str(i) for i in range(num_classes)]
+    if not isinstance(names, list) or len(names) != num_classes:
+        raise ValueError(f"{path} does not name the {num_classes} classes of the prior; restore it")
+    return names
 
 
 def baselines(folder: Path, prior: "Prior") -> dict[str, "Prior"]:

@@ -1,7 +1,8 @@
 """A feature space that is a model file of the user's own: ONNX, which runs no code of the file."""
 
-import glob
 import hashlib
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vqkit.modalities.image.levels import normalize
 
+LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])")  # a length follows it
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first that there is
 
 
@@ -93,15 +95,26 @@ class OnnxFeatures:
 
 
 def fingerprint(path: Path) -> str:
-    """A name for a model: the SHA-256 of its file, and of those that hold its weights. Hexadecimal
-
-    Exporters put large weights beside it, under the name of the file with something appended.
-    """
+    """A name for a model: the SHA-256 of its file and of those that hold its weights, in hex."""
     digest = hashlib.sha256()
-    for file in sorted(path.parent.glob(f"{glob.escape(path.name)}*")):
+    for file in (path, *weights_beside(path)):
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
+
+
+def weights_beside(path: Path) -> list[Path]:
+    """The files that a model names as those of its weights, in order.
+
+    Each is a pair of strings in its bytes, ``location`` and the name: fields 1 and 2 of a
+    StringStringEntryProto, a length before each (ONNX IR, External Tensor Data).
+    """
+    model, names = path.read_bytes(), set[str]()
+    for match in LOCATION.finditer(model):
+        low, *high = match[1]
+        length = low % 128 + 128 * sum(high)
+        names.add(os.fsdecode(model[match.end() : match.end() + length]))
+    return [file for file in sorted(path.parent / name for name in names) if file.is_file()]
 
 
 def open_session(path: Path) -> Any:

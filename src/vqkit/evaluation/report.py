@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from vqkit.atomic import atomic_files
 from vqkit.evaluation import (
     generation_sections,
     level_sections,
@@ -25,7 +26,7 @@ from vqkit.evaluation.history import read_baselines, read_history
 from vqkit.evaluation.page import page
 from vqkit.evaluation.run_sections import Samples
 from vqkit.modalities.image.pictures import enlarge, to_uint8
-from vqkit.storage import atomic_files, write_json, write_text
+from vqkit.storage import write_json, write_text
 
 METRICS, REPORT, PICTURES = "metrics.json", "report.html", "pictures"
 LIKELIHOOD = "likelihood.csv"

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -191,7 +192,7 @@ class Prior(nn.Module, ABC):
             top_p: Only the fewest most probable entries that sum up to p; 0 for the most
                 probable alone, None for all.
             guidance: How much more than without it the conditioning counts: 1 as it was trained,
-                2 to 4 for more typical items of their class, 0 for none.
+                2 to 4 for more typical items of their class, 0 to leave it out.
             steps: In how many steps a prior draws that draws many integers at once.
 
         Returns:
@@ -200,8 +201,9 @@ class Prior(nn.Module, ABC):
         Raises:
             ValueError: If an argument is out of range, does not fit, or conditioning is missing.
         """
-        if num < 0 or num != int(num):
-            raise ValueError(f"num is {num}; give the number of items to draw")
+        for name, number in (("num", num), ("first", first)):
+            if not isinstance(number, Integral) or number < 0:
+                raise ValueError(f"{name} is {number!r}; give an integer of at least 0")
         decoding = Decoding(
             seed=seed,
             items=torch.arange(first, first + num, device=self.slot_sizes.device),

@@ -17,7 +17,7 @@ from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.embedding import CodeEmbedding
 from vqkit.priors.lengths import Lengths
 from vqkit.priors.slots import describe
-from vqkit.schema import STRICT, Heads
+from vqkit.schema import STRICT, AttentionEvery, Heads
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -31,7 +31,7 @@ class PixelCNNConfig:
     """Channels of the layers."""
     kernel: Annotated[int, Field(ge=3)] = 3
     """Side of the square that a layer sees the earlier half of; odd."""
-    attention_every: Annotated[int, Field(ge=1)] | None = None
+    attention_every: AttentionEvery = None
     """After how many layers there is attention to all earlier codes, each time. null: none."""
     heads: Heads = 4
     """Number of attention heads; divides the width where there is attention."""

@@ -64,7 +64,7 @@ class Revealing:
         self.num_hidden = (self.real & ~self.known).sum(1)
         self.slots = torch.arange(self.length, device=self.flat.device)
 
-    def _most_steps(self, steps: int) -> int:
+    def _useful_steps(self, steps: int) -> int:
         """In how many of the steps anything is left to draw."""
         return min(steps, int(self.num_hidden.max())) if len(self.flat) else 0
 
@@ -85,7 +85,7 @@ class Revealing:
         order = keys.argsort(dim=1, stable=True)
         flat, u = self.flat.gather(1, order), self.decoding.uniform(self.slots).gather(1, order)
         added = [rows(self.prior.network.added(told), order) for told in self.told]
-        num_known, steps = self.known.sum(1), self._most_steps(steps)
+        num_known, steps = self.known.sum(1), self._useful_steps(steps)
         stops = [
             num_known + self.num_hidden - num_hidden(step, steps, self.num_hidden)
             for step in range(steps + 1)
@@ -118,7 +118,7 @@ class Revealing:
             Integers, 0 where not real. (B, L) int64
         """
         flat, known = self.flat.clone(), self.known.clone()
-        steps = self._most_steps(steps)
+        steps = self._useful_steps(steps)
         for step in range(1, steps + 1):
             asked = self.real & ~known
             hidden = [self.prior.predict(flat, known, told)[asked] for told in self.told]

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from vqkit.atomic import atomic_file
 from vqkit.codes import LevelSpec
 from vqkit.schema import STRICT
-from vqkit.storage import FORMAT_VERSION, atomic_file
+from vqkit.storage import FORMAT_VERSION
 from vqkit.tokens.rows import Row
 
 KEY = b"vqkit"

@@ -13,14 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vqkit.storage import (
-    FORMAT_VERSION,
-    atomic_folder,
-    read_json,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
+from vqkit.atomic import atomic_folder
+from vqkit.storage import FORMAT_VERSION, read_json, read_tensors, write_json, write_tensors
 
 FOLDER = "checkpoints"
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from vqkit.storage import atomic_file
+from vqkit.atomic import atomic_file
 
 
 def to_uint8(x: Tensor) -> Tensor:

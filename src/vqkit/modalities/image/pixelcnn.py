@@ -12,7 +12,7 @@ from vqkit.modalities.image.network import ConvConfig
 from vqkit.nn.autoregressive import AutoregressiveDecoder
 from vqkit.nn.pixelcnn import GatedPixelCNN
 from vqkit.nn.pixelcnn_sampler import PixelCNNSampler
-from vqkit.schema import STRICT, Heads
+from vqkit.schema import STRICT, AttentionEvery, Heads
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -26,10 +26,10 @@ class PixelCNNDecoderConfig:
     """Number of gated layers; each sees one pixel further."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability of dropping an element in training."""
-    attention_every: Annotated[int, Field(ge=1)] | None = None
+    attention_every: AttentionEvery = None
     """After how many layers there is attention to all earlier pixels, each time. null: none."""
     heads: Heads = 4
-    """Number of attention heads; divides the width."""
+    """Number of attention heads; divides the width where there is attention."""
 
     def build(self, network: ConvConfig, channels: int, outputs: int) -> "PixelCNNDecoder":
         """The decoder of images of so many channels to so many numbers for each pixel."""

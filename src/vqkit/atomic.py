@@ -1,0 +1,154 @@
+"""Files and folders that are whole or not there: filled under another name, then renamed."""
+
+import errno
+import glob
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A name to write to, that takes the place of ``path`` once all is on disk, or is removed.
+
+    Args:
+        path: The file to make or to replace; its folder must exist.
+    """
+    part = part_of(path)
+    with naming(part, path):
+        try:
+            yield part
+            sync(part)
+            part.replace(path)
+            sync(path.parent)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder to fill, that is renamed to ``path`` once all is on disk, or is removed.
+
+    Args:
+        path: The folder to make.
+        replace: Whether a folder that is there gives way to it; an empty one always does.
+
+    Raises:
+        FileExistsError: If there is something at ``path`` that is not to be replaced.
+    """
+    taken = FileExistsError(f"{path} exists already; remove it or choose another name")
+    if not replace and path.exists() and not is_empty(path):
+        raise taken
+    with filled(part_of(path), path) as part:
+        yield part
+        sync_below(part)
+        if replace and path.exists():
+            remove_folder(path)
+        try:
+            part.rename(path)  # in the place of nothing, or of an empty folder
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise taken from None  # by another process
+            raise
+        sync(path.parent)
+
+
+@contextmanager
+def atomic_files(folder: Path) -> Iterator[Path]:
+    """A folder to fill, whose files take their places below ``folder`` once all are on disk.
+
+    Args:
+        folder: Made when missing; files of the same names are replaced, others stay.
+    """
+    with filled(part_of(folder / "files"), folder) as part:
+        yield part
+        sync_below(part)
+        for file in sorted(path for path in part.rglob("*") if path.is_file()):
+            place = folder / file.relative_to(part)
+            place.parent.mkdir(exist_ok=True)
+            file.replace(place)
+            sync(place.parent)
+
+
+@contextmanager
+def filled(part: Path, path: Path) -> Iterator[Path]:
+    """An empty folder ``part``, which is gone afterwards; errors call it ``path``."""
+    with naming(part, path):
+        for left in parts_like(part):
+            shutil.rmtree(left, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def part_of(path: Path) -> Path:
+    """The name under which this process writes what is to be at ``path``."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def parts_like(part: Path) -> list[Path]:
+    """What this process, or ones that were killed, wrote for the same place and did not finish."""
+    found, stem = [], part.name.removesuffix(f"{os.getpid()}.part")
+    for each in part.parent.glob(f"{glob.escape(stem)}*.part"):
+        owner = each.name.removeprefix(stem).removesuffix(".part")
+        if owner.isdecimal() and (int(owner) == os.getpid() or not is_running(int(owner))):
+            found.append(each)
+    return found
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's, or no number of a process
+        return True
+    return True
+
+
+@contextmanager
+def naming(part: Path, path: Path) -> Iterator[None]:
+    """Lets errors of the system speak of ``path``, where they spoke of ``part`` or of no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            name = Path(part if error.filename is None else str(error.filename))
+            if name.is_relative_to(part):
+                error.filename = str(path / name.relative_to(part))
+        raise
+
+
+def is_empty(path: Path) -> bool:
+    """Whether it is a folder with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder and all in it."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        error.filename = str(folder)  # where it was the last part of a name
+        raise
+
+
+def sync_below(folder: Path) -> None:
+    """Waits until all files below a folder are on disk."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            sync(file)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file or a folder is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
