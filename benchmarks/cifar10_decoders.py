@@ -85,7 +85,7 @@ def measured(options: argparse.Namespace, name: str) -> dict[str, Any]:
     write_report(home, found, title=f"CIFAR-10, {name} decoder")
     (book,) = found.stats[0]
     return {
-        **{key: found.metrics[key] for key in FIGURES},
+        **{key: found.metrics.get(key) for key in FIGURES},  # not all of every decoder
         "perplexity": book.perplexity,
         "usage": book.usage,
         "steps": config.train.steps,

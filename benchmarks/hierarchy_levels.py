@@ -30,7 +30,7 @@ from vqkit.data import Examples, TensorExamples, in_order
 from vqkit.evaluation import Samples, evaluate, write_report
 from vqkit.modalities.image import ConvConfig
 from vqkit.modalities.image.data import ImageDataConfig, ImageSplits, open_images
-from vqkit.modalities.image.hierarchy import keep_variance
+from vqkit.modalities.image.first_weights import keep_variance
 from vqkit.priors import HierarchicalConfig, PixelCNNConfig, Prior
 from vqkit.quantizers import EMAConfig
 from vqkit.training import TrainConfig, fit

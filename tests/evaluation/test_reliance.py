@@ -1,6 +1,7 @@
 """What must hold for the figure that tells whether codes are needed."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from tests.tokens.models import images
 from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
+from vqkit.cli.evaluate import summary
 from vqkit.data import TensorExamples
-from vqkit.evaluation import code_reliance, evaluate
-from vqkit.evaluation.reliance import partners
+from vqkit.evaluation import code_reliance, evaluate, write_report
+from vqkit.evaluation.reliance import finding, partners
 
 KEY = "code_reliance_bits_per_dim"
 
@@ -88,3 +90,19 @@ def test_there_is_none_for_one_item_unequal_sizes_or_without_a_likelihood():
     assert KEY not in evaluate(model, images(6), num_shown=0).metrics
     with pytest.raises(ValueError, match="sigma was not fitted"):
         code_reliance(model, images(6))
+
+
+def test_a_decoder_that_ignores_its_codes_is_told_of(tmp_path: Path):
+    model = fitted()
+    metrics = evaluate(model, images(7)).metrics
+    assert metrics[KEY] > 0.01
+    assert finding(metrics) is None
+    assert not [line for line in summary(metrics) if "ignores" in line]
+    for parameter in model.decoder.parameters():
+        torch.nn.init.zeros_(parameter)
+    found = evaluate(model, images(7))
+    (line,) = [line for line in summary(found.metrics) if "ignores its codes" in line]
+    assert line.startswith("health: the decoder ignores its codes: ")
+    page = write_report(tmp_path, found, title="t").read_text(encoding="utf-8")
+    assert "The decoder ignores its codes" in page
+    assert finding({}) is None

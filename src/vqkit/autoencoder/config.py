@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from vqkit.autoencoder.model import VQVAE
 from vqkit.modalities.image.decoder import ConvDecoderConfig, DecoderConfig
+from vqkit.modalities.image.first_weights import keep_variance
 from vqkit.modalities.image.network import ConvConfig
 from vqkit.modalities.image.objective import GaussianConfig, ObjectiveConfig
 from vqkit.quantizers import EMAConfig, QuantizerConfig
@@ -54,9 +55,11 @@ class VQVAEConfig:
 
     def build(self) -> VQVAE:
         """The model, with new weights drawn from torch's global generator."""
-        objective = self.objective.build()
+        objective, encoder = self.objective.build(), self.network.encoder(self.channels)
+        if self.decoder.type != "conv":
+            keep_variance(encoder)
         return VQVAE(
-            self.network.encoder(self.channels),
+            encoder,
             [quantizer.build(self.network.dim) for quantizer in self.level_quantizers],
             self.decoder.build(self.network, self.channels, objective.num_outputs(self.channels)),
             objective,

@@ -217,6 +217,8 @@ def check_classes(labels: Sequence[str], classes: Sequence[str], data: str | Non
 
 def summary(metrics: dict[str, Any]) -> list[str]:
     """The figures worth a glance, a line each."""
+    from vqkit.evaluation.reliance import finding
+
     lines = [f"over {counted(metrics['num_items'], 'image')}, {metrics['split']}:"]
     for key in SHOWN:
         if key in metrics:
@@ -227,7 +229,9 @@ def summary(metrics: dict[str, Any]) -> list[str]:
         for book in level["codebooks"]:
             lines.append(f"  {f'perplexity{where}':<34} {book['perplexity']:.1f} of {book['size']}")
             lines.append(f"  {f'entries used{where}':<34} {book['usage']:.1%}")
-    return lines + level_lines([level.get("exchanged") for level in metrics["levels"]])
+    lines += level_lines([level.get("exchanged") for level in metrics["levels"]])
+    ignored = finding(metrics)
+    return lines if ignored is None else [*lines, f"health: {ignored}"]
 
 
 def level_lines(figures: Sequence[dict[str, Any] | None]) -> list[str]:

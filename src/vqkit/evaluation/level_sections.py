@@ -11,7 +11,7 @@ from PIL import Image
 from vqkit.codes import LevelSpec
 from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.levels import LevelPictures, findings, name_of
-from vqkit.evaluation.page import CRISP_BELOW, number, picture, section, table, times
+from vqkit.evaluation.page import CRISP_BELOW, first_up, number, picture, section, table, times
 from vqkit.modalities.image.pictures import enlarge
 
 LEAD = (
@@ -42,11 +42,6 @@ def levels(metrics: dict[str, Any], specs: Sequence[LevelSpec], shown: LevelPict
         body += f'<div class="body">{ablation(metrics, specs)}</div></div>'
     lead = "" if shown is None else LEAD + (HIDDEN if shown.hidden else NEUTRAL)
     return section("Levels", lead, body) if body else ""
-
-
-def first_up(line: str) -> str:
-    """A line that begins a sentence."""
-    return line[:1].upper() + line[1:]
 
 
 def rows(shown: LevelPictures) -> str:

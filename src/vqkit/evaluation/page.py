@@ -105,3 +105,8 @@ def number(value: float, digits: int = 3) -> str:
 def times(lengths: Sequence[int]) -> str:
     """Lengths of axes with multiplication signs between."""
     return TIMES.join(map(str, lengths)) or "1"
+
+
+def first_up(line: str) -> str:
+    """A line that begins a sentence."""
+    return line[:1].upper() + line[1:]

@@ -1,6 +1,8 @@
 """How much a decoder relies on the codes: what an item costs given another item's codes."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +11,9 @@ from vqkit.autoencoder import VQVAE
 from vqkit.data import Batch, Examples, in_order
 from vqkit.distributed import all_reduce, rank, world_size
 from vqkit.nn.evaluating import evaluating
+
+LEAST_BITS = 0.01
+"""A decoder that loses less than this, per dimension, with an unlike item's codes ignores them."""
 
 
 class Reliance:
@@ -109,3 +114,15 @@ def code_reliance(model: VQVAE, examples: Examples, *, batch_size: int = 64) -> 
             else:
                 reliance.add(dims)
     return reliance.results().get("code_reliance_bits_per_dim")
+
+
+def finding(metrics: Mapping[str, Any]) -> str | None:
+    """What is wrong, by the figures of an evaluation, and what to try; None if nothing is known."""
+    rise = metrics.get("code_reliance_bits_per_dim")
+    if rise is None or rise >= LEAST_BITS:
+        return None
+    return (
+        f"the decoder ignores its codes: with those of another image the cost rises by "
+        f"{max(rise, 0):.4f} bits/dim, less than {LEAST_BITS}. Try a lower train.learning_rate, or "
+        "a smaller model.decoder"
+    )

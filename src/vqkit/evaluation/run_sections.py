@@ -12,7 +12,8 @@ from torch import Tensor
 from vqkit.evaluation.charts import Series, line_chart
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.history import Curve, History
-from vqkit.evaluation.page import number, picture, section, table
+from vqkit.evaluation.page import first_up, number, picture, section, table
+from vqkit.evaluation.reliance import finding
 from vqkit.modalities.image.pictures import to_uint8
 
 UNLABELLED_COLUMNS = 8
@@ -74,6 +75,8 @@ def code_length(metrics: dict[str, Any], held_out: tuple[int, dict[str, float]])
     if "code_reliance_bits_per_dim" in metrics:
         saved = [number(metrics["code_reliance_bits_per_dim"], 4)] * len(priors)
         rows.append(("Saved by the own codes against another image's, bits/dim", saved))
+    if ignored := finding(metrics):
+        lead += f" {first_up(ignored)}."
     body = table(rows, heads=["", *(names[part] for part in priors)])
     if nats and not same and "code_bits_prior" in metrics:
         what = f"Codes of the {num_items:,} images held out in training, nats per token"

@@ -1,12 +1,12 @@
 """Convolutional networks of several levels of codes."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from vqkit.modalities.image.first_weights import keep_variance
 from vqkit.modalities.image.network import (
     ACTIVATIONS,
     ConvConfig,
@@ -17,10 +17,6 @@ from vqkit.modalities.image.network import (
     residual_stack,
 )
 from vqkit.nn.dropout import noise_uniforms
-from vqkit.nn.residual import ResidualBlock
-
-NEAR_NOTHING = 0.1
-"""What a residual block's last weights are multiplied by at the start."""
 
 
 class LevelsEncoder(nn.Module):
@@ -190,28 +186,3 @@ class Join(nn.Module):
             What is quantized. (B, D, h, w)
         """
         return self.project(torch.cat([features, self.above(*z_q)], dim=1))
-
-
-@torch.no_grad()
-def keep_variance(network: nn.Module) -> None:
-    """New weights under which features vary about as much at any depth, and no biases.
-
-    With torch's usual ones what varies shrinks in every layer and the biases stay: the coarser a
-    level, the less its vectors would differ at the start, and the decoder would learn to do
-    without it. Residual blocks begin near the identity.
-
-    Delving Deep into Rectifiers, equation 10, https://arxiv.org/abs/1502.01852
-
-    Args:
-        network: Whose convolutions are drawn anew, from torch's global generator.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
-            taps = math.prod(module.kernel_size)
-            if isinstance(module, nn.ConvTranspose2d):
-                taps //= math.prod(module.stride)  # an output sees these alone
-            module.weight.normal_(std=math.sqrt(2 / (module.in_channels * taps)))
-            module.bias.zero_()
-    for block in network.modules():
-        if isinstance(block, ResidualBlock):
-            block.narrow.weight *= NEAR_NOTHING

@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from vqkit.modalities.image.first_weights import keep_variance
 from vqkit.modalities.image.levels import snap
 from vqkit.modalities.image.network import ConvConfig
 from vqkit.nn.autoregressive import AutoregressiveDecoder
@@ -54,6 +55,7 @@ class PixelCNNDecoder(AutoregressiveDecoder):
     ) -> None:
         super().__init__()
         self.upsample = network.decoder(config.width)
+        keep_variance(self.upsample)
         self.network = GatedPixelCNN(
             channels + 1,
             config.width,

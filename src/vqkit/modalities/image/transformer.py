@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from vqkit.modalities.image.first_weights import keep_variance
 from vqkit.modalities.image.levels import snap
 from vqkit.modalities.image.network import ConvConfig
 from vqkit.nn.autoregressive import AutoregressiveDecoder
@@ -53,6 +54,7 @@ class TransformerDecoder(AutoregressiveDecoder):
     ) -> None:
         super().__init__()
         self.upsample = network.decoder(config.width)
+        keep_variance(self.upsample)
         self.pixel = nn.Linear(channels, config.width)
         self.begin = nn.Parameter(torch.zeros(config.width))
         self.transformer = Transformer(
