@@ -237,14 +237,17 @@ def posterior_collapse(rows: dict[str, list[float]]) -> None:
         "told from draws of the prior;\ndashed: by chance": (3, "{:.0%}"),
     }
     _, axes = plt.subplots(1, 3, figsize=(8, 2.2), sharey=True)
+    clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     for axis, (title, (column, form)) in zip(axes, panels.items(), strict=True):
         values = [row[column] for row in rows.values()]
+        dashed = axis is axes[2]
         colours = [ACCENT if "codes" in name else PALE for name in rows]
         axis.barh(places, values, color=colours)
         for place, value in zip(places, values, strict=True):
             text = form.format(round(value, 2) + 0.0)  # no -0
-            clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # of the dashed line
-            axis.text(value, place, f" {text}", va="center", color=INK, bbox=clear)
+            axis.text(
+                value, place, f" {text}", va="center", color=INK, bbox=clear if dashed else None
+            )
         axis.set_xlim(0, 1.25 * max(values))
         axis.set_xticks([])
         axis.spines["bottom"].set_visible(False)
