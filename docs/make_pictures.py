@@ -240,7 +240,7 @@ def posterior_collapse(rows: dict[str, list[float]]) -> None:
     clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     for axis, (title, (column, form)) in zip(axes, panels.items(), strict=True):
         values = [row[column] for row in rows.values()]
-        dashed = axis is axes[2]
+        behind = clear if axis is axes[2] else None  # a dashed line goes through
         colours = [ACCENT if "codes" in name else PALE for name in rows]
         axis.barh(places, values, color=colours)
         for place, value in zip(places, values, strict=True):
