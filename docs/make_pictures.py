@@ -245,9 +245,7 @@ def posterior_collapse(rows: dict[str, list[float]]) -> None:
         axis.barh(places, values, color=colours)
         for place, value in zip(places, values, strict=True):
             text = form.format(round(value, 2) + 0.0)  # no -0
-            axis.text(
-                value, place, f" {text}", va="center", color=INK, bbox=clear if dashed else None
-            )
+            axis.text(value, place, f" {text}", va="center", color=INK, bbox=behind)
         axis.set_xlim(0, 1.25 * max(values))
         axis.set_xticks([])
         axis.spines["bottom"].set_visible(False)
