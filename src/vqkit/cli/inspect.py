@@ -11,10 +11,8 @@ from vqkit.cli.runs import images_of, open_tokenizer
 from vqkit.cli.wording import counted
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from vqkit.autoencoder import VQVAE, Output
-    from vqkit.data import Batch, Examples
+    from vqkit.autoencoder import VQVAE
+    from vqkit.data import Examples
     from vqkit.evaluation import CodebookStats, Fit
     from vqkit.quantizers import Codebook
     from vqkit.training.health import Settings
@@ -120,6 +118,7 @@ def count(
 
     from vqkit.data import in_order
     from vqkit.evaluation import CodebookStats, CodeCounter, FitCounter, LevelTotals
+    from vqkit.evaluation.reliance import own_log_prob
     from vqkit.nn.evaluating import evaluating
 
     device = next(model.parameters()).device
@@ -133,7 +132,7 @@ def count(
             out = model(moved.x, moved.mask)
             counter.add(out.codes)
             if levels is not None:
-                levels.add(moved, out, log_prob_of(model, moved, out))
+                levels.add(moved, out, own_log_prob(model, moved, out))
             for layer, z_e, mask in zip(model.quantizers, out.z_e, out.masks, strict=True):
                 z_e = z_e.to(torch.promote_types(z_e.dtype, torch.float32))
                 for book, vectors in layer.seen(z_e, mask):
@@ -145,13 +144,6 @@ def count(
             stats[name] = CodebookStats(book.size, fits[book].counts.cpu())
     carried = [] if levels is None else levels.results()
     return stats, {name: fits[book].fit() for name, book in tables.items()}, carried
-
-
-def log_prob_of(model: "VQVAE", batch: "Batch", out: "Output") -> "Tensor | None":
-    """Of each item, in nats (B,); None where no likelihood is claimed, or there is a mask."""
-    if not model.objective.claims_likelihood or batch.mask is not None:
-        return None
-    return out.distribution.log_prob(model.objective.normalize(batch.x))
 
 
 def names_of(model: "VQVAE") -> list[list[str]]:

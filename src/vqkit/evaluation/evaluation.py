@@ -18,7 +18,13 @@ from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
 from vqkit.evaluation.items import Items, itemized
 from vqkit.evaluation.levels import LevelPictures, LevelTotals, show_levels
 from vqkit.evaluation.likelihood import Likelihood
-from vqkit.evaluation.reliance import Reliance, fit_together, log_prob_given, partners
+from vqkit.evaluation.reliance import (
+    Reliance,
+    fit_together,
+    log_prob_given,
+    own_log_prob,
+    partners,
+)
 from vqkit.modalities.image.metrics import ImageMetrics
 from vqkit.nn import AutoregressiveDecoder
 from vqkit.nn.dropout import no_dropout
@@ -152,11 +158,10 @@ class Totals:
         dims = batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
         if batch.mask is not None:
             dims = batch.mask.flatten(1).sum(1) * batch.x.shape[1]
-        decoder = given_other = prior = of_level = None
-        if model.objective.claims_likelihood and batch.mask is None:
-            decoder = said.log_prob(model.objective.normalize(batch.x))
-            if other is not None:
-                given_other = log_prob_given(model, batch.x, other.x)
+        decoder, given_other = own_log_prob(model, batch, out), None
+        if decoder is not None and other is not None:
+            given_other = log_prob_given(model, batch.x, other.x)
+        prior = of_level = None
         if self.prior is not None:
             given = Conditioning(None if self.prior.num_classes is None else batch.labels)
             prior, of_level = log_probs(self.prior, codes, given)

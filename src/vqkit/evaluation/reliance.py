@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqkit.autoencoder import VQVAE
+from vqkit.autoencoder import VQVAE, Output
 from vqkit.data import Batch, Examples, in_order
 from vqkit.distributed import all_reduce, rank, world_size
 from vqkit.nn.evaluating import evaluating
@@ -65,6 +65,19 @@ def fit_together(batch: Batch, other: Batch) -> bool:
     """Whether the items of one batch can have the codes of those of the other."""
     masked = batch.mask is not None or other.mask is not None
     return not masked and batch.x.shape == other.x.shape
+
+
+def own_log_prob(model: VQVAE, batch: Batch, out: Output) -> Tensor | None:
+    """log p(x | own codes) of each item, in nats (B,); None without a likelihood, or with a mask.
+
+    Args:
+        model: What made ``out`` of the batch.
+        batch: On the device.
+        out: With what the decoder says.
+    """
+    if not model.objective.claims_likelihood or batch.mask is not None:
+        return None
+    return out.distribution.log_prob(model.objective.normalize(batch.x))
 
 
 def log_prob_given(model: VQVAE, x: Tensor, other: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def spread(vectors: Tensor) -> float:
 def test_what_a_decoder_reads_beside_earlier_pixels_differs(
     decoder: DecoderConfig, activation: str
 ):
-    """Else it learns to do without: with torch's usual weights this is 0.05."""
+    """Else it learns to do without: of vectors from torch's usual weights it is 0.05 and 0.14."""
     torch.manual_seed(0)
     config = VQVAEConfig(
         network=ConvConfig(activation=activation),
