@@ -256,5 +256,7 @@ def costs_of_removal(entries: Tensor, rows: Tensor, dead: Tensor, shares: Tensor
     # |a - b|^2 = |a|^2 + |b|^2 - 2 ab; in place, so that autocast leaves it alone.
     gaps = norms.masked_fill(dead, torch.inf).repeat(len(rows), 1)
     gaps.addmm_(centered[rows], centered.T, alpha=-2)
+    itself = torch.where(dead[rows], torch.inf, -norms[rows])  # 0 away, however products round
+    gaps.scatter_(1, rows.unsqueeze(1), itself.unsqueeze(1))
     nearest = (gaps.amin(-1) + norms[rows]).clamp_(min=0)
     return shares[rows] * nearest / entries.shape[-1]
