@@ -48,7 +48,7 @@ def encode(
     )
     if is_main():
         print(summary(tokens))
-        then = command("train-prior", out, "--tokenizer", run)
+        then = command("train-prior", out, "prior-small", "--tokenizer", run)
         print(f"  {then}    learns what codes are likely")
 
 
