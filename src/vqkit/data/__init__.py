@@ -3,6 +3,8 @@
 from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Example, Examples, TensorExamples
 from vqkit.data.index import Index
+from vqkit.data.items import Items, Reader, Splits, read_all, read_splits
+from vqkit.data.kinds import IMAGES, FileKind
 from vqkit.data.loader import Loader, in_order
 from vqkit.data.record import Record, Source
 from vqkit.data.sampler import Draw, StatelessSampler
@@ -11,14 +13,19 @@ from vqkit.data.split import Subset, split
 from vqkit.data.survey import build_index, open_index
 
 __all__ = [
+    "IMAGES",
     "Batch",
     "Draw",
     "Example",
     "Examples",
+    "FileKind",
     "Index",
+    "Items",
     "Loader",
+    "Reader",
     "Record",
     "Source",
+    "Splits",
     "StatelessSampler",
     "Subset",
     "TensorExamples",
@@ -28,5 +35,7 @@ __all__ = [
     "open_index",
     "open_source",
     "open_splits",
+    "read_all",
+    "read_splits",
     "split",
 ]

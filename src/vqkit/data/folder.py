@@ -1,4 +1,4 @@
-"""A folder of images whose sub-folders are labels."""
+"""A folder of files of one kind, whose sub-folders are labels."""
 
 import os
 from collections import Counter
@@ -7,15 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 from vqkit.data.fingerprint import fingerprint_files
+from vqkit.data.kinds import IMAGES, FileKind
 from vqkit.data.labels import number_classes
 from vqkit.data.record import Record
 
-KNOWN = ".avif .bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp"
-IMAGE_SUFFIXES = frozenset(KNOWN.split())
-
 
 class FolderSource:
-    """The image files below a folder, in the order of their relative paths.
+    """The files of one kind below a folder, in the order of their relative paths.
 
     The first folder of a relative path is the label; where some file lies in none, there are no
     labels. What begins with a dot is skipped; links are followed, but never back into a folder
@@ -24,17 +22,20 @@ class FolderSource:
     Args:
         path: The folder.
         names: What ``list_files`` gave, where that was called already.
+        kind: The files that count.
 
     Raises:
-        ValueError: If there are no images.
+        ValueError: If there are none.
     """
 
-    def __init__(self, path: Path, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, path: Path, names: Sequence[str] | None = None, kind: FileKind = IMAGES
+    ) -> None:
         self.path = path
         found = list_files(path) if names is None else names
-        self._names = sorted(name for name in found if is_image(name))
+        self._names = sorted(name for name in found if kind.has(name))
         if not self._names:
-            raise ValueError(f"{path} has no images: {_what_is_there(found)}")
+            raise ValueError(f"{path} has no {kind.items}: {_what_is_there(found, kind)}")
         tops = [name.partition("/")[0] for name in self._names if "/" in name]
         self.labels: tuple[str, ...] = ()
         self._classes: list[int] | None = None
@@ -75,11 +76,6 @@ def list_files(folder: Path) -> list[str]:
     return list(_files(folder, ""))
 
 
-def is_image(name: str) -> bool:
-    """Whether a file's name ends like that of an image."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
 def _files(folder: Path, prefix: str, above: tuple[str, ...] = ()) -> Iterator[str]:
     above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as entries:
@@ -97,13 +93,13 @@ def _readable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace").replace("\n", "\\n")
 
 
-def _what_is_there(names: Sequence[str]) -> str:
-    """What a folder without images holds, and what to do about it."""
+def _what_is_there(names: Sequence[str], kind: FileKind) -> str:
+    """What a folder without files of a kind holds, and what to do about it."""
     if not names:
-        return "it holds no files; put images into it, or name another folder"
+        return f"it holds no files; put {kind.items} into it, or name another folder"
     kinds = Counter(os.path.splitext(name)[1] or "without an ending" for name in names)
     text = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
     return (
-        f"it holds {len(names)} other files ({text}); image files end in {KNOWN}; "
-        "name a folder of images, or the file itself"
+        f"it holds {len(names)} other files ({text}); {kind.item} files end in {kind.known}; "
+        f"name a folder of {kind.items}, or the file itself"
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass as plain_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,14 +11,13 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from vqkit.data import Example, Source, open_index, open_source, open_splits, split
+from vqkit.data import Example, Source, Splits, open_source, open_splits, read_all, read_splits
 from vqkit.modalities.image.canvas import Canvases
 from vqkit.modalities.image.fit import Framing, Resize
 from vqkit.random import hash_int
 from vqkit.schema import STRICT, Seed
 
 Side = Annotated[int, Field(ge=1)]
-INDEX, EVAL_INDEX = "index.json", "index-evaluation.json"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -59,6 +58,14 @@ class ImageDataConfig:
         window = (self.size, self.size) if isinstance(self.size, int) else self.size
         slack = self.crop == "random" and window is not None
         return Framing(window, self.resize, slack, self.channels)
+
+    def open(self, *, folder: Path | None = None) -> "Splits[ImageExamples]":
+        """The images of a run; see ``open_images``."""
+        return open_images(self, folder=folder)
+
+    def open_all(self) -> "tuple[ImageExamples, tuple[str, ...]]":
+        """All images as one; see ``open_all_images``."""
+        return open_all_images(self)
 
 
 class ImageExamples:
@@ -115,6 +122,13 @@ class ImageExamples:
         """Where an image is, for messages."""
         return self.source.describe(self.numbers[index])
 
+    def part(self, numbers: Sequence[int], *, augment: bool = False) -> "ImageExamples":
+        """Some images of the same source, which stay in memory together."""
+        canvases = self.canvases
+        return ImageExamples(
+            self.source, self.config, numbers=numbers, augment=augment, canvases=canvases
+        )
+
     def example(self, index: int, seed: int | None = None) -> Example:
         """An image; cut and mirrored as the seed says if this is for training.
 
@@ -141,22 +155,30 @@ class ImageExamples:
         return Example(torch.from_numpy(window.copy()), self.source.label(number))
 
 
-@plain_dataclass(frozen=True, slots=True)
-class ImageSplits:
-    """The images of a run.
+class ImageReader:
+    """Decodes the images of one source.
 
-    Attributes:
-        train: For training, augmented where a seed is given.
-        evaluation: For evaluation, never augmented.
-        unreadable: One line for each image that was left out: where it is, and why.
+    Args:
+        source: What is read.
+        config: Size and channels.
     """
 
-    train: ImageExamples
-    evaluation: ImageExamples
-    unreadable: tuple[str, ...]
+    def __init__(self, source: Source, config: ImageDataConfig) -> None:
+        self.source, self.config = source, config
+        self.canvases = Canvases(source, config.framing, config.cache_mb)
+
+    def measure(self, number: int) -> tuple[int, int]:
+        """Height and width of an image as it is stored."""
+        return self.canvases.measure(number)
+
+    def items(self, numbers: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> ImageExamples:
+        """The readable images, which must be of one size where none is set."""
+        if self.config.framing.window is None:
+            _check_one_size(self.source, shapes, numbers)
+        return ImageExamples(self.source, self.config, numbers=numbers, canvases=self.canvases)
 
 
-def open_images(config: ImageDataConfig, *, folder: Path | None = None) -> ImageSplits:
+def open_images(config: ImageDataConfig, *, folder: Path | None = None) -> Splits[ImageExamples]:
     """Opens the images of a config, reads each once to find unreadable ones, and splits them.
 
     Args:
@@ -168,24 +190,15 @@ def open_images(config: ImageDataConfig, *, folder: Path | None = None) -> Image
         FileNotFoundError: If the data are not there.
         ValueError: If they cannot be used, or changed since the run began.
     """
-    train, evaluation = open_splits(
-        config.path, config.eval_path, column=config.column, label_column=config.label_column
-    )
-    images, lines = _readable(train, config, config.path, folder and folder / INDEX)
-    if evaluation is None:
-        for_training, held_out = split(len(images), config.eval_fraction, config.split_seed)
-        others = _part(images, held_out, augment=False)
-    else:
-        for_training = range(len(images))
-        where = config.eval_path or config.path
-        others, more = _readable(evaluation, config, where, folder and folder / EVAL_INDEX)
-        lines += more
-        if others.shape != images.shape:
-            raise ValueError(
-                f"images for training are {images.shape}, for evaluation {others.shape} "
-                "(channels, height, width); set data.size"
-            )
-    return ImageSplits(_part(images, for_training, augment=True), others, tuple(lines))
+    names = {"column": config.column, "label_column": config.label_column}
+    sources = open_splits(config.path, config.eval_path, **names)
+    found = read_splits(config, sources, partial(ImageReader, config=config), folder=folder)
+    if found.evaluation.shape != found.train.shape:
+        raise ValueError(
+            f"images for training are {found.train.shape}, for evaluation "
+            f"{found.evaluation.shape} (channels, height, width); set data.size"
+        )
+    return found
 
 
 def open_all_images(config: ImageDataConfig) -> tuple[ImageExamples, tuple[str, ...]]:
@@ -199,21 +212,7 @@ def open_all_images(config: ImageDataConfig) -> tuple[ImageExamples, tuple[str, 
         ValueError: If they cannot be used.
     """
     source = open_source(config.path, column=config.column, label_column=config.label_column)
-    images, lines = _readable(source, config, config.path, None)
-    return images, tuple(lines)
-
-
-def _readable(
-    source: Source, config: ImageDataConfig, where: str, file: Path | None
-) -> tuple[ImageExamples, list[str]]:
-    """The readable images of a source, and a line for each of the others."""
-    canvases = Canvases(source, config.framing, config.cache_mb)
-    index = open_index(source, canvases.measure, file=file, where=where, strict=config.strict)
-    numbers = index.readable()
-    if config.framing.window is None:
-        _check_one_size(source, index.shapes, numbers)
-    images = ImageExamples(source, config, numbers=numbers, canvases=canvases)
-    return images, index.lines(source)
+    return read_all(source, ImageReader(source, config), config.path, strict=config.strict)
 
 
 def _check_one_size(
@@ -224,14 +223,3 @@ def _check_one_size(
     if other is not None:
         a, b = (f"{source.describe(n)} is {shapes[n][0]} x {shapes[n][1]}" for n in (first, other))
         raise ValueError(f"images differ in size ({a}, {b}); set data.size")
-
-
-def _part(images: ImageExamples, chosen: Sequence[int], *, augment: bool) -> ImageExamples:
-    """Some of the images, which stay in memory together."""
-    return ImageExamples(
-        images.source,
-        images.config,
-        numbers=[images.numbers[index] for index in chosen],
-        augment=augment,
-        canvases=images.canvases,
-    )
