@@ -14,7 +14,8 @@ from measuring import cpu_ms, heading
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
-from vqkit.autoencoder import VQVAEConfig
+from vqkit.autoencoder import VQVAE
+from vqkit.modalities.image import ImageModelConfig
 
 BATCH, CHANNELS, SIZE, BATCHES = 128, 3, 32, 8
 HIDDEN, RESIDUAL, DIM, CODEBOOK_SIZE = 128, 32, 64, 512
@@ -131,7 +132,7 @@ def plain(quantizer: nn.Module, batches: list[Tensor], layout: torch.memory_form
 
 def ours(batches: list[Tensor], *, quantized: bool) -> Step:
     """A step of vqkit as the training engine makes it, or the same without a quantizer."""
-    model = VQVAEConfig().build().to(memory_format=torch.channels_last)
+    model = VQVAE.from_config(ImageModelConfig()).to(memory_format=torch.channels_last)
     model.initialize(batches, seed=0)
     model.quantizers[0].commit_in_forward = False
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], RATE)

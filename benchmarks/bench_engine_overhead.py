@@ -11,8 +11,9 @@ from collections.abc import Callable
 import torch
 from measuring import heading
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.data.batch import Batch
+from vqkit.modalities.image import ImageModelConfig
 from vqkit.training import TrainConfig
 from vqkit.training.autoencoder import AutoencoderTask
 from vqkit.training.loop import Trainer
@@ -43,7 +44,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     x = torch.randint(256, (BATCH, 3, 32, 32), dtype=torch.uint8)
-    model = VQVAEConfig().build()
+    model = VQVAE.from_config(ImageModelConfig())
     model.initialize([x] * 2, seed=0)
     config = TrainConfig(steps=10_000, batch_size=BATCH, device="cpu", progress="none")
     task = AutoencoderTask(copy.deepcopy(model).train())

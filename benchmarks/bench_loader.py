@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from measuring import heading
 from PIL import Image
 
-from vqkit.autoencoder import VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.data import Batch, Loader, StatelessSampler
+from vqkit.modalities.image import ImageModelConfig
 from vqkit.modalities.image.data import ImageDataConfig, ImageExamples, open_images
 from vqkit.training.autoencoder import AutoencoderTask
 from vqkit.training.config import TrainConfig
@@ -85,7 +86,7 @@ def training(fixed: list[Batch]) -> Iterator[Trainer]:
     """The engine that trains the network of the cifar10 preset."""
     config = TrainConfig(batch_size=BATCH, progress="none")
     torch.manual_seed(0)
-    task = AutoencoderTask(VQVAEConfig().build())
+    task = AutoencoderTask(VQVAE.from_config(ImageModelConfig()))
     task.initialize(fixed, seed=0)
     with open_runtime(config, None) as runtime, task.attached(config):
         task.to(runtime.device)

@@ -21,7 +21,7 @@ from cifar10_runs import kept
 from measuring import commit, heading, in_own_process
 from prior_runs import train
 
-from vqkit.cli.encode import encode_images
+from vqkit.cli.encode import encode_items
 from vqkit.cli.runs import open_tokenizer
 from vqkit.cli.token_parts import TokenPart
 from vqkit.cli.train import train_tokenizer
@@ -74,7 +74,7 @@ def measured(options: argparse.Namespace, name: str) -> dict[str, Any]:
     images = open_images(config.data, folder=home / "tokenizer")
     model = open_tokenizer(home / "tokenizer", "cpu")
     if not (home / "tokens").is_dir():
-        encode_images(model, images.train, home / "tokens")
+        encode_items(model, images.train, home / "tokens")
     tokens = TokenSet.open(home / "tokens")
     torch.manual_seed(options.seed)
     prior = PRIOR.build(tokens.specs)

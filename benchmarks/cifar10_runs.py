@@ -18,11 +18,12 @@ import torch
 from measuring import commit, in_own_process, peak_mb
 from torch import Tensor
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.config import RunConfig, load_config
-from vqkit.data import in_order
+from vqkit.data import Splits, in_order
 from vqkit.evaluation import CodebookStats, CodeCounter, evaluate
-from vqkit.modalities.image.data import ImageExamples, ImageSplits, open_images
+from vqkit.modalities.image import ImageModelConfig
+from vqkit.modalities.image.data import ImageExamples, open_images
 from vqkit.quantizers import Quantizer, QuantizerConfig
 from vqkit.training import fit
 
@@ -63,7 +64,7 @@ def preset(options: argparse.Namespace) -> RunConfig:
     return load_config("cifar10", [*words, *quiet])
 
 
-def network(config: VQVAEConfig, quantizer: Quantizer, seed: int) -> VQVAE:
+def network(config: ImageModelConfig, quantizer: Quantizer, seed: int) -> VQVAE:
     """The preset's network around a quantizer: its first weights depend on the seed alone."""
     torch.manual_seed(seed)
     objective = config.objective.build()
@@ -128,7 +129,7 @@ def measured(options: argparse.Namespace, run: Run) -> dict:
     }
 
 
-def opened(options: argparse.Namespace) -> ImageSplits:
+def opened(options: argparse.Namespace) -> Splits[ImageExamples]:
     FOLDER.mkdir(parents=True, exist_ok=True)
     return open_images(preset(options).data, folder=FOLDER)
 

@@ -18,9 +18,10 @@ from measuring import heading
 from torch import Tensor
 from vector_quantize_pytorch import VectorQuantize
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.evaluation import evaluate
 from vqkit.means import Mean
+from vqkit.modalities.image import ImageModelConfig
 from vqkit.modalities.image.data import ImageDataConfig, open_images
 from vqkit.modalities.image.network import ConvConfig
 from vqkit.quantizers import (
@@ -88,8 +89,8 @@ class Result:
 
 def train(quantizer: Quantizer, seed: int, arguments: argparse.Namespace) -> Result:
     splits = open_images(ImageDataConfig(path=arguments.folder, channels=1))
-    config = VQVAEConfig(channels=1, network=ConvConfig(hidden=arguments.hidden, dim=DIM))
-    built = config.build()
+    config = ImageModelConfig(channels=1, network=ConvConfig(hidden=arguments.hidden, dim=DIM))
+    built = VQVAE.from_config(config)
     model = VQVAE(built.encoder, quantizer, built.decoder, built.objective)
     budget = TrainConfig(
         steps=arguments.steps, batch_size=64, seed=seed, progress="none", learning_rate=1e-3

@@ -24,12 +24,12 @@ from cifar10_runs import kept
 from measuring import commit, heading, in_own_process
 from torch import Tensor
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.codes import LevelSpec
-from vqkit.data import Examples, TensorExamples, in_order
+from vqkit.data import Examples, Splits, TensorExamples, in_order
 from vqkit.evaluation import Samples, evaluate, write_report
-from vqkit.modalities.image import ConvConfig
-from vqkit.modalities.image.data import ImageDataConfig, ImageSplits, open_images
+from vqkit.modalities.image import ConvConfig, ImageModelConfig
+from vqkit.modalities.image.data import ImageDataConfig, ImageExamples, open_images
 from vqkit.modalities.image.first_weights import keep_variance
 from vqkit.priors import HierarchicalConfig, PixelCNNConfig, Prior
 from vqkit.quantizers import EMAConfig
@@ -64,14 +64,14 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def config_of(options: argparse.Namespace, levels: int, hidden: int) -> VQVAEConfig:
+def config_of(options: argparse.Namespace, levels: int, hidden: int) -> ImageModelConfig:
     network = ConvConfig(
         levels=levels, downsampling=options.downsampling, hidden=hidden, activation="silu"
     )
     quantizer = EMAConfig(
         codebook_size=options.codebook_size, decay=0.995, decay_warmup=50, dead_after=16
     )
-    return VQVAEConfig(network=network, quantizer=quantizer)
+    return ImageModelConfig(network=network, quantizer=quantizer)
 
 
 def num_parameters(model: torch.nn.Module) -> int:
@@ -96,7 +96,7 @@ def width_for(wanted: int, size_of: Callable[[int], int]) -> int:
     return width
 
 
-def equally_large(options: argparse.Namespace, levels: int) -> VQVAEConfig:
+def equally_large(options: argparse.Namespace, levels: int) -> ImageModelConfig:
     """The tokenizer of so many levels and of as many parameters as asked for."""
 
     def size_of(hidden: int) -> int:
@@ -125,17 +125,17 @@ def prior_of(options: argparse.Namespace, specs: Sequence[LevelSpec]) -> Hierarc
     return config(width_for(options.prior_parameters, size_of))
 
 
-def opened(options: argparse.Namespace) -> ImageSplits:
+def opened(options: argparse.Namespace) -> Splits[ImageExamples]:
     folder = options.out / "index"
     folder.mkdir(parents=True, exist_ok=True)
     data = ImageDataConfig(path=options.data, size=options.size, resize="crop", flip=True)
     return open_images(data, folder=folder)
 
 
-def tokenizer(options: argparse.Namespace, levels: int, images: ImageSplits) -> VQVAE:
+def tokenizer(options: argparse.Namespace, levels: int, images: Splits[ImageExamples]) -> VQVAE:
     """The trained network, with the same first weights' spread whatever its levels."""
     torch.manual_seed(options.seed)
-    model = equally_large(options, levels).build()
+    model = VQVAE.from_config(equally_large(options, levels))
     for part in (model.encoder, *model.top_down, model.decoder):
         keep_variance(part)
     budget = TrainConfig(
@@ -158,7 +158,7 @@ def codes_of(model: VQVAE, examples: Examples) -> Tensor:
 
 
 def trained_prior(
-    options: argparse.Namespace, levels: int, model: VQVAE, images: ImageSplits
+    options: argparse.Namespace, levels: int, model: VQVAE, images: Splits[ImageExamples]
 ) -> Prior:
     """p(coarsest) p(next | coarsest) ..., of the same size and budget for each row."""
     specs = model.encode(images.train.example(0).x.unsqueeze(0)).specs

@@ -15,10 +15,11 @@ import torch
 from measuring import heading
 from torch import Tensor
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.codes import Codes, Level
 from vqkit.data import Examples, in_order
 from vqkit.evaluation import evaluate, write_report
+from vqkit.modalities.image import ImageModelConfig
 from vqkit.modalities.image.data import ImageDataConfig, open_images
 from vqkit.modalities.image.network import ConvConfig
 from vqkit.quantizers import EMAVectorQuantizer, Hiding, Quantizer, Selective
@@ -46,7 +47,7 @@ ROWS = {
 
 def train(quantizer: Quantizer, splits, arguments: argparse.Namespace) -> tuple[VQVAE, float]:
     network = ConvConfig(hidden=arguments.hidden, dim=DIM)
-    built = VQVAEConfig(channels=arguments.channels, network=network).build()
+    built = VQVAE.from_config(ImageModelConfig(channels=arguments.channels, network=network))
     model = VQVAE(built.encoder, quantizer, built.decoder, built.objective)
     budget = TrainConfig(
         steps=arguments.steps, batch_size=64, seed=0, progress="none", learning_rate=1e-3

@@ -16,9 +16,10 @@ from matplotlib.colors import LogNorm
 from torch import Tensor
 
 from vqkit import random
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.codes import Codes
 from vqkit.data import TensorExamples
+from vqkit.modalities.image import ImageModelConfig
 from vqkit.modalities.image.data import ImageDataConfig, ImageExamples, open_images
 from vqkit.modalities.image.network import ConvConfig
 from vqkit.priors import Conditioning, HistogramPrior, Prior, UniformPrior
@@ -119,8 +120,8 @@ def loss_terms() -> None:
     """Which term moves which part, measured."""
     torch.manual_seed(0)
     network = ConvConfig(hidden=16, residual_hidden=8, dim=8)
-    config = VQVAEConfig(channels=1, network=network, quantizer=VQConfig(codebook_size=32))
-    model = config.build().train()
+    config = ImageModelConfig(channels=1, network=network, quantizer=VQConfig(codebook_size=32))
+    model = VQVAE.from_config(config).train()
     x = open_images(ImageDataConfig(path="digits", channels=1)).train
     batch = torch.stack([x.example(i).x for i in range(64)])
     model.initialize([batch], seed=0)
@@ -185,7 +186,7 @@ def positions_worth_a_code() -> None:
     network = ConvConfig(hidden=32, residual_hidden=16, dim=16)
     quantizer = SelectiveConfig(quantizer=EMAConfig(codebook_size=128), keep=0.3)
     torch.manual_seed(0)
-    model = VQVAEConfig(channels=1, network=network, quantizer=quantizer).build()
+    model = VQVAE.from_config(ImageModelConfig(channels=1, network=network, quantizer=quantizer))
     budget = TrainConfig(steps=800, batch_size=32, learning_rate=2e-3, progress="none")
     fit(model, TensorExamples(sheets), budget)
     codes = model.eval().encode(shown)

@@ -6,10 +6,15 @@ import torch
 from gaussian_vae import GaussianVAE
 from sklearn.neural_network import MLPClassifier
 
-from vqkit.autoencoder import VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.codes import Codes
 from vqkit.data.digits import read_digits
-from vqkit.modalities.image import ConvConfig, LogisticMixtureConfig, PixelCNNDecoderConfig
+from vqkit.modalities.image import (
+    ConvConfig,
+    ImageModelConfig,
+    LogisticMixtureConfig,
+    PixelCNNDecoderConfig,
+)
 from vqkit.priors import TransformerConfig
 from vqkit.quantizers import EMAConfig
 
@@ -38,7 +43,8 @@ def report(name, says, z, drawn, nats, features):  # latents of all digits, and 
 
 
 def compare(name, config):
-    vae, model = GaussianVAE(config.build(), 8), config.build()
+    built = VQVAE.from_config(config)
+    vae, model = GaussianVAE(built, 8), VQVAE.from_config(config)
     train(vae, lambda x: vae.nats(x) / 64, x)
     z, kl = (part.detach() for part in vae.encode(x))
     report(name + ", Gaussian", vae.distribution, z, torch.randn_like(z), kl, torch.nn.Flatten())
@@ -56,5 +62,5 @@ def compare(name, config):
 
 
 torch.manual_seed(0)
-compare("conv", VQVAEConfig(**PARTS))
-compare("PixelCNN", VQVAEConfig(**PARTS, decoder=PixelCNNDecoderConfig(width=24, layers=3)))
+compare("conv", ImageModelConfig(**PARTS))
+compare("PixelCNN", ImageModelConfig(**PARTS, decoder=PixelCNNDecoderConfig(width=24, layers=3)))

@@ -5,8 +5,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
-from vqkit.modalities.image import ConvConfig, GaussianConfig, GaussianObjective, ObjectiveConfig
+from vqkit.autoencoder import VQVAE
+from vqkit.modalities.image import (
+    ConvConfig,
+    GaussianConfig,
+    GaussianObjective,
+    ImageModelConfig,
+    ObjectiveConfig,
+)
 from vqkit.quantizers import (
     EMAConfig,
     EMAVectorQuantizer,
@@ -28,13 +34,13 @@ def small(
 ) -> VQVAE:
     """A model whose codebook was started from data."""
     torch.manual_seed(0)
-    config = VQVAEConfig(
+    config = ImageModelConfig(
         channels=channels,
         network=ConvConfig(hidden=8, residual_hidden=4, downsampling=downsampling, dim=4),
         quantizer=quantizer or EMAConfig(codebook_size=16),
         objective=objective or GaussianConfig(),
     )
-    model = config.build()
+    model = VQVAE.from_config(config)
     model.initialize([images(4, channels), images(4, channels, seed=1)], seed=0)
     return model
 
@@ -116,14 +122,14 @@ def built(num: int, *quantizers: QuantizerConfig, gradient: bool = False) -> VQV
     """
     torch.manual_seed(0)
     kind = VQConfig if gradient else EMAConfig
-    config = VQVAEConfig(
+    config = ImageModelConfig(
         channels=1,
         network=ConvConfig(
             hidden=8, residual_hidden=4, num_residual=1, downsampling=2, dim=4, levels=num
         ),
         quantizers=quantizers or tuple(kind(codebook_size=8 + level) for level in range(num)),
     )
-    model = config.build()
+    model = VQVAE.from_config(config)
     model.initialize([images(6, 1), images(6, 1, seed=1)], seed=0)
     return model
 

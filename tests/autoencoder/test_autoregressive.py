@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from vqkit import random
-from vqkit.autoencoder import VQVAE, VQVAEConfig, new_items
+from vqkit.autoencoder import VQVAE, new_items
 from vqkit.codes import Codes
 from vqkit.modalities.image import (
     ConvConfig,
     ConvDecoderConfig,
     GaussianConfig,
+    ImageModelConfig,
     LogisticMixtureConfig,
     PixelCNNDecoderConfig,
     TransformerDecoderConfig,
@@ -36,13 +37,15 @@ every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def build(kind, channels: int = 3, downsampling: int = 2) -> VQVAE:
     """A model whose weights are so large that every part makes a difference."""
     torch.manual_seed(0)
-    model = VQVAEConfig(
-        channels=channels,
-        network=ConvConfig(hidden=8, residual_hidden=4, downsampling=downsampling, dim=4),
-        quantizer=EMAConfig(codebook_size=8),
-        decoder=kind,
-        objective=LogisticMixtureConfig(num_components=2),
-    ).build()
+    model = VQVAE.from_config(
+        ImageModelConfig(
+            channels=channels,
+            network=ConvConfig(hidden=8, residual_hidden=4, downsampling=downsampling, dim=4),
+            quantizer=EMAConfig(codebook_size=8),
+            decoder=kind,
+            objective=LogisticMixtureConfig(num_components=2),
+        )
+    )
     for name, parameter in model.decoder.named_parameters():
         nn.init.normal_(parameter, mean=1.0 if "norm.weight" in name else 0.0, std=0.3)
     model.initialize([images(8, channels)], seed=0)
@@ -326,11 +329,11 @@ def test_floats_between_grey_levels_count_as_the_nearest():
 
 def test_squared_error_is_refused_in_one_line():
     with pytest.raises(ValidationError, match=r"set objective\.type=logistic_mixture"):
-        VQVAEConfig(decoder=PixelCNNDecoderConfig(), objective=GaussianConfig())
+        ImageModelConfig(decoder=PixelCNNDecoderConfig(), objective=GaussianConfig())
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    adapter = TypeAdapter(VQVAEConfig)
+    adapter = TypeAdapter(ImageModelConfig)
     objective = {"type": "logistic_mixture"}
     for decoder in (
         {"type": "transformer", "width": 10, "heads": 4},
@@ -342,7 +345,7 @@ def test_heads_that_do_not_divide_the_width_are_refused():
 
 def test_the_convolutional_decoder_is_what_it_was_by_default():
     torch.manual_seed(0)
-    model = VQVAEConfig().build()
+    model = VQVAE.from_config(ImageModelConfig())
     torch.manual_seed(0)
     network = ConvConfig()
     network.encoder(3)

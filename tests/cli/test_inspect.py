@@ -8,11 +8,16 @@ from tests.autoencoder.models import images, levels, small
 from tests.cli.conftest import Cli, Made
 from torch import Tensor
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.cli.inspect import change, describe, look
 from vqkit.data import TensorExamples
 from vqkit.evaluation import evaluate
-from vqkit.modalities.image import ConvConfig, LogisticMixtureConfig, PixelCNNDecoderConfig
+from vqkit.modalities.image import (
+    ConvConfig,
+    ImageModelConfig,
+    LogisticMixtureConfig,
+    PixelCNNDecoderConfig,
+)
 from vqkit.quantizers import (
     EMAConfig,
     FSQConfig,
@@ -213,13 +218,13 @@ def test_levels_are_judged_as_in_an_evaluation():
 
 def test_of_a_decoder_that_draws_pixel_after_pixel_the_cost_alone_is_told():
     torch.manual_seed(0)
-    config = VQVAEConfig(
+    config = ImageModelConfig(
         channels=1,
         network=ConvConfig(levels=2, downsampling=2, hidden=8, residual_hidden=4, dim=4),
         decoder=PixelCNNDecoderConfig(width=8, layers=1),
         objective=LogisticMixtureConfig(num_components=2),
         quantizer=EMA,
     )
-    carried = found(config.build(), images(NUM, 1, size=8))["levels"]
+    carried = found(VQVAE.from_config(config), images(NUM, 1, size=8))["levels"]
     assert [set(each) for each in carried] == [{"decoder_bits_per_dim", "bits_per_dim_rise"}] * 2
     assert all(change(each).startswith("an image costs ") for each in carried)

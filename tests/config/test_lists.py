@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vqkit.autoencoder import VQVAEConfig
 from vqkit.config import ConfigError, RunConfig, keys, load_config, resolve, save_config, written
-from vqkit.modalities.image import ConvConfig
+from vqkit.modalities.image import ConvConfig, ImageModelConfig
 from vqkit.quantizers import EMAConfig, FSQConfig, QuantizerConfig, ResidualConfig
 
 LEVELS = "model.network.levels=2"
@@ -105,7 +104,7 @@ def test_there_must_be_a_quantizer_for_each_level(tmp_path: Path, where: str):
         "level, coarsest first, or null"
     )
     with pytest.raises(ValueError, match=r"model\.quantizers has 1 for the 2 of"):
-        VQVAEConfig(network=ConvConfig(levels=2), quantizers=(EMAConfig(),))
+        ImageModelConfig(network=ConvConfig(levels=2), quantizers=(EMAConfig(),))
 
 
 def test_a_size_must_be_a_multiple_of_the_coarsest_stride_which_is_named():

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 from tests.config.runs import Ema, Model, Run, Train, Vq, Wrapped
 
+from vqkit.autoencoder import VQVAE
 from vqkit.config import (
     PriorRunConfig,
     RunConfig,
@@ -85,7 +86,7 @@ def test_a_preset_is_a_whole_run_but_for_its_data(name: str):
     words = [] if name == "digits" else ["data.path=photos"]
     config = load_config(name, words)
     assert config.data.channels == config.model.channels
-    config.model.build()
+    VQVAE.from_config(config.model)
 
 
 def test_a_preset_without_data_says_so_in_one_line():

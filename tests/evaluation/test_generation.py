@@ -26,6 +26,7 @@ from vqkit.evaluation import (
 from vqkit.evaluation.draws import labels_like
 from vqkit.evaluation.features import Featured
 from vqkit.evaluation.study import SEED, Study, chosen
+from vqkit.modalities.image import IMAGE
 from vqkit.modalities.image.pictures import to_uint8
 from vqkit.priors import Conditioning, ConditioningSpec, Prior, TransformerConfig
 
@@ -150,7 +151,7 @@ def test_neighbours_are_the_nearest_training_images_in_the_feature_space():
 
 
 def study() -> Study:
-    return Study(Judges(EncoderFeatures(tokenizer())), torch.device("cpu"), 7, 0, False)
+    return Study(Judges(EncoderFeatures(tokenizer())), IMAGE, torch.device("cpu"), 7, 0, False)
 
 
 def near(samples: TensorExamples, held_out: TensorExamples) -> dict[str, Any]:

@@ -16,13 +16,18 @@ from tests.tokens.models import images, tokenizer
 from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.cli.evaluate import level_lines
 from vqkit.codes import Codes, Level
 from vqkit.data import TensorExamples
 from vqkit.evaluation import Evaluation, evaluate, write_report
 from vqkit.evaluation.levels import LEAST, findings, idle_levels, neutral
-from vqkit.modalities.image import ConvConfig, GaussianObjective, LogisticMixtureConfig
+from vqkit.modalities.image import (
+    ConvConfig,
+    GaussianObjective,
+    ImageModelConfig,
+    LogisticMixtureConfig,
+)
 from vqkit.modalities.image.pixelcnn import PixelCNNDecoderConfig
 from vqkit.quantizers import EMAConfig, EMAVectorQuantizer
 
@@ -250,13 +255,15 @@ def test_levels_of_a_decoder_of_one_pixel_after_another_are_judged_by_what_items
     """To draw every item for every level would take hours."""
     torch.manual_seed(0)
     network = ConvConfig(hidden=8, residual_hidden=4, num_residual=1, dim=4, levels=2)
-    model = VQVAEConfig(
-        channels=1,
-        network=network,
-        quantizer=EMAConfig(codebook_size=8),
-        decoder=PixelCNNDecoderConfig(width=8, layers=2),
-        objective=LogisticMixtureConfig(num_components=2),
-    ).build()
+    model = VQVAE.from_config(
+        ImageModelConfig(
+            channels=1,
+            network=network,
+            quantizer=EMAConfig(codebook_size=8),
+            decoder=PixelCNNDecoderConfig(width=8, layers=2),
+            objective=LogisticMixtureConfig(num_components=2),
+        )
+    )
     items = torch.randint(0, 256, (5, 1, 16, 16), dtype=torch.uint8)
     evaluation = evaluate(model, TensorExamples(items), num_shown=2, num_entries=2, batch_size=2)
     assert "mse" not in evaluation.metrics

@@ -14,6 +14,7 @@ from vqkit.cli.evaluate import summary
 from vqkit.data import TensorExamples
 from vqkit.evaluation import code_reliance, evaluate, write_report
 from vqkit.evaluation.reliance import finding, partners
+from vqkit.modalities.image import IMAGE
 
 KEY = "code_reliance_bits_per_dim"
 
@@ -97,11 +98,11 @@ def test_a_decoder_that_ignores_its_codes_is_told_of(tmp_path: Path):
     metrics = evaluate(model, images(7)).metrics
     assert metrics[KEY] > 0.01
     assert finding(metrics) is None
-    assert not [line for line in summary(metrics) if "ignores" in line]
+    assert not [line for line in summary(metrics, IMAGE) if "ignores" in line]
     for parameter in model.decoder.parameters():
         torch.nn.init.zeros_(parameter)
     found = evaluate(model, images(7))
-    (line,) = [line for line in summary(found.metrics) if "ignores its codes" in line]
+    (line,) = [line for line in summary(found.metrics, IMAGE) if "ignores its codes" in line]
     assert line.startswith("health: the decoder ignores its codes: ")
     page = write_report(tmp_path, found, title="t").read_text(encoding="utf-8")
     assert "The decoder ignores its codes" in page

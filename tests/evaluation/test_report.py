@@ -23,6 +23,7 @@ from vqkit.evaluation.report import triples
 from vqkit.evaluation.run_sections import code_length
 from vqkit.evaluation.sections import in_words
 from vqkit.evaluation.style import STYLE
+from vqkit.modalities.image import IMAGE
 
 HOSTILE = '<script>alert("1")</script> & "ü"'
 
@@ -148,7 +149,7 @@ NATS = {"uniform": 4.0, "histogram": 3.0, "transformer": 2.00001}
 
 
 def test_the_histogram_has_a_column_over_the_same_items():
-    text = Page(code_length(CODES, (20, NATS))).text
+    text = Page(code_length(CODES, IMAGE, (20, NATS))).text
     assert "uniform prior" + "histogram" + "given prior" in text
     for figures in ("800.0600.0400.0", "4.0003.0002.000", "2.0001.5001.000", "5.0004.5004.000"):
         assert figures in text
@@ -156,7 +157,7 @@ def test_the_histogram_has_a_column_over_the_same_items():
 
 @pytest.mark.parametrize(("num_items", "learned"), [(21, 2.0), (20, 2.1)])
 def test_over_other_items_the_baselines_stand_apart(num_items: int, learned: float):
-    text = Page(code_length(CODES, (num_items, NATS | {"transformer": learned}))).text
+    text = Page(code_length(CODES, IMAGE, (num_items, NATS | {"transformer": learned}))).text
     assert "uniform prior" + "given prior" in text
     assert f"{num_items} images held out in training" in text
     assert f"4.0003.000{number(learned, 4)}" in text
@@ -168,7 +169,7 @@ def test_without_baselines_that_can_be_read_there_is_no_column(tmp_path: Path, w
         (tmp_path / "priors.json").write_text(written)
     found = read_baselines(tmp_path / "priors.json")
     assert found == (0, {})
-    assert "histogram" not in code_length(CODES, found)
+    assert "histogram" not in code_length(CODES, IMAGE, found)
 
 
 @pytest.mark.parametrize("num", [1, 3, 18])

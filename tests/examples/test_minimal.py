@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
-from vqkit.modalities.image import ConvConfig
+from vqkit.autoencoder import VQVAE
+from vqkit.modalities.image import ConvConfig, ImageModelConfig
 from vqkit.quantizers import EMAConfig
 
 PATH = Path(__file__).parents[2] / "examples" / "minimal.py"
@@ -29,13 +29,18 @@ def minimal() -> ModuleType:
 def twins(minimal: ModuleType, dtype: torch.dtype) -> tuple[nn.Module, VQVAE]:
     """The example's model and the library's, with the same weights, entries and statistics."""
     torch.manual_seed(0)
-    theirs = VQVAEConfig(
-        channels=1,
-        network=ConvConfig(
-            hidden=minimal.HIDDEN, residual_hidden=minimal.RESIDUAL, downsampling=2, dim=minimal.DIM
-        ),
-        quantizer=EMAConfig(codebook_size=minimal.CODEBOOK_SIZE, revive=False),
-    ).build()
+    theirs = VQVAE.from_config(
+        ImageModelConfig(
+            channels=1,
+            network=ConvConfig(
+                hidden=minimal.HIDDEN,
+                residual_hidden=minimal.RESIDUAL,
+                downsampling=2,
+                dim=minimal.DIM,
+            ),
+            quantizer=EMAConfig(codebook_size=minimal.CODEBOOK_SIZE, revive=False),
+        )
+    )
     theirs.initialize([pictures(200)], seed=0)
     ours = minimal.VQVAE()
     for part in ("encoder", "decoder"):

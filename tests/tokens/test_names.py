@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqkit.tokens.names import image_names
+from vqkit.tokens.names import file_names
 
 PARTS = st.sampled_from(["..", ".", "", "/", "\\", "a", "A", "a.png", "ü", "\0", "\n", "C:", "~"])
 IDS = st.lists(st.one_of(st.text(max_size=300), st.lists(PARTS).map("/".join)), max_size=20)
@@ -31,19 +31,19 @@ IDS = st.lists(st.one_of(st.text(max_size=300), st.lists(PARTS).map("/".join)), 
     ],
 )
 def test_an_id_becomes_a_name_that_a_person_recognises(id: str, name: str):
-    assert list(image_names([id])) == [PurePosixPath(name)]
+    assert list(file_names([id], ".png")) == [PurePosixPath(name)]
 
 
 def test_equal_names_get_their_numbers():
     ids = ["a.png", "a.jpg", "A", "a-1", "b", "../a"]
-    names = [str(name) for name in image_names(ids)]
+    names = [str(name) for name in file_names(ids, ".png")]
     assert names == ["a.png", "a-1.png", "A-2.png", "a-1-3.png", "b.png", "a-5.png"]
 
 
 @settings(deadline=None)
 @given(IDS)
 def test_no_two_items_share_a_file_and_none_leaves_the_folder(ids: list[str]):
-    names = list(image_names(ids))
+    names = list(file_names(ids, ".png"))
     assert len({str(name).casefold() for name in names}) == len(ids)
     for name in names:
         assert not name.is_absolute()

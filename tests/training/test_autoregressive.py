@@ -8,10 +8,10 @@ from tests.autoencoder.models import images
 from tests.autoencoder.test_autoregressive import KINDS, every_kind
 from tests.training import tiny
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.data import TensorExamples
 from vqkit.evaluation import evaluate, write_report
-from vqkit.modalities.image import ConvConfig, LogisticMixtureConfig
+from vqkit.modalities.image import ConvConfig, ImageModelConfig, LogisticMixtureConfig
 from vqkit.quantizers import EMAConfig
 from vqkit.training import fit
 from vqkit.training.loop import Trainer
@@ -21,13 +21,15 @@ STEPS = 12
 
 def model(kind, dropout: float = 0.0) -> VQVAE:
     torch.manual_seed(0)
-    return VQVAEConfig(
-        channels=1,
-        network=ConvConfig(hidden=8, residual_hidden=4, downsampling=2, dim=4),
-        quantizer=EMAConfig(codebook_size=8),
-        decoder=type(kind)(**{**vars(kind), "dropout": dropout}),
-        objective=LogisticMixtureConfig(num_components=2),
-    ).build()
+    return VQVAE.from_config(
+        ImageModelConfig(
+            channels=1,
+            network=ConvConfig(hidden=8, residual_hidden=4, downsampling=2, dim=4),
+            quantizer=EMAConfig(codebook_size=8),
+            decoder=type(kind)(**{**vars(kind), "dropout": dropout}),
+            objective=LogisticMixtureConfig(num_components=2),
+        )
+    )
 
 
 def examples(num: int = 32, *, ragged: bool = False) -> TensorExamples:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tests.training import tiny
 
-from vqkit.autoencoder import VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.evaluation.codebook import CodebookStats
-from vqkit.modalities.image import ConvConfig
+from vqkit.modalities.image import ConvConfig, ImageModelConfig
 from vqkit.quantizers import EMAConfig, EMAVectorQuantizer, Selective, VQConfig
 from vqkit.training import fit
 from vqkit.training.autoencoder import AutoencoderTask
@@ -147,7 +147,7 @@ def test_what_is_set_is_not_advised(counts: torch.Tensor, kind: str, revive: boo
 
 
 def test_a_run_does_not_advise_what_it_has_set():
-    task = AutoencoderTask(VQVAEConfig().build())
+    task = AutoencoderTask(VQVAE.from_config(ImageModelConfig()))
     with open_runtime(tiny.config(), None) as runtime:
         journal = Journal(task, tiny.config(), runtime, Screen("none", 1), None)
     (line,) = told(journal.health, FEW, range(30))
@@ -156,8 +156,8 @@ def test_a_run_does_not_advise_what_it_has_set():
 
 
 def test_a_level_with_a_quantizer_of_its_own_is_advised_by_its_own_key():
-    config = VQVAEConfig(network=ConvConfig(levels=2), quantizers=(EMAConfig(), VQConfig()))
-    settings = AutoencoderTask(config.build()).settings
+    config = ImageModelConfig(network=ConvConfig(levels=2), quantizers=(EMAConfig(), VQConfig()))
+    settings = AutoencoderTask(VQVAE.from_config(config)).settings
     assert settings["level 0"].key == "model.quantizers.0"
     book = CodebookStats(64, FEW)
     (line,) = filter(None, judge_usage("level 1", book, settings["level 1"]).values())
@@ -167,7 +167,7 @@ def test_a_level_with_a_quantizer_of_its_own_is_advised_by_its_own_key():
     said = judge_growth("level 1", growing, None, settings["level 1"])
     assert said is not None
     assert "model.quantizers.1.commitment" in said
-    plain = VQVAEConfig(network=ConvConfig(levels=2))
+    plain = ImageModelConfig(network=ConvConfig(levels=2))
     assert AutoencoderTask(plain.build()).settings["level 1"].key == "model.quantizer"
 
 

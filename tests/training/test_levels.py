@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from vqkit import distributed
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.data import TensorExamples
-from vqkit.modalities.image import ConvConfig
+from vqkit.modalities.image import ConvConfig, ImageModelConfig
 from vqkit.quantizers import EMAConfig, VQConfig
 from vqkit.training import fit
 from vqkit.training.loop import Trainer
@@ -30,7 +30,7 @@ def model(levels: int) -> VQVAE:
     )
     kinds = EMAConfig(codebook_size=16, decay=0.8), VQConfig(codebook_size=24)
     quantizers = tuple(kinds[level % 2] for level in range(levels))
-    return VQVAEConfig(channels=1, network=network, quantizers=quantizers).build()
+    return VQVAE.from_config(ImageModelConfig(channels=1, network=network, quantizers=quantizers))
 
 
 def images(num: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> TensorExamples:

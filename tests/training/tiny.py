@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.data import TensorExamples
 from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Example
-from vqkit.modalities.image import ConvConfig, GaussianObjective
+from vqkit.modalities.image import ConvConfig, GaussianObjective, ImageModelConfig
 from vqkit.quantizers import EMAConfig, EMAVectorQuantizer, Quantizer, VectorQuantizer
 from vqkit.training import TrainConfig
 
@@ -118,4 +118,4 @@ def images_model(codebook_size: int = 16) -> VQVAE:
     torch.manual_seed(0)
     network = ConvConfig(hidden=8, residual_hidden=4, num_residual=1, downsampling=2, dim=4)
     quantizer = EMAConfig(codebook_size=codebook_size)
-    return VQVAEConfig(channels=1, network=network, quantizer=quantizer).build()
+    return VQVAE.from_config(ImageModelConfig(channels=1, network=network, quantizer=quantizer))

@@ -1,7 +1,7 @@
 """Autoencoders with discrete codes."""
 
 from vqkit.autoencoder.autoregressive import Autoregressive, new_items
-from vqkit.autoencoder.config import VQVAEConfig
+from vqkit.autoencoder.config import ModelConfig
 from vqkit.autoencoder.distribution import Distribution, Objective
 from vqkit.autoencoder.model import VQVAE
 from vqkit.autoencoder.output import Output
@@ -10,8 +10,8 @@ __all__ = [
     "VQVAE",
     "Autoregressive",
     "Distribution",
+    "ModelConfig",
     "Objective",
     "Output",
-    "VQVAEConfig",
     "new_items",
 ]

@@ -6,6 +6,7 @@ from typing import Protocol
 from torch import Tensor
 
 from vqkit.means import Mean
+from vqkit.modalities.base import Modality
 
 
 class Distribution(Protocol):
@@ -36,6 +37,11 @@ class Distribution(Protocol):
 
 class Objective(Protocol):
     """What a decoder is trained for; a module, whose state is saved with the model."""
+
+    @property
+    def modality(self) -> Modality:
+        """What kind of data the items are."""
+        ...
 
     @property
     def claims_likelihood(self) -> bool:

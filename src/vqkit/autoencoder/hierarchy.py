@@ -42,11 +42,13 @@ class Hierarchy:
             of all coarser levels, (B, D, *grid) each, to what is quantized. None to quantize the
             features as they are.
         dtype: What the decoder computes in.
+        mask_of: From the mask of the items and the lengths of a level's grid to that level's mask.
     """
 
     quantizers: Sequence[Quantizer]
     top_down: Sequence[nn.Module]
     dtype: torch.dtype
+    mask_of: Callable[[Tensor | None, tuple[int, ...]], Tensor | None]
 
     def forward(
         self, features: Sequence[Tensor], mask: Tensor | None
@@ -63,7 +65,7 @@ class Hierarchy:
         levels: list[LevelOutput] = []
 
         def quantize(level: int, z_e: Tensor) -> Tensor:
-            real = level_mask(mask, z_e.shape[1:-1])
+            real = self.mask_of(mask, tuple(z_e.shape[1:-1]))
             levels.append(LevelOutput(z_e, real, self.quantizers[level](z_e, real)))
             return levels[level].quantized.z_q
 
@@ -75,7 +77,7 @@ class Hierarchy:
         masks: list[Tensor | None] = []
 
         def quantize(level: int, z_e: Tensor) -> Tensor:
-            masks.append(level_mask(mask, z_e.shape[1:-1]))
+            masks.append(self.mask_of(mask, tuple(z_e.shape[1:-1])))
             indices.append(self.quantizers[level].encode(z_e, masks[level]))
             return self.quantizers[level].decode(indices[level])
 
@@ -108,7 +110,7 @@ class Hierarchy:
         kept: list[tuple[Tensor, Tensor | None]] = []
 
         def quantize(level: int, z_e: Tensor) -> Tensor:
-            real = level_mask(mask, z_e.shape[1:-1])
+            real = self.mask_of(mask, tuple(z_e.shape[1:-1]))
             kept.append((z_e.to(torch.promote_types(z_e.dtype, torch.float32)), real))
             return self.quantizers[level].decode(self.quantizers[level].encode(z_e, real))
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
-from vqkit import random
-from vqkit.autoencoder import care, hub, saving
+from vqkit.autoencoder import care, counts, hub, saving, start
 from vqkit.autoencoder.autoregressive import Decoded
 from vqkit.autoencoder.distribution import Distribution, Objective
-from vqkit.autoencoder.hierarchy import Hierarchy, level_mask, padding_of, without_hidden
+from vqkit.autoencoder.framing import called, code_mask, cut, whole
+from vqkit.autoencoder.hierarchy import Hierarchy, padding_of, without_hidden
 from vqkit.autoencoder.output import Output
-from vqkit.autoencoder.start import joined_inputs, real_values, start
 from vqkit.codes import Codes
 from vqkit.means import Mean
 from vqkit.nn.evaluating import dtype_of, evaluating
@@ -25,7 +25,7 @@ from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.refit import Batches
 
 if TYPE_CHECKING:
-    from vqkit.autoencoder.config import VQVAEConfig
+    from vqkit.autoencoder.config import ModelConfig
 
 
 class VQVAE(nn.Module):
@@ -36,7 +36,7 @@ class VQVAE(nn.Module):
 
     Args:
         encoder: From items (B, C, *grid) to features (B, D, *grid), or to a tuple of them, one for
-            each level, coarsest first.
+            each level, coarsest first. See ``framing`` for items of any length.
         quantizers: One, or one for each level, coarsest first.
         decoder: From the quantized vectors of each level, (B, D, *grid) each, to what the
             objective reads, (B, O, *grid); or an ``AutoregressiveDecoder``.
@@ -56,7 +56,7 @@ class VQVAE(nn.Module):
         objective: Objective,
         *,
         top_down: Sequence[nn.Module] = (),
-        config: VQVAEConfig | None = None,
+        config: ModelConfig | None = None,
     ) -> None:
         super().__init__()
         levels = [quantizers] if isinstance(quantizers, Quantizer) else list(quantizers)
@@ -71,7 +71,15 @@ class VQVAE(nn.Module):
         self.decoder = decoder
         self.objective = objective
         self.config = config
-        self._layouts: dict[torch.Size, tuple[list[str], list[tuple[int, ...]]]] = {}
+        self.layouts: dict[torch.Size, counts.Layout] = {}  # of the counts, by an item's shape
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> VQVAE:
+        """The model of a config, with new weights drawn from torch's global generator."""
+        parts = config.parts()
+        objective = cast(Objective, parts.objective)
+        built = parts.encoder, parts.quantizers, parts.decoder, objective
+        return cls(*built, top_down=parts.top_down, config=config)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Output:
         """Everything that training needs.
@@ -83,10 +91,13 @@ class VQVAE(nn.Module):
         Raises:
             ValueError: If x or the mask has a shape or values that do not fit.
         """
-        x = self._normalized(x, mask)
-        levels, z_q = self._hierarchy.forward(self._features(x), mask)
-        decoded = Decoded(self.decoder, self.objective, self.decoder(*z_q))
-        outputs = without_hidden(decoded.outputs(x), levels)
+        grid, real = tuple(x.shape[2:]), mask
+        x, mask = self._normalized(x, mask)
+        levels, z_q = self._hierarchy.forward(self._features(x, mask), mask)
+        h = called(self.decoder, *z_q, mask=levels[0].mask)
+        decoded = Decoded(self.decoder, self.objective, h)
+        outputs = cut(without_hidden(decoded.outputs(x), levels), grid)
+        x, mask = cut(x, grid), real
         objectives, terms = dict(self.objective.loss(outputs, x, mask)), dict[str, Mean]()
         for number, level in enumerate(levels):
             objectives[self._name("quantizer", number)] = level.quantized.objective
@@ -108,7 +119,8 @@ class VQVAE(nn.Module):
             ValueError: If x or the mask has a shape or values that do not fit.
         """
         with evaluating(self):
-            return self._hierarchy.encode(self._features(self._normalized(x, mask)), mask)
+            x, mask = self._normalized(x, mask)
+            return self._hierarchy.encode(self._features(x, mask), mask)
 
     def decode(self, codes: Codes) -> Tensor:
         """The mode of ``distribution``, and raises what that does. (B, C, *grid)"""
@@ -135,14 +147,7 @@ class VQVAE(nn.Module):
         Returns:
             By the names of ``Output.objectives``. Each () int64
         """
-        names, grids = self._layout(x)
-        if mask is None:
-            mask = torch.ones(x.shape[:1] + x.shape[2:], dtype=torch.bool, device=x.device)
-        found = dict.fromkeys(names, mask.sum() * x.shape[1])
-        for level, grid in enumerate(grids):
-            real = level_mask(mask, grid)
-            found[self._name("quantizer", level)] = real.sum()
-        return found
+        return counts.of(self, x, mask)
 
     @torch.no_grad()
     def initialize(
@@ -164,16 +169,7 @@ class VQVAE(nn.Module):
             ValueError: If a codebook has more entries than there are vectors in the batches.
         """
         pairs = [checked_batch(batch) for batch in batches]
-        if not pairs:
-            raise ValueError("there are no batches to start from; give at least one")
-        self.objective.observe(real_values(self._normalized(x, mask), mask) for x, mask in pairs)
-        for level, quantizer in enumerate(self.quantizers):
-            if keep_started and quantizer.is_started:
-                continue
-            found = (self.inputs(x, mask, level=level) for x, mask in pairs)
-            inputs = joined_inputs(quantizer, found, len(pairs), seed)
-            own = random.hash_int(seed, level)
-            start(quantizer, *inputs, seed=own, keep_started=keep_started)
+        start.start_model(self, pairs, seed=seed, keep_started=keep_started)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
@@ -183,13 +179,15 @@ class VQVAE(nn.Module):
             batches: Items as the data give them, (B, C, *grid), alone or with their masks.
         """
 
-        def pair(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-            real = self._normalized(x, mask)
+        def both(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+            real, _ = self._normalized(x, mask)
             with evaluating(self):
                 outputs = self._decoded(self.encode(x, mask)).outputs(real)
-            return real_values(outputs, mask), real_values(real, mask)
+            pair = (cut(values, tuple(x.shape[2:])) for values in (outputs, real))
+            first, second = (start.real_values(values, mask) for values in pair)
+            return first, second
 
-        self.objective.calibrate(pair(*checked_batch(batch)) for batch in batches)
+        self.objective.calibrate(both(*checked_batch(batch)) for batch in batches)
 
     @torch.no_grad()
     def inputs(
@@ -197,7 +195,8 @@ class VQVAE(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """What a level quantizes (B, *grid, D), and its mask; x and mask as for ``encode``."""
         with evaluating(self):
-            features = self._features(self._normalized(x, mask))[: level + 1]
+            x, mask = self._normalized(x, mask)
+            features = self._features(x, mask)[: level + 1]
             return self._hierarchy.inputs(features, mask)
 
     def refit(self, batches: Batches, *, passes: int = 10) -> dict[str, tuple[float, ...]]:
@@ -258,19 +257,28 @@ class VQVAE(nn.Module):
     @property
     def _hierarchy(self) -> Hierarchy:
         modules = cast(Sequence[nn.Module], self.top_down)
-        return Hierarchy(self.quantizers, modules, dtype_of(self.decoder))
+        mask_of = partial(code_mask, self.encoder)
+        return Hierarchy(self.quantizers, modules, dtype_of(self.decoder), mask_of)
 
-    def _normalized(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Items as the encoder reads them, 0 wherever nothing is real. (B, C, *grid)"""
+    def _normalized(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Items as the encoder reads them, padded to a size that it takes, and their mask.
+
+        0 wherever nothing is real. (B, C, *grid), (B, *grid) bool or None
+        """
+        if mask is not None:
+            padding_of(x, mask)  # for its checks
+        x, mask = whole(self.encoder, x, mask)
         if mask is None:
-            return self.objective.normalize(x)
+            return self.objective.normalize(x), None
         padding = padding_of(x, mask)
         # Before, since padding may hold anything; after, since 0 must not depend on the type.
-        return self.objective.normalize(x.masked_fill(padding, 0)).masked_fill(padding, 0)
+        x = self.objective.normalize(x.masked_fill(padding, 0)).masked_fill(padding, 0)
+        return x, mask
 
-    def _features(self, x: Tensor) -> Sequence[Tensor]:
+    def _features(self, x: Tensor, mask: Tensor | None) -> Sequence[Tensor]:
         """What the encoder makes of normalised items, for each level. Each (B, D, *grid)"""
-        features = self.encoder(x.to(dtype_of(self.encoder)) if x.is_floating_point() else x)
+        x = x.to(dtype_of(self.encoder)) if x.is_floating_point() else x
+        features = called(self.encoder, x, mask=mask)
         features = [features] if isinstance(features, Tensor) else features
         if len(features) != len(self.quantizers):
             have = f"the encoder gave {len(features)} levels, there are {len(self.quantizers)}"
@@ -280,17 +288,8 @@ class VQVAE(nn.Module):
     def _decoded(self, codes: Codes, num_levels: int | None = None) -> Decoded:
         """What the decoder makes of codes."""
         z_q = self._hierarchy.decode(codes, num_levels)
-        return Decoded(self.decoder, self.objective, self.decoder(*z_q))
-
-    def _layout(self, x: Tensor) -> tuple[list[str], list[tuple[int, ...]]]:
-        """The objective's names and the grids of the levels, for items of the shape of x's."""
-        shape = x.shape[1:]
-        if shape not in self._layouts:
-            with evaluating(self):
-                out = self(x.new_zeros(1, *shape))
-            names = list(out.objectives)[: -len(self.quantizers)]
-            self._layouts[shape] = names, [tuple(z_e.shape[1:-1]) for z_e in out.z_e]
-        return self._layouts[shape]
+        h = called(self.decoder, *z_q, mask=codes.levels[0].mask)
+        return Decoded(self.decoder, self.objective, h)
 
     def _name(self, name: str, level: int) -> str:
         """A name, numbered when there are several levels."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from torch import nn
 
 from vqkit import storage
@@ -27,11 +27,11 @@ def save(model: VQVAE, folder: Path | str) -> None:
         model: What to save.
         folder: Made when missing; other files in it stay.
     """
-    from vqkit.autoencoder.config import VQVAEConfig
+    from vqkit.autoencoder.config import ADAPTER
 
     config = None
     if model.config is not None:
-        config = TypeAdapter(VQVAEConfig).dump_python(model.config, mode="json")
+        config = ADAPTER.dump_python(model.config, mode="json")
     storage.save_model(Path(folder), model, {"kind": KIND, "model": config})
 
 
@@ -80,7 +80,8 @@ def build(config: object, path: Path) -> VQVAE:
     Raises:
         ValueError: If there is no config, or it is not valid.
     """
-    from vqkit.autoencoder.config import VQVAEConfig
+    from vqkit.autoencoder.config import ADAPTER
+    from vqkit.autoencoder.model import VQVAE
 
     if config is None:
         raise ValueError(
@@ -88,11 +89,12 @@ def build(config: object, path: Path) -> VQVAE:
             "give it as model="
         )
     try:
-        return TypeAdapter(VQVAEConfig).validate_python(config).build()
+        found = ADAPTER.validate_python(config)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in ("model", *first["loc"]))
         raise ValueError(f"{path}: {key}: {first['msg']}; it was changed or is damaged") from None
+    return VQVAE.from_config(found)
 
 
 def fingerprint(model: VQVAE) -> str:
@@ -104,7 +106,7 @@ def fingerprint(model: VQVAE) -> str:
     Returns:
         Hexadecimal.
     """
-    from vqkit.autoencoder.config import VQVAEConfig
+    from vqkit.autoencoder.config import ADAPTER
 
     modules = dict(model.named_modules())
     books = {name for name, module in modules.items() if isinstance(module, Codebook)}
@@ -119,6 +121,6 @@ def fingerprint(model: VQVAE) -> str:
         shell.register_buffer(name.replace(".", "/"), tensor)
     if model.config is not None:
         # Without defaults, so that a key of a later version changes nothing.
-        config = TypeAdapter(VQVAEConfig).dump_json(model.config, exclude_defaults=True)
+        config = ADAPTER.dump_json(model.config, exclude_defaults=True)
         shell.register_buffer("config", torch.frombuffer(bytearray(config), dtype=torch.uint8))
     return storage.fingerprint(shell)

@@ -1,15 +1,54 @@
 """Vectors to start the codebooks from: of several batches, and of all ranks."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vqkit import distributed, random
+from vqkit.autoencoder.hierarchy import padding_of
 from vqkit.quantizers.base import Quantizer, real_rows
 from vqkit.quantizers.gathering import framed, joined_items
 
+if TYPE_CHECKING:
+    from vqkit.autoencoder.model import VQVAE
+
 MAX_VECTORS = 262_144  # 64 MB at D = 64, and several hundred for each entry of usual codebooks
+
+
+def start_model(
+    model: VQVAE,
+    batches: Sequence[tuple[Tensor, Tensor | None]],
+    *,
+    seed: int,
+    keep_started: bool,
+) -> None:
+    """Starts the objective and the codebooks of a model from data; every rank must call it.
+
+    Raises:
+        ValueError: If there are no batches, or a codebook has more entries than they have vectors.
+    """
+    if not batches:
+        raise ValueError("there are no batches to start from; give at least one")
+    model.objective.observe(real_inputs(model, batches))
+    for level, quantizer in enumerate(model.quantizers):
+        if keep_started and quantizer.is_started:
+            continue
+        found = (model.inputs(x, mask, level=level) for x, mask in batches)
+        inputs = joined_inputs(quantizer, found, len(batches), seed)
+        own = random.hash_int(seed, level)
+        start(quantizer, *inputs, seed=own, keep_started=keep_started)
+
+
+def real_inputs(model: VQVAE, batches: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[Tensor]:
+    """The values of items as the encoder reads them, where they are real."""
+    for x, mask in batches:
+        if mask is not None:
+            x = x.masked_fill(padding_of(x, mask), 0)
+        yield real_values(model.objective.normalize(x), mask)
 
 
 def real_values(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ from vqkit.cli.options import (
     TopK,
     TopP,
 )
-from vqkit.cli.runs import images_of
+from vqkit.cli.runs import items_of
 from vqkit.cli.sample import check_free, class_number, open_prior, say_written
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from vqkit.autoencoder import VQVAE
     from vqkit.codes import Codes
-    from vqkit.modalities.image.data import ImageExamples
+    from vqkit.data import Items
     from vqkit.priors import Prior
 
 Side = Literal["top", "bottom", "left", "right", "border"]
@@ -72,6 +72,8 @@ def complete(
 
     Example: vqkit complete runs/prior photos -o completed --keep 0.5
     """
+    from vqkit.modalities.image import IMAGE
+
     check_free(out, force)
     how = Sampling(
         num=num,
@@ -86,18 +88,21 @@ def complete(
     learned, tokenizer, classes = open_prior(prior, device)
     if class_ is not None:
         how = replace(how, label=class_number(class_, classes))
-    images = images_of(prior / TOKENIZER, data)
+    kind = tokenizer.objective.modality
+    if kind.name != IMAGE.name:
+        raise ValueError(f"{prior} draws {kind.items}; vqkit complete is for images alone")
+    images = items_of(prior / TOKENIZER, data)
     found, how = completed(learned, tokenizer, images, how, classes, keep=keep, side=side)
     check_free(out, force)  # again, for drawing takes long
     kept = {"data": data, "keep": keep, "side": side, "class": class_}
-    write_samples(out, found, replace(how, label=None), [], kept, replace=force)
-    say_written(out, how.num)
+    write_samples(out, found, IMAGE, replace(how, label=None), [], kept, replace=force)
+    say_written(out, how.num, IMAGE)
 
 
 def completed(
     prior: "Prior",
     tokenizer: "VQVAE",
-    images: "ImageExamples",
+    images: "Items",
     how: Sampling,
     classes: Sequence[str],
     *,
@@ -161,7 +166,7 @@ def check_size(codes: "Codes", prior: "Prior", images: "Tensor") -> None:
 
 def labels_for(
     prior: "Prior",
-    images: "ImageExamples",
+    images: "Items",
     how: Sampling,
     classes: Sequence[str],
     labels: "Tensor | None",

@@ -1,4 +1,4 @@
-"""``vqkit decode``: tokens as images."""
+"""``vqkit decode``: tokens as files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +10,13 @@ from vqkit.cli.runs import open_tokenizer
 from vqkit.cli.wording import counted
 
 Tokens = Annotated[Path, typer.Argument(metavar="TOKENS", help="What vqkit encode wrote.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the images, a new one.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the files, a new one.")]
 
 
 def decode(
     run: Run, tokens: Tokens, out: Out, batch_size: BatchSize = 64, device: Device = "auto"
 ) -> None:
-    """Write the images of a token data set as PNG files. The same command again goes on.
+    """Write the items of a token data set as files. The same command again goes on.
 
     Example: vqkit decode runs/photos tokens/photos restored
     """
@@ -29,4 +29,4 @@ def decode(
     items = TokenSet.open(tokens)
     decode_dataset(model, items, out, batch_size=batch_size, progress=True)
     if is_main():
-        print(f"{counted(len(items), 'image')}: {out}")
+        print(f"{counted(len(items), model.objective.modality.item)}: {out}")

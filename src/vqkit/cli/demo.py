@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from vqkit.cli.drawing import SHEET
-from vqkit.cli.encode import encode_images, summary
+from vqkit.cli.encode import encode_items, summary
 from vqkit.cli.evaluate import evaluate
-from vqkit.cli.runs import images_of, open_tokenizer
+from vqkit.cli.runs import items_of, open_tokenizer
 from vqkit.cli.sample import sample
 from vqkit.cli.train import train_tokenizer
 from vqkit.cli.train_prior import print_nats, train_prior_run
@@ -37,8 +37,8 @@ def demo(out: Out = Path("demo")) -> None:
     title(2, "how good it is on digits that it has not seen")
     evaluate(tokenizer)
     title(3, "all digits as tokens")
-    digits = images_of(tokenizer, "digits")
-    print(summary(encode_images(open_tokenizer(tokenizer, "auto"), digits, tokens)))
+    digits = items_of(tokenizer, "digits")
+    print(summary(encode_items(open_tokenizer(tokenizer, "auto"), digits, tokens)))
     title(4, "a prior learns which codes make which digit")
     config = load_prior_config("prior-digits", [f"tokens.path={json.dumps(str(tokens))}"])
     print_nats(train_prior_run(config, prior, tokenizer))

@@ -1,4 +1,4 @@
-"""New images out of priors, as PNG files and a contact sheet."""
+"""New items out of priors, as files and a contact sheet."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
     from vqkit.autoencoder import VQVAE
     from vqkit.codes import Codes
+    from vqkit.modalities.base import Modality
     from vqkit.priors import Prior
 
 SHEET, RECORD = "contact-sheet.png", "samples.json"
 GROUPS = ("uniform", "histogram", "learned", "original", "given", "completed")
-"""Folders of images, where those of several priors are compared, or images completed."""
+"""Folders of items, where those of several priors are compared, or items completed."""
 SIDE = 64  # pixels of an image on the sheet, about
 WITHOUT_CLASSES = ("uniform", "histogram")
 """Priors that draw alike for every class."""
@@ -30,10 +31,10 @@ class Sampling(Drawing):
     """What is drawn, and how.
 
     Attributes:
-        num: Number of images.
+        num: Number of items.
         label: Number of their class; None for all classes in turn.
-        seed: Image i depends on it and i.
-        batch_size: Images drawn at once.
+        seed: Item i depends on it and i.
+        batch_size: Items drawn at once.
     """
 
     num: int
@@ -42,7 +43,7 @@ class Sampling(Drawing):
     batch_size: int = 64
 
     def labels(self, num_classes: int | None) -> list[int] | None:
-        """The class of each image; None for a prior without classes."""
+        """The class of each item; None for a prior without classes."""
         if num_classes is None:
             return None
         return [i % num_classes if self.label is None else self.label for i in range(self.num)]
@@ -56,11 +57,11 @@ def draw(
     known: "Codes | None" = None,
     labels: Sequence[int] | None = None,
 ) -> "Tensor":
-    """New images. (num, C, H, W) uint8
+    """New items, as their files hold them. (num, C, *grid)
 
     Args:
         prior: What the codes are drawn from.
-        tokenizer: What makes images of codes.
+        tokenizer: What makes items of codes.
         how: To draw.
         progress: Whether to show a bar on a terminal.
         known: Codes to complete, with masks of what is known. num items
@@ -71,13 +72,12 @@ def draw(
     from rich.progress import track
 
     from vqkit.autoencoder import new_items
-    from vqkit.modalities.image.pictures import to_uint8
     from vqkit.priors import Conditioning
 
     labels = how.labels(prior.num_classes) if labels is None else labels
     device = prior.slot_sizes.device
     starts = range(0, how.num, how.batch_size)
-    images = []
+    found = []
     console = Console(stderr=True)
     hidden = not progress or not console.is_terminal
     for first in track(starts, "drawing", console=console, disable=hidden, transient=True):
@@ -94,24 +94,26 @@ def draw(
             **how.settings(),
         )
         items = new_items(tokenizer, codes, seed=how.seed, first=first)
-        images.append(to_uint8(items).cpu())
-    return torch.cat(images)
+        found.append(tokenizer.objective.modality.stored(items).cpu())
+    return torch.cat(found)
 
 
 def write_samples(
     folder: Path,
-    images: dict[str, "Tensor"],
+    items: dict[str, "Tensor"],
+    kind: "Modality",
     how: Sampling,
     classes: Sequence[str],
     kept: dict[str, Any] | None = None,
     *,
     replace: bool = False,
 ) -> None:
-    """Writes images, a contact sheet, and how they were drawn, as one new folder.
+    """Writes items, a contact sheet, and how they were drawn, as one new folder.
 
     Args:
         folder: Where to, not there or empty.
-        images: By the name of the prior, the learned one last. Each (num, C, H, W) uint8
+        items: By the name of the prior, the learned one last. Each (num, C, *grid)
+        kind: Of the items.
         how: They were drawn.
         classes: Names of the classes; empty when there are none.
         kept: What was given of them, where they were completed.
@@ -121,25 +123,33 @@ def write_samples(
         FileExistsError: If there are some, and they shall not.
     """
     from vqkit.atomic import atomic_folder
-    from vqkit.modalities.image.pictures import save_png
     from vqkit.storage import write_json
 
     labels = how.labels(len(classes) or None)
     with atomic_folder(folder, replace=replace) as part:
-        for name, batch in images.items():
-            place = part / name if len(images) > 1 else part
+        for name, batch in items.items():
+            place = part / name if len(items) > 1 else part
             place.mkdir(exist_ok=True)
-            for file, image in zip(file_names(how.num), batch, strict=True):
-                save_png(place / file, image)
-        captioned_sheet(images, how, classes).save(part / SHEET)
-        record = {**asdict(how), "labels": labels, "classes": list(classes)}
+            if kind.collection is not None:
+                kind.save_all(place / kind.collection, batch)
+                continue
+            for file, item in zip(file_names(how.num, kind.suffix), batch, strict=True):
+                kind.save(place / file, item)
+        drawn = {name: kind.pictures(batch) for name, batch in items.items()}
+        pictures = {name: batch for name, batch in drawn.items() if batch is not None}
+        if pictures:
+            captioned_sheet(pictures, how, classes).save(part / SHEET)
+        files = kind.collection or kind.suffix
+        record = {"files": files, **asdict(how), "labels": labels, "classes": list(classes)}
         write_json(part / RECORD, record | ({} if kept is None else {"completed": kept}))
 
 
-def file_names(num: int) -> list[str]:
-    """The names of so many images."""
+def file_names(num: int, suffix: str) -> list[str]:
+    """The names of so many files, or of the one that holds all, if that is no ending."""
+    if not suffix.startswith("."):
+        return [suffix]
     digits = max(4, len(str(num - 1)))
-    return [f"{i:0{digits}d}.png" for i in range(num)]
+    return [f"{i:0{digits}d}{suffix}" for i in range(num)]
 
 
 def foreign(folder: Path) -> list[str]:
@@ -152,9 +162,10 @@ def foreign(folder: Path) -> list[str]:
 
     record = read_json(folder / RECORD, "choose another folder with -o")
     num = record.get("num") if isinstance(record, dict) else None
-    images = file_names(num) if isinstance(num, int) else []
+    files = record.get("files", ".png") if isinstance(record, dict) else ".png"
+    names = file_names(num, str(files)) if isinstance(num, int) else []
     places = ("", *(f"{name}/" for name in GROUPS))
-    own = {SHEET, RECORD, *GROUPS, *(place + image for place in places for image in images)}
+    own = {SHEET, RECORD, *GROUPS, *(place + name for place in places for name in names)}
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
     return [name for name in found if name not in own]
 

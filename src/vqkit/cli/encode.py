@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqkit.cli.options import BatchSize, DataWords, Device, NumWorkers, Run
-from vqkit.cli.runs import images_of, open_tokenizer
+from vqkit.cli.runs import items_of, open_tokenizer
 from vqkit.cli.wording import command, counted
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
-    from vqkit.modalities.image.data import ImageExamples
+    from vqkit.data import Examples
     from vqkit.tokens import TokenSet
 
-Data = Annotated[str, typer.Argument(metavar="DATA", help="Images, as for data.path.")]
+Data = Annotated[str, typer.Argument(metavar="DATA", help="Data, as for data.path.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the token data set.")]
 
 
@@ -36,11 +36,11 @@ def encode(
     from vqkit.tokens.encode import check_place
     from vqkit.training import join_processes
 
-    check_place(out)  # now, for to read all images takes long
+    check_place(out)  # now, for to read all items takes long
     join_processes(cpu=device == "cpu")
-    tokens = encode_images(
+    tokens = encode_items(
         open_tokenizer(run, device),
-        images_of(run, data, words or ()),
+        items_of(run, data, words or ()),
         out,
         batch_size=batch_size,
         shard_size=shard_size,
@@ -52,21 +52,21 @@ def encode(
         print(f"  {then}    learns what codes are likely")
 
 
-def encode_images(
+def encode_items(
     model: "VQVAE",
-    images: "ImageExamples",
+    items: "Examples",
     out: Path,
     *,
     batch_size: int = 64,
     shard_size: int = 8192,
     num_workers: int = 0,
 ) -> "TokenSet":
-    """The token set of all images, in a folder; what is there already is kept."""
+    """The token set of all items, in a folder; what is there already is kept."""
     from vqkit.tokens import TokenSet, encode_dataset
 
     encode_dataset(
         model,
-        images,
+        items,
         out,
         batch_size=batch_size,
         shard_size=shard_size,

@@ -14,7 +14,7 @@ from vqkit.cli.generation import (
     check_features,
     generation_of,
     in_short,
-    training_images,
+    training_items,
 )
 from vqkit.cli.options import (
     BatchSize,
@@ -27,23 +27,21 @@ from vqkit.cli.options import (
     TopK,
     TopP,
 )
-from vqkit.cli.runs import check_trained, choose_device, images_of, open_tokenizer
-from vqkit.cli.token_parts import prior_images
+from vqkit.cli.runs import check_trained, choose_device, items_of, open_tokenizer
+from vqkit.cli.token_parts import prior_items
 from vqkit.cli.train_prior import FIGURES, HISTOGRAM, baselines, class_names, tokenizer_of
 from vqkit.cli.wording import counted
 from vqkit.drawing import PLAIN, Drawing, changed
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
+    from vqkit.data import Items
     from vqkit.evaluation import Evaluation, Generation, Samples
-    from vqkit.modalities.image.data import ImageExamples
+    from vqkit.modalities.base import Modality
     from vqkit.priors import Prior
 
 PER_CLASS, MOST_CLASSES, UNLABELLED = 8, 20, 32
 SHOWN = {
-    "psnr_db": "PSNR, dB",
-    "ssim": "SSIM",
-    "mse_over_variance": "MSE / variance",
     "bits_per_dim_uniform": "bits per dimension, uniform prior",
     "bits_per_dim_prior": "bits per dimension, this prior",
     "code_reliance_bits_per_dim": "saved by own codes, bits/dim",
@@ -53,14 +51,14 @@ SHOWN = {
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder of either model.")]
 Data = Annotated[
     str | None,
-    typer.Argument(metavar="[DATA]", help="Images to judge by; those held out when left out."),
+    typer.Argument(metavar="[DATA]", help="Items to judge by; those held out when left out."),
 ]
 Num = Annotated[
     int | None,
     typer.Option(
         "--samples",
         min=0,
-        help=f"New images by which a prior is judged, 0 for none; {NUM_SAMPLES} when left out.",
+        help=f"New items by which a prior is judged, 0 for none; {NUM_SAMPLES} when left out.",
     ),
 ]
 Features = Annotated[
@@ -89,7 +87,7 @@ def evaluate(
     num_workers: NumWorkers = 0,
     device: Device = "auto",
 ) -> None:
-    """Measure a run on images that it has not seen: metrics.json, pictures/ and report.html.
+    """Measure a run on items that it has not seen: metrics.json, pictures/ and report.html.
 
     Given the run of a prior, its samples are shown and the codes are measured by it, too.
 
@@ -110,7 +108,7 @@ def evaluate(
     num = checked_samples(samples, features, prior, how, run)
     home = run if prior is None else run / TOKENIZER
     model = open_tokenizer(home, device) if prior is None else tokenizer_of(run, device)
-    training, examples = measured_images(run, home, prior, data, words or (), new=num > 0)
+    training, examples = measured_items(run, home, prior, data, words or (), new=num > 0)
     generation = None
     if prior is not None:
         check_classes(examples.labels, class_names(run, prior.num_classes), data)
@@ -144,7 +142,7 @@ def show(
     from vqkit.evaluation import write_report
 
     page = write_report(run, found, title=str(run), samples=drawn, generation=generation)
-    print("\n".join(summary(found.metrics)))
+    print("\n".join(summary(found.metrics, found.modality)))
     if generation is not None:
         print("\n".join(in_short(generation.metrics)))
     print(f"report: {page}")
@@ -180,14 +178,14 @@ def checked_samples(
     return NUM_SAMPLES if samples is None else samples
 
 
-def measured_images(
+def measured_items(
     run: Path, home: Path, prior: "Prior | None", data: str | None, words: Sequence[str], new: bool
-) -> "tuple[ImageExamples | None, ImageExamples]":
-    """Images to judge by, after those that a prior was trained on where new images are judged."""
+) -> "tuple[Items | None, Items]":
+    """Items to judge by, after those that a prior was trained on where new ones are judged."""
     if prior is not None and data is None:
-        return prior_images(run, home, words)
-    examples = images_of(home, data, words)
-    return training_images(run, home) if new else None, examples
+        return prior_items(run, home, words)
+    examples = items_of(home, data, words)
+    return training_items(run, home) if new else None, examples
 
 
 def is_prior(run: Path) -> bool:
@@ -215,11 +213,15 @@ def check_classes(labels: Sequence[str], classes: Sequence[str], data: str | Non
         )
 
 
-def summary(metrics: dict[str, Any]) -> list[str]:
+def summary(metrics: dict[str, Any], kind: "Modality") -> list[str]:
     """The figures worth a glance, a line each."""
     from vqkit.evaluation.reliance import finding
 
-    lines = [f"over {counted(metrics['num_items'], 'image')}, {metrics['split']}:"]
+    lines = [f"over {counted(metrics['num_items'], kind.item)}, {metrics['split']}:"]
+    for figure in kind.figures:
+        if figure.key in metrics:
+            name = f"{figure.name}, {figure.unit}" if figure.unit else figure.name
+            lines.append(f"  {name:<34} {metrics[figure.key]:.4f}")
     for key in SHOWN:
         if key in metrics:
             bound = key.endswith("_prior") and not metrics.get("prior_exact", True)
@@ -251,7 +253,7 @@ def level_lines(figures: Sequence[dict[str, Any] | None]) -> list[str]:
 def sample_groups(
     prior: "Prior", tokenizer: "VQVAE", run: Path, how: Drawing, batch_size: int
 ) -> Sequence["Samples"]:
-    """Images from the baselines, plainly, and from a prior; those of one class together."""
+    """Items from the baselines, plainly, and from a prior; those of one class together."""
     from vqkit.evaluation import Samples
     from vqkit.storage import read_json
 
@@ -260,19 +262,24 @@ def sample_groups(
     labels = [i % len(classes) for i in range(num)] if classes else None
     order = sorted(range(num), key=lambda i: i % len(classes)) if classes else None
     nats = read_json(run / FIGURES)["nats_per_token"]
-    groups = []
+    groups, kind = [], tokenizer.objective.modality
     others = baselines(run, prior)
     own = prior.config.type if prior.config.type not in others else f"this {prior.config.type}"
     for name, each in {**others, own: prior}.items():
         settings = (how if each is prior else PLAIN).settings()
-        images = draw(
+        items = draw(
             each, tokenizer, Sampling(num=num, batch_size=batch_size, **settings), labels=labels
         )
         names = None if order is None else tuple(classes[i % len(classes)] for i in order)
-        images = images if order is None else images[order]
+        items = items if order is None else items[order]
+        images = kind.pictures(items)
+        if images is None:
+            return []
+        played = [kind.media(item) for item in items]
+        media = tuple(each for each in played if each is not None)
         bound = "" if each.exact else "at most "
         cost = nats.get(prior.config.type if each is prior else name)
         note = "" if cost is None else f"{bound}{cost:.3f} nats per token, held out"
         note = ", ".join(filter(None, [note, changed(settings)]))
-        groups.append(Samples(name, images, names, note))
+        groups.append(Samples(name, images, names, note, media))
     return groups

@@ -12,8 +12,8 @@ from vqkit.drawing import Drawing, changed
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
+    from vqkit.data import Items
     from vqkit.evaluation import Generation, Judges
-    from vqkit.modalities.image.data import ImageExamples
     from vqkit.priors import Prior
 
 LEARNED = "learned"  # the prior of the run, among those that are compared
@@ -43,8 +43,8 @@ class Subject:
     run: Path
     prior: "Prior"
     tokenizer: "VQVAE"
-    held_out: "ImageExamples"
-    training: "ImageExamples | None"
+    held_out: "Items"
+    training: "Items | None"
 
 
 def check_features(features: str | None) -> None:
@@ -88,7 +88,7 @@ def judges_of(subject: Subject, features: str | None) -> "Judges":
         device = str(subject.prior.slot_sizes.device)
         classifier = trained_classifier(folder, subject.training, labels, device=device)
     if features is not None and features.endswith(ONNX):
-        return Judges(OnnxFeatures(features, subject.held_out.shape), classifier)
+        return Judges(OnnxFeatures(features, subject.held_out.example(0).x.shape), classifier)
     if features == ENCODER or classifier is None:
         return Judges(EncoderFeatures(subject.tokenizer), classifier)
     return Judges(ClassifierFeatures(classifier), classifier)
@@ -123,13 +123,13 @@ def generation_of(
     )
 
 
-def training_images(run: Path, tokenizer: Path) -> "ImageExamples | None":
-    """The images that a prior was trained on, if they are at hand; if not, that is said."""
-    from vqkit.cli.token_parts import prior_images
+def training_items(run: Path, tokenizer: Path) -> "Items | None":
+    """The items that a prior was trained on, if they are at hand; if not, that is said."""
+    from vqkit.cli.token_parts import prior_items
     from vqkit.distributed import is_main
 
     try:
-        return prior_images(run, tokenizer, ())[0]
+        return prior_items(run, tokenizer, ())[0]
     except (OSError, ValueError) as error:
         if is_main():
             print(f"without training images: {message(error)}", file=sys.stderr)

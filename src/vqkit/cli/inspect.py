@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vqkit.cli.options import BatchSize, DataWords, Device, Run
-from vqkit.cli.runs import images_of, open_tokenizer
+from vqkit.cli.runs import items_of, open_tokenizer
 from vqkit.cli.wording import counted
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ LARGE_ERROR, EVEN = 0.1, 0.8
 
 Data = Annotated[
     str | None,
-    typer.Argument(metavar="[DATA]", help="Images to look at; those held out when left out."),
+    typer.Argument(metavar="[DATA]", help="Items to look at; those held out when left out."),
 ]
 
 
@@ -45,12 +45,12 @@ def inspect(
     if data is not None and "=" in data:  # a setting, and no data
         data, words = None, [data, *(words or ())]
     model = open_tokenizer(run, device)
-    examples = images_of(run, data, words or ())
+    examples = items_of(run, data, words or ())
     found = look(model, examples, batch_size)
     if json_:
         print(json.dumps({"run": str(run), **found}, indent=2))
         return
-    print(f"{run}, over {counted(found['num_items'], 'image')}:")
+    print(f"{run}, over {counted(found['num_items'], model.objective.modality.item)}:")
     for book in found["codebooks"]:
         print("\n".join(describe(book)))
     for number, level in enumerate(found["levels"], start=1):

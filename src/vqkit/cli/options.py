@@ -25,10 +25,10 @@ PriorRun = Annotated[
     Path, typer.Argument(metavar="PRIOR", help="The run folder of vqkit train-prior.")
 ]
 NewFolder = Annotated[
-    Path, typer.Option("--out", "-o", help="The folder of the images, a new one.")
+    Path, typer.Option("--out", "-o", help="The folder of what is made, a new one.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the samples that are there.")]
-Num = Annotated[int, typer.Option("--num", "-n", min=1, help="Number of images.")]
+Num = Annotated[int, typer.Option("--num", "-n", min=1, help="Number of items.")]
 Seed = Annotated[int, typer.Option("--seed", help="Sample i depends on it and i.")]
 Temperature = Annotated[
     float, typer.Option("--temperature", help="Below 1 more typical, above 1 more varied.")

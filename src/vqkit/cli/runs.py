@@ -11,7 +11,7 @@ from vqkit.cli.wording import counted
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
     from vqkit.config import RunConfig
-    from vqkit.modalities.image.data import ImageExamples
+    from vqkit.data import FileKind, Items
 
 CONFIG = "config.yaml"
 MOST_LINES = 10
@@ -63,37 +63,34 @@ def check_trained(folder: Path, command: str) -> None:
         raise FileNotFoundError(f"{folder} is not trained to its end; run its {command} again")
 
 
-def images_of(folder: Path, data: str | None, words: Sequence[str] = ()) -> "ImageExamples":
-    """Images prepared as in a run, not augmented.
+def items_of(folder: Path, data: str | None, words: Sequence[str] = ()) -> "Items":
+    """Items prepared as in a run, not augmented.
 
     Args:
         folder: The run folder.
-        data: All images of this data set; None: those that the run held out.
+        data: All items of this data set; None: those that the run held out.
         words: Settings of the data that count more than the run's.
     """
-    from vqkit.modalities.image.data import open_all_images, open_images
-
     config = config_of(folder, words).data
     for word in words if data is not None else ():
         if word.partition("=")[0] in ("data.path", "data.eval_path"):
             raise ValueError(f"{word}: DATA is {data} already; leave one of them out")
     if data is None:
         kept = None if words else folder  # the index of the run is of its own data
-        images = open_images(config, folder=kept)
-        return images.evaluation
-    examples, unreadable = open_all_images(replace(config, path=data, eval_path=None))
-    say_unreadable(unreadable)
+        return config.open(folder=kept).evaluation
+    examples, unreadable = replace(config, path=data, eval_path=None).open_all()
+    say_unreadable(unreadable, config.kind)
     return examples
 
 
-def say_unreadable(lines: Sequence[str]) -> None:
-    """Says on standard error which images were left out."""
+def say_unreadable(lines: Sequence[str], kind: "FileKind") -> None:
+    """Says on standard error which items were left out."""
     from vqkit.distributed import is_main
 
     if not lines or not is_main():
         return
     are = "is" if len(lines) == 1 else "are"
-    found = f"{counted(len(lines), 'image')} cannot be read and {are} left out"
+    found = f"{counted(len(lines), kind.item)} cannot be read and {are} left out"
     print(f"{found}:", file=sys.stderr)
     for line in lines[:MOST_LINES]:
         print(f"  {line}", file=sys.stderr)

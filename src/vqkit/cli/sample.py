@@ -1,4 +1,4 @@
-"""``vqkit sample``: new images out of a prior."""
+"""``vqkit sample``: new items out of a prior."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from vqkit.cli.wording import counted
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
+    from vqkit.modalities.base import Modality
     from vqkit.priors import Prior
 
 Class = Annotated[
@@ -54,7 +55,7 @@ def sample(
     batch_size: BatchSize = 64,
     device: Device = "auto",
 ) -> None:
-    """Draw new images from a prior: PNG files and a contact sheet.
+    """Draw new items from a prior: a file each, and a contact sheet.
 
     Example: vqkit sample runs/prior -n 100 -o samples --temperature 0.9
     """
@@ -72,15 +73,16 @@ def sample(
     learned, tokenizer, classes = open_prior(prior, device)
     if class_ is not None:
         how = replace(how, label=class_number(class_, classes))
-    images = {}
+    items = {}
     if compare:
         plain = replace(how, guidance=1.0, steps=None)  # the baselines have neither
         for name, baseline in baselines(prior, learned).items():
-            images[name] = draw(baseline, tokenizer, plain, progress=True)
-    images["learned"] = draw(learned, tokenizer, how, progress=True)
+            items[name] = draw(baseline, tokenizer, plain, progress=True)
+    items["learned"] = draw(learned, tokenizer, how, progress=True)
     check_free(out, force)  # again, for drawing takes long
-    write_samples(out, images, how, classes, replace=force)
-    say_written(out, num)
+    kind = tokenizer.objective.modality
+    write_samples(out, items, kind, how, classes, replace=force)
+    say_written(out, num, kind)
 
 
 def open_prior(run: Path, device: str) -> "tuple[Prior, VQVAE, list[str]]":
@@ -93,10 +95,11 @@ def open_prior(run: Path, device: str) -> "tuple[Prior, VQVAE, list[str]]":
     return prior, tokenizer_of(run, place), class_names(run, prior.num_classes)
 
 
-def say_written(out: Path, num: int) -> None:
-    """Says where the images are."""
-    print(f"{counted(num, 'image')}: {out}")
-    print(f"contact sheet: {out / SHEET}")
+def say_written(out: Path, num: int, kind: "Modality") -> None:
+    """Says where the items are."""
+    print(f"{counted(num, kind.item)}: {out}")
+    if (out / SHEET).is_file():
+        print(f"contact sheet: {out / SHEET}")
 
 
 def check_free(out: Path, force: bool) -> None:

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vqkit.config import TokenDataConfig
-    from vqkit.data import Example
-    from vqkit.modalities.image.data import ImageExamples, ImageSplits
+    from vqkit.data import Example, FileKind, Items, Splits
     from vqkit.priors import Prior
     from vqkit.tokens import TokenSet
 
@@ -94,10 +93,8 @@ def nats_per_token(prior: "Prior", examples: TokenPart, batch_size: int) -> floa
     return float(all_reduce(nats) / all_reduce(count))
 
 
-def prior_images(
-    run: Path, tokenizer: Path, words: Sequence[str]
-) -> tuple["ImageExamples", "ImageExamples"]:
-    """The images whose tokens a prior was trained on, and those whose tokens it has not seen.
+def prior_items(run: Path, tokenizer: Path, words: Sequence[str]) -> tuple["Items", "Items"]:
+    """The items whose tokens a prior was trained on, and those whose tokens it has not seen.
 
     Args:
         run: The run folder of the prior.
@@ -109,36 +106,36 @@ def prior_images(
     """
     from vqkit.cli.runs import CONFIG, config_of
     from vqkit.config import load_prior_config
-    from vqkit.modalities.image.data import open_images
 
     _, train, held_out = open_tokens(load_prior_config(run / CONFIG).tokens)
-    images = open_images(config_of(tokenizer, words).data)
-    return images_behind(train, images), images_behind(held_out, images)
+    data = config_of(tokenizer, words).data
+    items = data.open()
+    return items_behind(train, items, data.kind), items_behind(held_out, items, data.kind)
 
 
-def images_behind(part: TokenPart, images: "ImageSplits") -> "ImageExamples":
-    """The images that some tokens stand for, without augmentation.
+def items_behind(part: TokenPart, items: "Splits[Any]", kind: "FileKind") -> "Items":
+    """The items that some tokens stand for, without augmentation.
 
     Args:
         part: The tokens.
-        images: Of the tokenizer, both splits.
+        items: Of the tokenizer, both splits.
+        kind: What they are called.
 
     Raises:
         ValueError: If the tokens were made of others.
     """
-    from vqkit.modalities.image.data import ImageExamples
     from vqkit.tokens.encode import source_of
 
     wanted = {part.tokens.id(i) for i in part.indices}
-    for source in (images.train.source, images.evaluation.source):
-        parts = [p for p in (images.train, images.evaluation) if p.source is source]
+    for source in (items.train.source, items.evaluation.source):
+        parts = [p for p in (items.train, items.evaluation) if p.source is source]
         numbers = sorted(number for each in parts for number in each.numbers)
-        whole = ImageExamples(source, parts[0].config, numbers=numbers)
+        whole = parts[0].part(numbers)
         if source_of(whole) == part.tokens.source:
             chosen = [n for i, n in enumerate(numbers) if whole.id(i) in wanted]
-            return ImageExamples(source, parts[0].config, numbers=chosen)
+            return whole.part(chosen)
     raise ValueError(
-        f"the tokens {part.tokens.folder} are of other images than the tokenizer's data are "
-        "now (other files, or files that changed); name the images that the prior has not seen as "
-        "DATA"
+        f"the tokens {part.tokens.folder} are of other {kind.items} than the tokenizer's data are "
+        f"now (other files, or files that changed); name the {kind.items} that the prior has not "
+        "seen as DATA"
     )

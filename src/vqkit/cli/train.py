@@ -43,16 +43,18 @@ def train_tokenizer(config: "RunConfig", folder: Path) -> None:
     """Trains the tokenizer of a config in a run folder, or goes on with it."""
     import torch
 
-    from vqkit.modalities.image.data import open_images
+    from vqkit.autoencoder import VQVAE
+    from vqkit.data import collate
     from vqkit.training import fit, join_processes
     from vqkit.training.runtime import on_main
 
     join_processes(cpu=config.train.device == "cpu")
     with training_in(folder, config):
-        images = open_images(config.data, folder=folder)
-        say_unreadable(images.unreadable)
+        items = config.data.open(folder=folder)
+        say_unreadable(items.unreadable, config.data.kind)
         torch.manual_seed(config.train.seed)
-        model = config.model.build()
-        model.encode(images.train.example(0).x.unsqueeze(0))  # a wrong size shows at once
+        first = collate([items.train.example(0, config.train.seed)], [0])
+        model = VQVAE.from_config(config.model.fitted(first.x.shape[1:]))
+        model.encode(first.x, first.mask)  # a wrong size shows at once
         on_main(lambda: keep_config(folder, config))
-        fit(model, images.train, config.train, folder=folder, eval_examples=images.evaluation)
+        fit(model, items.train, config.train, folder=folder, eval_examples=items.evaluation)

@@ -61,7 +61,7 @@ def train_prior(
     if is_main():
         print_nats(costs)
         print(f"trained: {folder}")
-        print(f"  {command('sample', folder, '-n', 64, '-o', 'samples')}    draws new images")
+        print(f"  {command('sample', folder, '-n', 64, '-o', 'samples')}    draws new ones")
 
 
 @dataclass(frozen=True)

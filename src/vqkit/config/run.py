@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from vqkit.autoencoder import VQVAEConfig
+from vqkit.autoencoder import ModelConfig
 from vqkit.config.document import (
     COMMAND,
     PRESET,
@@ -23,6 +23,8 @@ from vqkit.config.errors import did_you_mean, explain, wrong_text
 from vqkit.config.merge import defaults, merged, plain
 from vqkit.config.presets import preset_names, preset_path
 from vqkit.modalities.image.data import ImageDataConfig
+from vqkit.modalities.image.model import ImageModelConfig
+from vqkit.modalities.vector.data import VectorDataConfig
 from vqkit.priors import PriorConfig, TransformerConfig
 from vqkit.schema import STRICT, Seed
 from vqkit.storage import write_text
@@ -30,30 +32,27 @@ from vqkit.training import TrainConfig
 
 Run = TypeVar("Run")
 
+DataConfig = Annotated[ImageDataConfig | VectorDataConfig, Field(discriminator="type")]
+"""The data of one modality, chosen by ``type``."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RunConfig:
     """The training of a tokenizer: its data, its model, and how it is trained."""
 
-    data: ImageDataConfig
+    data: DataConfig
     """What it is trained on."""
-    model: VQVAEConfig = VQVAEConfig()
+    model: ModelConfig = ImageModelConfig()
     """The autoencoder."""
     train: TrainConfig = TrainConfig()
     """How it is trained."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        data, model, size = self.data, self.model, self.data.size
-        if data.channels != model.channels:
-            both = f"data.channels is {data.channels}, model.channels {model.channels}"
+        if self.data.type != self.model.type:
+            both = f"data.type is {self.data.type}, model.type {self.model.type}"
             raise ValueError(f"{both}; make them equal")
-        network, lengths = model.network, [size] if isinstance(size, int) else size or []
-        side = network.strides[0]
-        if any(length % side for length in lengths):
-            whose = "" if network.levels == 1 else " of the coarsest level"
-            code = f"one code{whose} stands for {side} x {side} pixels"
-            raise ValueError(f"data.size is {size}, but {code}; make it multiples of {side}")
+        self.model.check_data(self.data)
         return self
 
 
@@ -128,9 +127,23 @@ def is_prior(documents: Sequence[Document]) -> bool:
 def resolve(kind: type, documents: Sequence[Document]) -> dict[str, Any]:
     """The plain values of a run: what was written, over all defaults; not yet checked."""
     values = defaults(kind)
+    if kind is RunConfig:
+        values = merged(kind, values, types_of(documents))
     for document in documents:
         values = merged(kind, values, document.values)
     return values
+
+
+def types_of(documents: Sequence[Document]) -> dict[str, Any]:
+    """The modality of the data and of the model: what counts most says both where one is silent."""
+    found: dict[str, str] = {}
+    for document in reversed(documents):
+        for part in ("data", "model"):
+            section = document.values.get(part)
+            if isinstance(section, dict) and isinstance(section.get("type"), str):
+                found.setdefault(part, section["type"])
+    either = next(iter(found.values()), ImageDataConfig.type)
+    return {part: {"type": found.get(part, either)} for part in ("data", "model")}
 
 
 def build(kind: type[Run], documents: Sequence[Document]) -> Run:

@@ -50,6 +50,7 @@ class Items(Examples, Protocol):
 
 
 Some = TypeVar("Some", bound=Items)
+Read = TypeVar("Read", bound=Items, covariant=True)
 
 
 class SplitSettings(Protocol):
@@ -67,14 +68,14 @@ class SplitSettings(Protocol):
     def strict(self) -> bool: ...
 
 
-class Reader(Protocol[Some]):
+class Reader(Protocol[Read]):
     """What decodes the records of one source."""
 
     def measure(self, number: int) -> tuple[int, ...]:
         """Decodes an item and gives its shape; ValueError or OSError says why it cannot."""
         ...
 
-    def items(self, numbers: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> Some:
+    def items(self, numbers: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> Read:
         """The readable items as examples, without augmentation.
 
         Args:

@@ -57,9 +57,9 @@ def open_source(
     """Opens data for random access.
 
     Args:
-        path: A folder of images or other files of one kind, whose sub-folders are labels; a Parquet file, a folder or a glob
-            of them; an idx file of images, plain or gzipped; an npy or npz file; ``digits``;
-            or ``hub:owner/name:split``.
+        path: A folder of images, or of other files of one kind, whose sub-folders are labels; a
+            Parquet file, a folder or a glob of them; of images also an idx file, plain or
+            gzipped, an npy or npz file, and ``digits``; or ``hub:owner/name:split``.
         column: Column of the items, for Parquet, npz and the hub.
         label_column: Column of the labels, for Parquet, npz and the hub.
         kind: Files that hold an item each.

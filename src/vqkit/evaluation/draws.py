@@ -8,7 +8,6 @@ from torch import Tensor
 from vqkit.autoencoder import VQVAE, new_items
 from vqkit.distributed import rank, world_size
 from vqkit.drawing import PLAIN, Drawing
-from vqkit.modalities.image.pictures import to_uint8
 from vqkit.priors import Conditioning, Prior
 
 
@@ -68,7 +67,8 @@ def draws(
             own = numbers % prior.num_classes if labels is None else labels.to(device)[numbers]
         given = Conditioning(own)
         codes = prior.sample(len(numbers), given, seed=seed, first=first, **how.settings())
-        yield to_uint8(new_items(tokenizer, codes, seed=seed, first=first)), own
+        items = new_items(tokenizer, codes, seed=seed, first=first)
+        yield tokenizer.objective.modality.stored(items), own
 
 
 @torch.no_grad()
@@ -88,4 +88,5 @@ def first_draws(
         own = numbers % prior.num_classes if labels is None else labels.to(numbers.device)[:num]
         given = Conditioning(own)
     codes = prior.sample(num, given, seed=seed, **how.settings())
-    return to_uint8(new_items(tokenizer, codes, seed=seed)).cpu()
+    items = new_items(tokenizer, codes, seed=seed)
+    return tokenizer.objective.modality.stored(items).cpu()

@@ -25,7 +25,7 @@ from vqkit.evaluation.reliance import (
     own_log_prob,
     partners,
 )
-from vqkit.modalities.image.metrics import ImageMetrics
+from vqkit.modalities.base import Modality
 from vqkit.nn import AutoregressiveDecoder
 from vqkit.nn.dropout import no_dropout
 from vqkit.nn.evaluating import evaluating
@@ -42,6 +42,7 @@ class Evaluation:
     """What was found over a whole split.
 
     Attributes:
+        modality: What kind of data it was.
         metrics: All figures by name, as JSON values; docs/evaluation.md says what each means.
         stats: Use of each codebook of each level, coarsest level first.
         specs: Shapes of the levels of one item.
@@ -51,6 +52,7 @@ class Evaluation:
         levels: Some items decoded from their coarsest levels alone; None for one level.
     """
 
+    modality: Modality
     metrics: dict[str, Any]
     stats: tuple[tuple[CodebookStats, ...], ...]
     specs: tuple[LevelSpec, ...]
@@ -137,7 +139,7 @@ class Totals:
         self.examples = examples
         sizes = [quantizer.codebook_sizes for quantizer in model.quantizers]
         self.codes = CodeCounter(sizes, device=device)
-        self.images = ImageMetrics(device=device)
+        self.metrics = model.objective.modality.metrics(device)
         self.likelihood = Likelihood(device=device)
         several = len(model.quantizers) > 1
         self.levels = LevelTotals(model, examples, device=device) if several else None
@@ -153,7 +155,7 @@ class Totals:
         model, out = self.model, self.model(batch.x, batch.mask)
         codes, said = out.codes, out.distribution
         if not isinstance(model.decoder, AutoregressiveDecoder):  # to draw all takes too long
-            self.images.add(batch.x, said.mode(), batch.mask)
+            self.metrics.add(batch.x, said.mode(), batch.mask)
         self.codes.add(codes)
         dims = batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
         if batch.mask is not None:
@@ -181,9 +183,9 @@ class Totals:
     def evaluation(self, num_shown: int, num_entries: int) -> Evaluation:
         """All that was found, on every rank; every rank must call it."""
         examples = self.examples
-        images, bits = self.images.results(), self.likelihood.results()
-        found = {"mse": 0.0, "decoder_bits_per_dim": 0.0} | images | bits
-        if not math.isfinite(found["mse"] + found["decoder_bits_per_dim"]):
+        measured, bits = self.metrics.results(), self.likelihood.results()
+        finite = [*measured.values(), bits.get("decoder_bits_per_dim", 0.0)]
+        if not all(map(math.isfinite, finite)):
             raise ValueError(
                 "the reconstructions are not finite: the training went wrong; train again with a "
                 "lower train.learning_rate"
@@ -193,7 +195,7 @@ class Totals:
         stats = self.codes.stats()
         shown = show_items(self.model, examples, num_shown, self.device) if num_shown else None
         atlases: list[Atlas] = []
-        if shown is not None and num_entries:
+        if shown is not None and num_entries and self.model.objective.modality.shows_entries:
             atlases = [
                 draw_atlas(
                     self.model,
@@ -213,10 +215,11 @@ class Totals:
             if shown is not None:
                 upto = show_levels(self.model, examples, means, num_shown, self.device)
         metrics = {
+            "modality": self.model.objective.modality.name,
             "num_items": len(examples),
             "item_shape": list(one.x.shape[1:]),
             "tokens_per_item": sum(spec.num_tokens for spec in specs),
-            **images,
+            **measured,
             **bits,
             **self.reliance.results(),
             "levels": summaries(specs, stats, exchanged),
@@ -225,8 +228,11 @@ class Totals:
         }
         if self.prior is not None:
             metrics["prior_exact"] = self.prior.exact
-        items = itemized(examples, self.likelihood.items(), NUM_EXTREMES if num_shown else 0)
-        return Evaluation(metrics, stats, specs, shown, tuple(atlases), items, upto)
+        items = itemized(
+            self.model, examples, self.likelihood.items(), NUM_EXTREMES if num_shown else 0
+        )
+        modality = self.model.objective.modality
+        return Evaluation(modality, metrics, stats, specs, shown, tuple(atlases), items, upto)
 
 
 def log_probs(prior: Prior, codes: Codes, given: Conditioning) -> tuple[Tensor, Tensor | None]:

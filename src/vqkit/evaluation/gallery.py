@@ -12,9 +12,9 @@ from vqkit.codes import Codes, Level, LevelSpec
 from vqkit.data import Examples, in_order
 from vqkit.evaluation.codebook import CodebookStats
 from vqkit.evaluation.colors import code_colors
-from vqkit.modalities.image.pictures import to_uint8
+from vqkit.modalities.base import Media, Modality
+from vqkit.tokens.sizes import by_size
 
-PICTURE_CHANNELS = (1, 3)
 LEFT_OUT = 240  # grey of a position without a code
 MIDDLE = 32  # pixels of an entry's picture
 
@@ -26,8 +26,9 @@ class Shown:
     Attributes:
         indices: Their numbers in the split. N
         labels: Names of their classes; None without labels. N
-        originals: Images. (N, C, H, W) uint8
-        reconstructions: What the model makes of them. (N, C, H, W) uint8
+        originals: Pictures of them. (N, C, H, W) uint8
+        reconstructions: Of what the model makes of them. (N, C, H, W) uint8
+        media: Each and its reconstruction as a page plays them; none where pictures are all. N
         code_maps: What the codes of each level stand for, in colours, where that has a grid of two
             axes. Each (N, 3, h, w) uint8
     """
@@ -36,6 +37,7 @@ class Shown:
     labels: tuple[str | None, ...]
     originals: Tensor
     reconstructions: Tensor
+    media: tuple[tuple[Media, Media], ...]
     code_maps: tuple[Tensor, ...]
 
 
@@ -65,16 +67,29 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
 
     Args:
         model: In evaluation mode.
-        examples: The split, of images of one size.
+        examples: The split.
         num: How many items, at most.
         device: Where the model is.
     """
     num = min(num, len(examples))
     indices = [i * len(examples) // num for i in range(num)]
     (batch,) = in_order(examples, num, indices=indices)
-    if batch.mask is not None or batch.x.dim() != 4 or batch.x.shape[1] not in PICTURE_CHANNELS:
+    modality, parts = model.objective.modality, list(by_size(batch))
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    maps: list[Tensor] = []
+    for part in parts:
+        moved = part.to(device)
+        out = model(moved.x, moved.mask)
+        pairs = zip(part.x.split(1), out.reconstruction.cpu().split(1), strict=True)
+        found |= zip(part.positions.tolist(), pairs, strict=True)
+        maps = list(map_codes(model, out.codes)) if len(parts) == 1 else []
+    ordered = [found[position] for position in batch.positions.tolist()]
+    originals, reconstructions = (
+        pictures_of(modality, side) for side in zip(*ordered, strict=True)
+    )
+    if originals is None or reconstructions is None:
         return None
-    out = model(batch.x.to(device))
+    media = [(modality.media(x[0]), modality.media(y[0])) for x, y in ordered]
     names: Any = getattr(examples, "labels", ())
     labels: list[str | None] = [None] * num
     if batch.labels is not None and names:
@@ -82,10 +97,27 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
     return Shown(
         tuple(indices),
         tuple(labels),
-        to_uint8(batch.x),
-        to_uint8(out.reconstruction.cpu()),
-        tuple(map_codes(model, out.codes)),
+        originals,
+        reconstructions,
+        tuple((x, y) for x, y in media if x is not None and y is not None),
+        tuple(maps),
     )
+
+
+def pictures_of(modality: Modality, items: Sequence[Tensor]) -> Tensor | None:
+    """Items of any lengths as pictures of one size; None if there are none of them.
+
+    Args:
+        modality: Draws them.
+        items: Each (1, C, *grid)
+
+    Returns:
+        (N, C, H, W) uint8
+    """
+    drawn = [modality.pictures(x) for x in items]
+    found = [x for x in drawn if x is not None]
+    alike = len({x.shape for x in found}) == 1 and len(found) == len(drawn)
+    return torch.cat(found) if alike else None
 
 
 def map_codes(model: VQVAE, codes: Codes) -> Iterator[Tensor]:
@@ -143,7 +175,11 @@ def draw_atlas(
             if number == level:
                 indices[..., codebook] = chosen.view(-1, *[1] * len(spec.grid))
             levels.append(Level(indices, spec.codebook_sizes, spec.structure))
-        images.append(middle(to_uint8(model.decode(Codes(tuple(levels)).to(device)).cpu())))
+        pictures = model.objective.modality.pictures(
+            model.decode(Codes(tuple(levels)).to(device)).cpu()
+        )
+        assert pictures is not None  # items like these were drawn before
+        images.append(middle(pictures))
     return Atlas(
         level,
         codebook,

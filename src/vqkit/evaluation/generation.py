@@ -15,7 +15,7 @@ from vqkit.evaluation.features import Featured
 from vqkit.evaluation.frechet import Moments, frechet_distance
 from vqkit.evaluation.neighbors import precision_recall
 from vqkit.evaluation.study import SEED, Judges, Study, chosen
-from vqkit.modalities.image.pictures import to_uint8
+from vqkit.modalities.base import Modality
 from vqkit.priors import Prior
 
 LEARNED, TRAINING = "learned", "training_images"
@@ -70,7 +70,8 @@ def measure_generation(
         progress: Whether to show bars.
     """
     device = next(tokenizer.parameters()).device
-    study = Study(judges, device, batch_size, num_workers, progress)
+    modality = tokenizer.objective.modality
+    study = Study(judges, modality, device, batch_size, num_workers, progress)
     real = study.examples(held_out, range(len(held_out)), "features")
     how = {name: (drawings or {}).get(name, PLAIN) for name in priors}
     labels = None if real.labels is None else labels_like(real.labels, num)
@@ -93,7 +94,7 @@ def measure_generation(
     near = study.nearest(training, found[LEARNED], real)
     metrics["neighbors"] = near.metrics
     columns = near.numbers[: len(shown)].T.tolist()
-    return Generation(metrics, shown, tuple(images_of(training, each) for each in columns))
+    return Generation(metrics, shown, tuple(items_of(modality, training, each) for each in columns))
 
 
 def figures(judges: Judges, real: Featured, found: Mapping[str, Featured]) -> dict[str, Any]:
@@ -146,6 +147,6 @@ def by_class(labels: Sequence[str], real: Featured, found: Featured) -> list[dic
     return classes
 
 
-def images_of(examples: Examples, numbers: Sequence[int]) -> Tensor:
-    """Some images of a data set. (N, C, H, W) uint8"""
-    return torch.stack([to_uint8(examples.example(number).x) for number in numbers])
+def items_of(modality: Modality, examples: Examples, numbers: Sequence[int]) -> Tensor:
+    """Some items of a data set as their files hold them. (N, C, *grid)"""
+    return torch.stack([modality.stored(examples.example(number).x) for number in numbers])

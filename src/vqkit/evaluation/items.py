@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vqkit.autoencoder import VQVAE
 from vqkit.data import Examples
-from vqkit.modalities.image.pictures import to_uint8
 from vqkit.tokens.encode import id_of
-
-PICTURE_CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,17 +93,19 @@ class Items:
         return text.getvalue()
 
 
-def itemized(examples: Examples, bits: ItemBits, num_shown: int) -> Items:
+def itemized(model: VQVAE, examples: Examples, bits: ItemBits, num_shown: int) -> Items:
     """Gives names to what was measured, and pictures to the most and the least likely items.
 
     Args:
+        model: Whose modality draws them.
         examples: The split.
         bits: What its items cost.
         num_shown: Most pictures of either kind.
     """
     most, least = bits.extremes(num_shown)
-    found = [examples.example(number).x for number in (*most, *least)]
-    drawable = all(x.dim() == 3 and x.shape[0] in PICTURE_CHANNELS for x in found)
+    draw = model.objective.modality.pictures
+    found = [draw(examples.example(number).x.unsqueeze(0)) for number in (*most, *least)]
+    pictures = [each[0] for each in found if each is not None]
     names = getattr(examples, "labels", ())
     labels: list[str | None] = [None] * len(bits)
     if bits.labels is not None and names:
@@ -116,5 +116,5 @@ def itemized(examples: Examples, bits: ItemBits, num_shown: int) -> Items:
         bits,
         tuple(most),
         tuple(least),
-        tuple(to_uint8(x) for x in found) if drawable else (),
+        tuple(pictures) if len(pictures) == len(found) else (),
     )

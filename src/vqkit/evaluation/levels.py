@@ -12,10 +12,8 @@ from vqkit.autoencoder import VQVAE, Output
 from vqkit.codes import Codes, Level, LevelSpec
 from vqkit.data import Batch, Examples, collate, in_order
 from vqkit.distributed import all_reduce
-from vqkit.evaluation.gallery import PICTURE_CHANNELS
 from vqkit.modalities.image.levels import to_level
 from vqkit.modalities.image.metrics import ROUNDING
-from vqkit.modalities.image.pictures import to_uint8
 from vqkit.nn import AutoregressiveDecoder
 
 LEAST = 0.01
@@ -203,16 +201,19 @@ def show_levels(
     num = min(num, len(examples))
     indices = [i * len(examples) // num for i in range(num)]
     (batch,) = in_order(examples, num, indices=indices)
-    if batch.mask is not None or batch.x.dim() != 4 or batch.x.shape[1] not in PICTURE_CHANNELS:
+    draw = model.objective.modality.pictures
+    originals = draw(batch.x)
+    if batch.mask is not None or originals is None:
         return None
     out, counts = model(batch.x.to(device)), range(1, len(model.quantizers) + 1)
-    hides = model.config is not None and model.config.network.level_dropout > 0
+    hides = model.config is not None and model.config.hides_levels
     if hides:
         upto = [model.distribution(out.codes, k).mode().cpu() for k in counts]
     else:
         blank = neutral(model, out, means)
         upto = [model.decode(Codes((*out.codes.levels[:k], *blank[k:]))).cpu() for k in counts]
-    return LevelPictures(tuple(indices), to_uint8(batch.x), tuple(map(to_uint8, upto)), hides)
+    shown = tuple(x for x in map(draw, upto) if x is not None)
+    return LevelPictures(tuple(indices), originals, shown, hides)
 
 
 def idle_levels(figures: Sequence[dict[str, Any]]) -> list[int]:

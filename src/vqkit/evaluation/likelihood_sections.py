@@ -10,22 +10,24 @@ from vqkit.evaluation.page import number, picture, section
 def extremes(evaluation: Evaluation) -> str:
     """Images that cost the fewest and the most bits, with their numbers."""
     items, metrics = evaluation.items, evaluation.metrics
+    kind = evaluation.modality
     bits, given = items.bits, "code_bits_prior" in metrics
     if not items.pictures or (bits.decoder is None and not given):
         return ""  # all codes cost the same
     what = "its codes under the given prior" if given else "its codes, all equally likely"
-    whole = f"its grey levels given its codes, and {what}" if bits.decoder is not None else what
+    whole = f"its values given its codes, and {what}" if bits.decoder is not None else what
     bound = " at most" if metrics.get("prior_exact") is False else ""
-    lead = f"Bits that a lossless copy of an image costs{bound}: {whole}."
+    lead = f"Bits that a lossless copy of {kind.an_item} costs{bound}: {whole}."
     if bits.decoder is None:
-        lead = f"Bits that the codes of an image cost{bound}: {what}."
+        lead = f"Bits that the codes of {kind.an_item} cost{bound}: {what}."
     num = len(items.most)
     parts = [
         cards("The most likely", items, 0, items.most),
         cards("The least likely", items, num, items.least),
     ]
-    note = '<p class="soft">All images with their figures are in <code>likelihood.csv</code>.</p>'
-    return section("Likely and unlikely images", lead, "".join(parts) + note)
+    where = f"All {kind.items} with their figures are in <code>likelihood.csv</code>."
+    note = f'<p class="soft">{where}</p>'
+    return section(f"Likely and unlikely {kind.items}", lead, "".join(parts) + note)
 
 
 def cards(heading: str, items: Items, first: int, numbers: tuple[int, ...]) -> str:
@@ -39,7 +41,7 @@ def cards(heading: str, items: Items, first: int, numbers: tuple[int, ...]) -> s
     """
     figures = []
     for place, index in enumerate(numbers, start=first):
-        image = picture(items.pictures[place], f"image {items.ids[index]}", title=items.ids[index])
+        image = picture(items.pictures[place], f"item {items.ids[index]}", title=items.ids[index])
         words = "<br>".join(escape(line) for line in numbers_of(items, index))
         figures.append(f"<figure>{image}<figcaption>{words}</figcaption></figure>")
     return (

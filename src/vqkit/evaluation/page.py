@@ -7,6 +7,7 @@ from html import escape
 from torch import Tensor
 
 from vqkit.evaluation.style import STYLE
+from vqkit.modalities.base import Media
 from vqkit.modalities.image.pictures import png_bytes, shrink
 
 TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
@@ -69,6 +70,16 @@ def picture(image: Tensor, alt: str, *, title: str = "") -> str:
         f'<img{crisp} width="{width}" height="{height}" alt="{escape(alt)}"{hint} '
         f'src="data:image/png;base64,{data}">'
     )
+
+
+def play(media: Media) -> str:
+    """An item inside the page, as a browser plays or shows it."""
+    if media.kind == "text":
+        return f"<pre>{escape(media.data.decode('utf-8', 'replace'))}</pre>"
+    data = f"data:{media.mime};base64,{base64.b64encode(media.data).decode()}"
+    if media.kind == "audio":
+        return f'<audio controls preload="none" src="{data}"></audio>'
+    return f'<img alt="" src="{data}">'
 
 
 def table(rows: Iterable[tuple[str, Sequence[str]]], *, heads: Sequence[str] = ()) -> str:

@@ -70,17 +70,17 @@ def write_report(
     metrics = evaluation.metrics
     if generation is not None:
         metrics = {**metrics, "generation": generation.metrics}
-    history = read_history(folder / HISTORY)
+    kind, history = evaluation.modality, read_history(folder / HISTORY)
     body = [
         sections.header(title, evaluation),
-        sections.images(evaluation.shown, evaluation.specs),
-        run_sections.samples(samples),
+        sections.items(evaluation.shown, kind, evaluation.specs),
+        run_sections.samples(samples, kind),
         level_sections.levels(evaluation.metrics, evaluation.specs, evaluation.levels),
         *([] if generation is None else generation_sections.sections(generation)),
         *codebooks(evaluation),
-        run_sections.code_length(evaluation.metrics, read_baselines(folder / BASELINES)),
+        run_sections.code_length(metrics, kind, read_baselines(folder / BASELINES)),
         likelihood_sections.extremes(evaluation),
-        run_sections.training(history),
+        run_sections.training(history, kind),
         run_sections.health(history),
         run_sections.footer(evaluation),
     ]

@@ -12,8 +12,9 @@ from torch import Tensor
 from vqkit.evaluation.charts import Series, line_chart
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.history import Curve, History
-from vqkit.evaluation.page import first_up, number, picture, section, table
+from vqkit.evaluation.page import first_up, number, picture, play, section, table
 from vqkit.evaluation.reliance import finding
+from vqkit.modalities.base import Media, Modality
 from vqkit.modalities.image.pictures import to_uint8
 
 UNLABELLED_COLUMNS = 8
@@ -21,26 +22,31 @@ UNLABELLED_COLUMNS = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """Images drawn from one prior.
+    """Items drawn from one prior.
 
     Attributes:
         name: Of the prior.
-        images: Images, uint8 or floating in [-1, 1]. (N, C, H, W)
+        images: Pictures of them, uint8 or floating in [-1, 1]. (N, C, H, W)
         labels: The class each was drawn for, those of one class together; None without. N
         note: What else to say of it, such as its nats per token.
+        media: How a page plays them; none where pictures are all. N
     """
 
     name: str
     images: Tensor
     labels: tuple[str, ...] | None = None
     note: str = ""
+    media: tuple[Media, ...] = ()
 
 
-def code_length(metrics: dict[str, Any], held_out: tuple[int, dict[str, float]]) -> str:
-    """What a lossless copy of an image would cost, part by part.
+def code_length(
+    metrics: dict[str, Any], kind: Modality, held_out: tuple[int, dict[str, float]]
+) -> str:
+    """What a lossless copy of an item would cost, part by part.
 
     Args:
         metrics: Figures of the evaluation.
+        kind: Of the items.
         held_out: What ``read_baselines`` gave. If it is over the items of the evaluation, the
             histogram has a column; else its figures stand below, with what they are over.
     """
@@ -57,29 +63,30 @@ def code_length(metrics: dict[str, Any], held_out: tuple[int, dict[str, float]])
         return [number(metrics[f"{key}_{part}"], 4) for part in priors]
 
     rows = [
-        ("Codes, bits per image", row("code_bits")),
+        (f"Codes, bits per {kind.item}", row("code_bits")),
         ("Codes, nats per token", row("nats_per_token")),
         ("Codes, bits/dim", row("code_bits_per_dim")),
     ]
-    lead = "What the codes of an image cost."
+    lead = f"What the codes of {kind.an_item} cost."
     if "decoder_bits_per_dim" in metrics:
         decoder = [number(metrics["decoder_bits_per_dim"], 4)] * len(priors)
-        rows.append(("Image given its codes, bits/dim", decoder))
+        rows.append((f"{first_up(kind.item)} given its codes, bits/dim", decoder))
         rows.append(("Sum, bits/dim", row("bits_per_dim")))
         lead = (
-            "What a lossless copy of an image would cost: its codes, and the grey levels given the "
-            "codes. A dimension is one value of one pixel; stored plainly it costs 8 bits."
+            f"What a lossless copy of {kind.an_item} would cost: its codes, and its values given "
+            f"the codes. A dimension is {kind.dimension}; stored plainly it costs {kind.plain[0]} "
+            "bits."
         )
     if metrics.get("prior_exact") is False:
         lead += " The given prior has a bound and no exact probability: the cost is at most this."
     if "code_reliance_bits_per_dim" in metrics:
         saved = [number(metrics["code_reliance_bits_per_dim"], 4)] * len(priors)
-        rows.append(("Saved by the own codes against another image's, bits/dim", saved))
+        rows.append((f"Saved by the own codes against another {kind.item}'s, bits/dim", saved))
     if ignored := finding(metrics):
         lead += f" {first_up(ignored)}."
     body = table(rows, heads=["", *(names[part] for part in priors)])
     if nats and not same and "code_bits_prior" in metrics:
-        what = f"Codes of the {num_items:,} images held out in training, nats per token"
+        what = f"Codes of the {num_items:,} {kind.items} held out in training, nats per token"
         figures = [number(value, 4) for value in nats.values()]
         body += f'<div class="body">{table([(what, figures)], heads=["", *nats])}</div>'
     return section("Code length", lead, body)
@@ -110,7 +117,7 @@ def histogram_figures(metrics: dict[str, Any], nats: float) -> dict[str, float]:
     return found
 
 
-def training(history: History) -> str:
+def training(history: History, kind: Modality) -> str:
     """Curves over the steps of training."""
     if not history.curves:
         return ""
@@ -120,7 +127,7 @@ def training(history: History) -> str:
     ]
     legend = '<span class="key training"></span>training batches'
     if any(curve.held_out for curve in history.curves):
-        legend += ' &ensp; <span class="key held-out"></span>held-out images'
+        legend += f' &ensp; <span class="key held-out"></span>held-out {kind.items}'
     body = f'<p class="soft">{legend}</p><div class="body charts">{"".join(figures)}</div>'
     return section("Training", "", body)
 
@@ -142,8 +149,8 @@ def health(history: History) -> str:
     return section("Health", "What the monitor said.", f'<ul class="health">{items}</ul>')
 
 
-def samples(groups: Sequence[Samples]) -> str:
-    """New images from priors, side by side."""
+def samples(groups: Sequence[Samples], kind: Modality) -> str:
+    """New items from priors, side by side."""
     if not groups:
         return ""
     parts = []
@@ -153,7 +160,7 @@ def samples(groups: Sequence[Samples]) -> str:
         parts.append(
             f'<div><h3>{escape(group.name)}</h3>{note}<div class="body">{sheets}</div></div>'
         )
-    lead = "New codes drawn from a prior and decoded: images that were never in the data."
+    lead = f"New codes drawn from a prior and decoded: {kind.items} that were never in the data."
     return section("Samples", lead, f'<div class="samples">{"".join(parts)}</div>')
 
 
@@ -161,19 +168,24 @@ def sample_rows(group: Samples) -> list[str]:
     """All images together, or one row for each class."""
     images = to_uint8(group.images).cpu()
     if group.labels is None:
-        return [strip(images, min(UNLABELLED_COLUMNS, len(images)), group.name)]
+        columns = min(UNLABELLED_COLUMNS, len(images))
+        return [strip(images, columns, group.name, group.media)]
     rows, start = ['<div class="classes">'], 0
     for label, same in groupby(group.labels):
         stop = start + len(list(same))
-        row = strip(images[start:stop], stop - start, f"{label}, {group.name}")
+        name, media = f"{label}, {group.name}", group.media[start:stop]
+        row = strip(images[start:stop], stop - start, name, media)
         rows.append(f"<span>{escape(label)}</span>{row}")
         start = stop
     return [*rows, "</div>"]
 
 
-def strip(images: Tensor, columns: int, name: str) -> str:
-    """Images side by side, so many in a row."""
-    parts = "".join(picture(image, f"sample: {name}") for image in images)
+def strip(images: Tensor, columns: int, name: str, media: Sequence[Media] = ()) -> str:
+    """Pictures side by side, so many in a row, each with what a page plays."""
+    shown = [picture(image, f"sample: {name}") for image in images]
+    if media:
+        shown = [f"<div>{a}{play(b)}</div>" for a, b in zip(shown, media, strict=True)]
+    parts = "".join(shown)
     return f'<div class="strip" style="--columns: {columns}">{parts}</div>'
 
 
@@ -182,10 +194,9 @@ def footer(evaluation: Evaluation) -> str:
     metrics = evaluation.metrics
     data = metrics["data"] or "without fingerprint"
     return (
-        "<footer><p>Every figure is over the whole split, with values from 0 (black) to 1 (white). "
-        "PSNR and SSIM are the means of those of each image. Perplexity is the exponential of the "
-        "entropy of the codes. All figures are in <code>metrics.json</code>, the pictures in "
-        "<code>pictures/</code>.</p>"
+        f"<footer><p>Every figure is over the whole split. {evaluation.modality.scale} "
+        "Perplexity is the exponential of the entropy of the codes. All figures are in "
+        "<code>metrics.json</code>, the pictures in <code>pictures/</code>.</p>"
         f"<p>Tokenizer <code>{escape(metrics['tokenizer'][:16])}</code> · data "
         f"<code>{escape(data[:16])}</code></p></footer>"
     )

@@ -10,7 +10,18 @@ from vqkit.evaluation.charts import usage_chart
 from vqkit.evaluation.codebook import CodebookStats
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.gallery import Atlas, Shown
-from vqkit.evaluation.page import CRISP_BELOW, number, picture, section, table, tile, times
+from vqkit.evaluation.page import (
+    CRISP_BELOW,
+    first_up,
+    number,
+    picture,
+    play,
+    section,
+    table,
+    tile,
+    times,
+)
+from vqkit.modalities.base import Modality
 
 FEW = 8  # vectors per entry below which an entry may seem dead by chance
 EVENNESS = ((0.9, "nearly even"), (0.6, "somewhat uneven"), (0.25, "uneven"), (0.0, "very uneven"))
@@ -19,11 +30,11 @@ EVENNESS = ((0.9, "nearly even"), (0.6, "somewhat uneven"), (0.25, "uneven"), (0
 
 def header(title: str, evaluation: Evaluation) -> str:
     """What this page is about, and the headline figures."""
-    metrics = evaluation.metrics
+    metrics, kind_of = evaluation.metrics, evaluation.modality
     codes = " + ".join(grid_of(spec) for spec in evaluation.specs)
     lead = (
-        f"{metrics['num_items']:,} images ({metrics['split']}) of "
-        f"{times(metrics['item_shape'][1:])} pixels, each turned into {codes} codes and back."
+        f"{metrics['num_items']:,} {kind_of.items} ({metrics['split']}) "
+        f"{kind_of.size(metrics['item_shape'])}, each turned into {codes} codes and back."
     )
     kind = "prior" if "code_bits_prior" in metrics else "tokenizer"
     return (
@@ -41,22 +52,20 @@ def grid_of(spec: LevelSpec) -> str:
 def tiles(evaluation: Evaluation) -> str:
     """The headline figures, with units and what they are over."""
     metrics = evaluation.metrics
-    over = f"mean over {metrics['num_items']:,} images"
-    parts = []
-    if "psnr_db" in metrics:
-        parts.append(tile("PSNR", number(metrics["psnr_db"]), "dB", over))
-    if "mse_over_variance" in metrics:
-        share = metrics["mse_over_variance"]
-        note = f"{number(100 * share, 2)} % of the variance is lost"
-        parts.append(tile("MSE / variance", number(share), "", note))
-    if "ssim" in metrics:
-        parts.append(tile("SSIM", number(metrics["ssim"]), "", "1 is a perfect copy"))
+    kind = evaluation.modality
+    over = f"mean over {metrics['num_items']:,} {kind.items}"
+    parts = [
+        tile(figure.name, number(metrics[figure.key]), figure.unit, figure.note or over)
+        for figure in kind.figures
+        if figure.key in metrics
+    ]
     books = [book for level in evaluation.stats for book in level]
     parts += codebook_tiles(books)
     size = metrics.get("code_bits_uniform")
     if size:
-        pixels = 8 * math.prod(metrics["item_shape"])
-        note = f"per image; {number(pixels / size, 2)} times less than 8-bit pixels"
+        bits, plain = kind.plain
+        share = bits * math.prod(metrics["item_shape"]) / size
+        note = f"per {kind.item}; {number(share, 2)} times less than {plain}"
         parts.append(tile("Codes", number(size), "bits", note))
     if "nats_per_token_prior" in metrics:
         note = f"{number(metrics['nats_per_token_uniform'])} under the uniform prior"
@@ -66,7 +75,7 @@ def tiles(evaluation: Evaluation) -> str:
     else:
         worst = max(book.kl_to_uniform_nats for book in books)
         parts.append(tile("KL to uniform use", number(worst), "nats", "0 is even use"))
-    parts.append(bits_tile(metrics))
+    parts.append(bits_tile(metrics, kind))
     return f'<dl class="tiles">{"".join(parts)}</dl>'
 
 
@@ -83,21 +92,21 @@ def codebook_tiles(books: Sequence[CodebookStats]) -> list[str]:
     ]
 
 
-def bits_tile(metrics: dict[str, Any]) -> str:
+def bits_tile(metrics: dict[str, Any], kind: Modality) -> str:
     """Bits per dimension, under the better prior that is known."""
     for part in ("prior", "uniform"):
         if f"bits_per_dim_{part}" in metrics:
             decoder = number(metrics["decoder_bits_per_dim"])
             codes = number(metrics[f"code_bits_per_dim_{part}"])
             which = "uniform" if part == "uniform" else "given"
-            note = f"{decoder} for pixels + {codes} for codes, {which} prior"
+            note = f"{decoder} for {kind.items} + {codes} for codes, {which} prior"
             bound = part == "prior" and not metrics.get("prior_exact", True)
             unit = "bits/dim at most" if bound else "bits/dim"
             return tile("Lossless copy", number(metrics[f"bits_per_dim_{part}"]), unit, note)
     return ""
 
 
-def images(shown: Shown | None, specs: Sequence[LevelSpec] = ()) -> str:
+def items(shown: Shown | None, kind: Modality, specs: Sequence[LevelSpec] = ()) -> str:
     """Originals, code maps and reconstructions side by side."""
     if shown is None:
         return ""
@@ -109,19 +118,24 @@ def images(shown: Shown | None, specs: Sequence[LevelSpec] = ()) -> str:
             picture(shown.reconstructions[i], f"reconstruction of {number_}"),
         ]
         caption = f"<figcaption>{escape(label)}</figcaption>" if label is not None else ""
-        cards.append(f'<figure><div class="row">{"".join(row)}</div>{caption}</figure>')
-    lead = "From left to right: the image, what the decoder makes of its codes alone."
+        played = (
+            f'<div class="row">{"".join(map(play, shown.media[i]))}</div>' if shown.media else ""
+        )
+        cards.append(f'<figure><div class="row">{"".join(row)}</div>{played}{caption}</figure>')
+    lead = f"From left to right: the {kind.item}, what the decoder makes of its codes alone."
     if shown.code_maps:
         lead = (
-            "From left to right: the image, its codes, and what the decoder makes of the codes "
-            "alone. Each square of the map is what the codes say of one place; equal squares have "
-            "equal colours, similar ones similar colours."
+            f"From left to right: the {kind.item}, its codes, and what the decoder makes of the "
+            "codes alone. Each square of the map is what the codes say of one place; equal squares "
+            "have equal colours, similar ones similar colours."
         )
     if any(spec.structure == "selective" for spec in specs):
         lead += " Light grey squares have no code: the decoder infers them from those around."
     large = " large" if max(shown.originals.shape[-2:]) >= CRISP_BELOW else ""
     return section(
-        "Images and their codes", lead, f'<div class="triples{large}">{"".join(cards)}</div>'
+        f"{first_up(kind.items)} and their codes",
+        lead,
+        f'<div class="triples{large}">{"".join(cards)}</div>',
     )
 
 

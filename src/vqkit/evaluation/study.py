@@ -14,7 +14,7 @@ from vqkit.evaluation.classifier import ImageClassifier
 from vqkit.evaluation.draws import draws, share
 from vqkit.evaluation.features import Featured, FeatureSpace, Labelled, featurize
 from vqkit.evaluation.neighbors import Nearest
-from vqkit.modalities.image.pictures import to_uint8
+from vqkit.modalities.base import Modality
 from vqkit.priors import Prior
 from vqkit.random import generator
 from vqkit.tokens.progress import advancing
@@ -57,6 +57,7 @@ class Study:
 
     Attributes:
         judges: What images are judged by.
+        modality: Of the items.
         device: Where.
         batch_size: Images at once.
         num_workers: Processes that read ahead.
@@ -64,6 +65,7 @@ class Study:
     """
 
     judges: Judges
+    modality: Modality
     device: torch.device
     batch_size: int
     num_workers: int
@@ -118,7 +120,7 @@ class Study:
             examples, self.batch_size, indices=numbers, num_workers=self.num_workers
         ):
             moved = batch.to(self.device)
-            yield to_uint8(moved.x), moved.labels, moved.positions
+            yield self.modality.stored(moved.x), moved.labels, moved.positions
             advance(len(batch))
 
     def _counted(

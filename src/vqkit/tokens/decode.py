@@ -1,6 +1,6 @@
-"""Restores images from a token set."""
+"""Restores items from a token set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from vqkit.codes import Codes
 from vqkit.distributed import barrier, is_main, rank, world_size
-from vqkit.modalities.image.pictures import save_png, to_uint8
+from vqkit.modalities.base import Modality
 from vqkit.storage import FORMAT_VERSION, read_json, write_json
 from vqkit.tokens.encode import device_of, fill
-from vqkit.tokens.names import image_names
+from vqkit.tokens.names import file_names
 from vqkit.tokens.progress import advancing
 from vqkit.tokens.token_set import TokenSet
 
@@ -31,16 +31,16 @@ def decode_dataset(
     batch_size: int = 64,
     progress: bool = False,
 ) -> None:
-    """Writes the image of every item as a PNG named by its id.
+    """Writes the file of every item, named by its id.
 
-    Images that are there already are kept, so running it again continues where it stopped. Ranks
+    Files that are there already are kept, so running it again continues where it stopped. Ranks
     take batches in turn, and every batch has ``batch_size`` items, the last one being filled up:
-    an image is bit for bit the model's own reconstruction at that batch size.
+    an item is bit for bit the model's own reconstruction at that batch size.
 
     Args:
         model: The tokenizer that made the tokens, on its device.
         tokens: What is decoded.
-        folder: Where the images go; made when missing.
+        folder: Where the files go; made when missing.
         batch_size: Items decoded at once.
         progress: Whether to show a bar.
 
@@ -52,28 +52,34 @@ def decode_dataset(
     tokens.check_tokenizer(model)
     folder = Path(folder)
     if is_main():
-        claim(folder, tokens)
+        claim(folder, tokens, model.objective.modality)
     barrier()
-    names = list(image_names(tokens.id(i) for i in range(len(tokens))))
+    modality = model.objective.modality
+    if modality.collection is not None:
+        if is_main() and not (folder / modality.collection).exists():
+            together(model, tokens, folder / modality.collection, batch_size, progress)
+        barrier()
+        return
+    names = list(file_names((tokens.id(i) for i in range(len(tokens))), modality.suffix))
     starts = range(0, len(tokens), batch_size)[rank() :: world_size()]
     batches = [range(start, min(start + batch_size, len(tokens))) for start in starts]
     with advancing("decoding", sum(map(len, batches)), show=progress) as advance:
         for items in batches:
             if not all((folder / names[i]).exists() for i in items):
-                images = decode_items(model, tokens, items, batch_size)
-                save_missing(folder, [names[i] for i in items], images)
+                found = decode_items(model, tokens, items, batch_size)
+                save_missing(folder, [names[i] for i in items], found, modality)
             advance(len(items))
     barrier()
     if is_main():  # what killed runs left behind
-        for part in folder.rglob(".*.png.*.part"):
+        for part in folder.rglob(f".*{modality.suffix}.*.part"):
             part.unlink(missing_ok=True)
 
 
-def claim(folder: Path, tokens: TokenSet) -> None:
-    """Marks a new or empty folder as the place of these images.
+def claim(folder: Path, tokens: TokenSet, modality: Modality) -> None:
+    """Marks a new or empty folder as the place of these items.
 
     Raises:
-        ValueError: If it holds anything but images of the same tokens.
+        ValueError: If it holds anything but items of the same tokens.
     """
     mark = {
         "kind": "decoded",
@@ -86,9 +92,11 @@ def claim(folder: Path, tokens: TokenSet) -> None:
     path = folder / MARK
     if path.exists():
         if read_json(path) != mark:
-            raise ValueError(f"{folder} holds the images of other tokens; give another folder")
+            raise ValueError(
+                f"{folder} holds the {modality.items} of other tokens; give another folder"
+            )
     elif any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; give a new folder for the images")
+        raise ValueError(f"{folder} is not empty; give a new folder for the {modality.items}")
     else:
         write_json(path, mark)
 
@@ -96,25 +104,42 @@ def claim(folder: Path, tokens: TokenSet) -> None:
 def decode_items(
     model: "VQVAE", tokens: TokenSet, items: Sequence[int], batch_size: int
 ) -> list[Tensor]:
-    """The images of some items in order, those of one size together. Each (C, H, W) uint8"""
+    """Some items in order, those of one size together, as their files hold them. Each (C, *grid)"""
     codes = [tokens.codes(i) for i in items]
-    images: dict[int, Tensor] = {}
+    found: dict[int, Tensor] = {}
     for specs in dict.fromkeys(part.specs for part in codes):
         same = [place for place, part in enumerate(codes) if part.specs == specs]
         batch = Codes.cat([codes[place] for place in same])
         batch = batch.map(lambda x: fill(x, batch_size)).to(device_of(model))
-        images |= zip(same, to_uint8(model.decode(batch)).cpu(), strict=False)
-    return [images[place] for place in range(len(items))]
+        stored = model.objective.modality.stored(model.decode(batch)).cpu()
+        found |= zip(same, stored, strict=False)
+    return [found[place] for place in range(len(items))]
 
 
-def save_missing(folder: Path, names: Sequence[PurePosixPath], images: Sequence[Tensor]) -> None:
-    """Writes the images that are not there yet, each whole or not at all."""
+def together(model: "VQVAE", tokens: TokenSet, path: Path, batch_size: int, progress: bool) -> None:
+    """Writes all items into one file."""
+    starts = range(0, len(tokens), batch_size)
 
-    def save(name: PurePosixPath, image: Tensor) -> None:
+    def items() -> Iterator[Tensor]:
+        with advancing("decoding", len(tokens), show=progress) as advance:
+            for start in starts:
+                part = range(start, min(start + batch_size, len(tokens)))
+                yield from decode_items(model, tokens, part, batch_size)
+                advance(len(part))
+
+    model.objective.modality.save_all(path, items())
+
+
+def save_missing(
+    folder: Path, names: Sequence[PurePosixPath], items: Sequence[Tensor], modality: Modality
+) -> None:
+    """Writes the items that are not there yet, each whole or not at all."""
+
+    def save(name: PurePosixPath, item: Tensor) -> None:
         path = folder / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_png(path, image)
+            modality.save(path, item)
 
     with ThreadPoolExecutor(WRITERS) as pool:  # most of the time goes by waiting for the disk
-        list(pool.map(save, names, images))
+        list(pool.map(save, names, items))

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 LONGEST = 100  # bytes of one part of a name; file systems allow 255
-IMAGE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?|ppm|pgm)$", re.IGNORECASE)
+KNOWN = re.compile(
+    r"\.(png|jpe?g|webp|bmp|gif|tiff?|ppm|pgm|wav|flac|ogg|mp3|mp4|webm|txt|npy)$", re.IGNORECASE
+)
 
 
-def image_names(ids: Iterable[str]) -> Iterator[PurePosixPath]:
-    """A relative path ending in ``.png`` for each id, in order.
+def file_names(ids: Iterable[str], suffix: str) -> Iterator[PurePosixPath]:
+    """A relative path with this ending for each id, in order.
 
     Folders of an id, which end in ``/``, are kept. Steps upward, roots, drives and characters that
     a file system may refuse, such as a backslash, are replaced. Where two ids would share a file,
@@ -17,14 +19,15 @@ def image_names(ids: Iterable[str]) -> Iterator[PurePosixPath]:
 
     Args:
         ids: Names of items, of any form.
+        suffix: Such as ``.png``.
     """
     taken: set[str] = set()
     for index, id in enumerate(ids):
-        *folders, stem = [safe(part) for part in re.split("/+", IMAGE.sub("", id))]
+        *folders, stem = [safe(part) for part in re.split("/+", KNOWN.sub("", id))]
         folders = [folder.replace(".", "_") for folder in folders if folder != "_"]
-        name = PurePosixPath(*folders, f"{stem}.png")
+        name = PurePosixPath(*folders, f"{stem}{suffix}")
         while str(name).casefold() in taken:
-            name = name.with_name(f"{name.stem}-{index}.png")
+            name = name.with_name(f"{stem}-{index}{suffix}")
         taken.add(str(name).casefold())
         yield name
 

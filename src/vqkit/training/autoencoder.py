@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from vqkit.autoencoder import VQVAE, Output, VQVAEConfig
+from vqkit.autoencoder import VQVAE, ModelConfig, Output
+from vqkit.autoencoder.config import ADAPTER
 from vqkit.codes import Level
 from vqkit.data.batch import Batch
 from vqkit.evaluation.levels import exchanged
@@ -19,7 +20,7 @@ from vqkit.means import Mean
 from vqkit.nn import AutoregressiveDecoder
 from vqkit.quantizers import Codebook, Quantizer
 from vqkit.training.config import TrainConfig
-from vqkit.training.health import EXCHANGED, QUANTIZER, Settings
+from vqkit.training.health import EXCHANGED, Settings
 from vqkit.training.task import StepOutput, Task
 
 
@@ -79,12 +80,13 @@ class AutoencoderTask(Task):
             nats = [mean.total.detach() for mean in list(out.objectives.values())[:own]]
             count = next(iter(out.objectives.values())).count
             return {"bits_per_dim": Mean(torch.stack(nats).sum() / math.log(2), count)}
-        error = (out.reconstruction - self.model.objective.normalize(x)).square()
+        normalize = self.model.objective.normalize
+        error = (normalize(out.reconstruction) - normalize(x)).square()
         real = None if mask is None else mask.unsqueeze(1).expand_as(error)
         return {"mse": Mean.over(error, real)}
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        self.unit = "images" if batch.x.dim() == 4 else "items"
+        self.unit = self.model.objective.modality.items
         return self.model.counts(batch.x, batch.mask)
 
     @property
@@ -117,12 +119,12 @@ class AutoencoderTask(Task):
     def describe(self) -> Any:
         if self.model.config is None:
             return described(self.model)
-        return TypeAdapter(VQVAEConfig).dump_python(self.model.config, mode="json")
+        return ADAPTER.dump_python(self.model.config, mode="json")
 
     def upgraded(self, described: Any) -> Any:
         if self.model.config is None:
             return described
-        kind = TypeAdapter(VQVAEConfig)
+        kind = ADAPTER
         with suppress(ValidationError):  # then it is another model, and said to be
             return kind.dump_python(kind.validate_python(described), mode="json")
         return described
@@ -143,12 +145,11 @@ class AutoencoderTask(Task):
             yield
 
 
-def settings_of(config: VQVAEConfig | None, level: int) -> Settings:
+def settings_of(config: ModelConfig | None, level: int) -> Settings:
     """What a config sets of the quantizer of a level, and where."""
     if config is None:
         return Settings()
-    key = QUANTIZER if config.quantizers is None else f"{QUANTIZER}s.{level}"
-    return Settings(asdict(config.level_quantizers[level]), key)
+    return Settings(asdict(config.level_quantizers[level]), config.quantizer_key(level))
 
 
 def described(model: nn.Module) -> dict[str, str]:

@@ -5,9 +5,10 @@ import torch
 from tests.autoencoder.models import images
 from torch import Tensor
 
-from vqkit.autoencoder import VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.modalities.image import (
     ConvConfig,
+    ImageModelConfig,
     LogisticMixtureConfig,
     PixelCNNDecoderConfig,
     TransformerDecoderConfig,
@@ -29,12 +30,12 @@ def test_what_a_decoder_reads_beside_earlier_pixels_differs(
 ):
     """Else it learns to do without: of vectors from torch's usual weights it is 0.05 and 0.14."""
     torch.manual_seed(0)
-    config = VQVAEConfig(
+    config = ImageModelConfig(
         network=ConvConfig(activation=activation),
         decoder=decoder,
         objective=LogisticMixtureConfig(),
     )
-    model = config.build()
+    model = VQVAE.from_config(config)
     z_e = model.inputs(images(32))[0]
     said = model.decoder(z_e.movedim(-1, 1)).movedim(1, -1)
     assert spread(z_e) > 0.5

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vqkit.autoencoder import VQVAE, VQVAEConfig
+from vqkit.autoencoder import VQVAE
 from vqkit.modalities.image import (
     ConvConfig,
     ConvDecoder,
     ConvEncoder,
     GaussianObjective,
+    ImageModelConfig,
     LevelsDecoder,
     LevelsEncoder,
 )
@@ -54,7 +55,9 @@ def test_one_level_is_the_plain_network_weight_for_weight():
     assert type(config.encoder(3)) is ConvEncoder
     assert type(config.decoder(3)) is ConvDecoder
     torch.manual_seed(0)
-    model = VQVAEConfig(network=config, quantizer=EMAConfig(codebook_size=8)).build()
+    model = VQVAE.from_config(
+        ImageModelConfig(network=config, quantizer=EMAConfig(codebook_size=8))
+    )
     torch.manual_seed(0)
     parts = ConvEncoder(3, config), EMAVectorQuantizer(6, 8), ConvDecoder(3, config)
     plain = VQVAE(*parts, GaussianObjective())
@@ -70,7 +73,9 @@ def test_one_level_is_the_plain_network_weight_for_weight():
     ):
         assert name == other
         assert torch.equal(tensor, same)
-    assert model.fingerprint() != VQVAEConfig(network=small(2)).build().fingerprint()
+    assert (
+        model.fingerprint() != VQVAE.from_config(ImageModelConfig(network=small(2))).fingerprint()
+    )
 
 
 @pytest.mark.parametrize("levels", [2, 3])
@@ -123,7 +128,7 @@ def test_what_is_compiled_computes_the_same():
 
 def test_more_levels_cost_what_their_parts_have():
     """Each further level adds a coarser encoder, a join and its way up, and nothing is unused."""
-    models = [VQVAEConfig(network=small(n)).build() for n in (1, 2, 3)]
+    models = [VQVAE.from_config(ImageModelConfig(network=small(n))) for n in (1, 2, 3)]
     sizes = [sum(p.numel() for p in model.parameters()) for model in models]
     assert sizes == sorted(sizes)
     for model in models:
@@ -197,7 +202,7 @@ def test_nothing_is_hidden_in_evaluation_nor_where_nobody_says_the_step():
 
 def test_a_model_decodes_its_coarsest_levels_alone():
     torch.manual_seed(0)
-    model = VQVAEConfig(channels=1, network=small(3)).build().eval()
+    model = VQVAE.from_config(ImageModelConfig(channels=1, network=small(3))).eval()
     codes = model.encode(torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8))
     whole = model.distribution(codes, 3).mode()
     assert torch.equal(whole, model.decode(codes))

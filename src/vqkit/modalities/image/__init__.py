@@ -2,6 +2,8 @@
 
 from vqkit.modalities.image.decoder import ConvDecoderConfig, DecoderConfig
 from vqkit.modalities.image.hierarchy import LevelsDecoder, LevelsEncoder
+from vqkit.modalities.image.modality import IMAGE, ImageModality
+from vqkit.modalities.image.model import ImageModelConfig
 from vqkit.modalities.image.network import ConvConfig, ConvDecoder, ConvEncoder
 from vqkit.modalities.image.objective import (
     GaussianConfig,
@@ -14,6 +16,7 @@ from vqkit.modalities.image.pixelcnn import PixelCNNDecoder, PixelCNNDecoderConf
 from vqkit.modalities.image.transformer import TransformerDecoder, TransformerDecoderConfig
 
 __all__ = [
+    "IMAGE",
     "ConvConfig",
     "ConvDecoder",
     "ConvDecoderConfig",
@@ -21,6 +24,8 @@ __all__ = [
     "DecoderConfig",
     "GaussianConfig",
     "GaussianObjective",
+    "ImageModality",
+    "ImageModelConfig",
     "LevelsDecoder",
     "LevelsEncoder",
     "LogisticMixtureConfig",

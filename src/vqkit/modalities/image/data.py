@@ -11,7 +11,17 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from vqkit.data import Example, Source, Splits, open_source, open_splits, read_all, read_splits
+from vqkit.data import (
+    IMAGES,
+    Example,
+    FileKind,
+    Source,
+    Splits,
+    open_source,
+    open_splits,
+    read_all,
+    read_splits,
+)
 from vqkit.modalities.image.canvas import Canvases
 from vqkit.modalities.image.fit import Framing, Resize
 from vqkit.random import hash_int
@@ -25,6 +35,7 @@ class ImageDataConfig:
     """Images, wherever they are, as 8-bit pixels of one size."""
 
     type: Literal["image"] = "image"
+    """The kind of data."""
     path: str
     """Folder of images (sub-folders: labels), Parquet, idx, npy, npz, digits, or hub:owner/name."""
     eval_path: str | None = None
@@ -58,6 +69,11 @@ class ImageDataConfig:
         window = (self.size, self.size) if isinstance(self.size, int) else self.size
         slack = self.crop == "random" and window is not None
         return Framing(window, self.resize, slack, self.channels)
+
+    @property
+    def kind(self) -> FileKind:
+        """What the items are called."""
+        return IMAGES
 
     def open(self, *, folder: Path | None = None) -> "Splits[ImageExamples]":
         """The images of a run; see ``open_images``."""
@@ -190,8 +206,9 @@ def open_images(config: ImageDataConfig, *, folder: Path | None = None) -> Split
         FileNotFoundError: If the data are not there.
         ValueError: If they cannot be used, or changed since the run began.
     """
-    names = {"column": config.column, "label_column": config.label_column}
-    sources = open_splits(config.path, config.eval_path, **names)
+    sources = open_splits(
+        config.path, config.eval_path, column=config.column, label_column=config.label_column
+    )
     found = read_splits(config, sources, partial(ImageReader, config=config), folder=folder)
     if found.evaluation.shape != found.train.shape:
         raise ValueError(

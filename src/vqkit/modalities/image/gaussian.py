@@ -21,6 +21,7 @@ from vqkit.modalities.image.levels import (
     snap,
     to_level,
 )
+from vqkit.modalities.image.modality import IMAGE
 from vqkit.schema import STRICT
 
 FARTHEST, BINS_PER_LEVEL = 1024, 64  # of the histogram of errors that sigma is fitted to
@@ -111,6 +112,7 @@ class GaussianObjective(nn.Module):
         calibrated: Whether sigma was fitted. () bool
     """
 
+    modality = IMAGE
     variance: Tensor
     sigma: Tensor
     calibrated: Tensor

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vqkit.means import Mean
 from vqkit.modalities.image.levels import HALF_RANGE, item_uniforms, normalize, num_values, snap
+from vqkit.modalities.image.modality import IMAGE
 from vqkit.schema import STRICT
 
 LOG_SCALES = (-7.0, 7.0)  # narrower than a tenth of a level, wider than all levels
@@ -140,6 +141,8 @@ class LogisticMixtureObjective(nn.Module):
     Args:
         num_components: Number of logistics M mixed for each pixel.
     """
+
+    modality = IMAGE
 
     def __init__(self, num_components: int = 10) -> None:
         super().__init__()

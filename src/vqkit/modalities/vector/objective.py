@@ -1,0 +1,160 @@
+"""Squared error of vectors, each column on a scale of its own or all on one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic.dataclasses import dataclass as config_dataclass
+from torch import Tensor, nn
+
+from vqkit import distributed
+from vqkit.means import Mean
+from vqkit.modalities.vector.modality import VECTOR
+from vqkit.schema import STRICT
+
+Standardize = Literal["columns", "all", "none"]
+CONSTANT = 1e-12  # a column whose variance is less of its squared mean does not vary
+
+
+@config_dataclass(frozen=True, kw_only=True, config=STRICT)
+class SquaredErrorConfig:
+    """Squared error over the variance of the data."""
+
+    type: Literal["squared_error"] = "squared_error"
+    standardize: Standardize = "columns"
+    """What gets mean 0 and variance 1 before the encoder: each column by itself, all numbers by
+    one scale (distances keep their order), or nothing."""
+
+    def build(self, dim: int) -> "SquaredErrorObjective":
+        """The objective of vectors of so many numbers."""
+        return SquaredErrorObjective(dim, self.standardize)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One vector for each item, and no density: no likelihood is claimed.
+
+    Attributes:
+        mean: The vectors, in the units of the data. (B, D)
+    """
+
+    mean: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Not for vectors.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("vectors have a squared error and no likelihood; read the mse instead")
+
+    def mode(self) -> Tensor:
+        """The vectors. (B, D)"""
+        return self.mean
+
+    def sample(self, seed: int, first: int = 0) -> Tensor:
+        """The vectors; nothing is left to chance. (B, D)"""
+        return self.mean
+
+
+class SquaredErrorObjective(nn.Module):
+    """Squared error of standardised vectors, over their variance.
+
+    Neural Discrete Representation Learning, section 3.2, https://arxiv.org/abs/1711.00937, with a
+    Gaussian decoder of constant width. The scales are learned before training, saved with the
+    model, and undone in reconstructions.
+
+    Args:
+        dim: Number of columns D.
+        standardize: What has a scale of its own: each of the ``columns``, ``all`` together, or
+            ``none``.
+
+    Attributes:
+        shift: Subtracted from each column. (D,)
+        scale: What each column is divided by then; 1 where it does not vary. (D,)
+        variance: Mean variance of the columns after that. ()
+    """
+
+    modality = VECTOR
+    claims_likelihood = False
+    shift: Tensor
+    scale: Tensor
+    variance: Tensor
+
+    def __init__(
+        self, dim: int, standardize: Literal["columns", "all", "none"] = "columns"
+    ) -> None:
+        super().__init__()
+        self.standardize = standardize
+        self.register_buffer("shift", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+        self.register_buffer("variance", torch.ones(()))
+
+    def num_outputs(self, channels: int) -> int:
+        """Outputs for each vector: one for each column."""
+        return channels
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Vectors in the units of the data to standardised ones. (B, D)
+
+        Raises:
+            ValueError: If they have another length, or a number is NaN or infinite.
+        """
+        if x.shape[1:2] != self.shift.shape:
+            raise ValueError(
+                f"the vectors have {x.shape[1]} numbers, the model {len(self.shift)}; give the "
+                "columns that it was trained on"
+            )
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return (x - self.shift) / self.scale
+
+    def distribution(self, outputs: Tensor) -> Point:
+        """The vectors that the decoder's outputs (B, D) are, in the units of the data."""
+        return Point(outputs * self.scale + self.shift)
+
+    def loss(self, outputs: Tensor, x: Tensor, mask: Tensor | None = None) -> dict[str, Mean]:
+        """The squared error over the variance, a mean over numbers.
+
+        Args:
+            outputs: What the decoder gave. (B, D)
+            x: What it should have given, standardised. (B, D)
+            mask: True where a vector is real; None when all are. (B,) bool
+        """
+        error = (outputs.to(x.dtype) - x).square() / self.variance
+        real = None if mask is None else mask.unsqueeze(1).expand_as(error)
+        return {"reconstruction": Mean.over(error, real)}
+
+    @torch.no_grad()
+    def observe(self, batches: Iterable[Tensor]) -> None:
+        """Learns the scales from all vectors together; every rank must call it.
+
+        Args:
+            batches: Vectors as ``normalize`` gives them; ranks may have different ones. Each (N, D)
+
+        Raises:
+            ValueError: If nothing varies.
+        """
+        zero = torch.zeros_like(self.shift, dtype=torch.float64)
+        sums, count = torch.stack([zero, zero]), zero.new_zeros(1)
+        for batch in batches:
+            x = batch.to(zero) * self.scale + self.shift
+            sums += torch.stack([x.sum(0), x.square().sum(0)])
+            count += len(x)
+        sums, count = distributed.all_reduce(sums), distributed.all_reduce(count)
+        mean, square = sums / count
+        variance = (square - mean.square()).clamp(min=0)
+        variance = torch.where(variance <= CONSTANT * square, 0, variance)
+        if not (count > 0 and variance.sum() > 0):
+            raise ValueError("the vectors do not vary; give vectors that are not all equal")
+        scale = {
+            "columns": torch.where(variance > 0, variance.sqrt(), 1),
+            "all": variance.mean().sqrt().expand_as(variance),
+            "none": torch.ones_like(variance),
+        }[self.standardize]
+        self.shift.copy_(torch.zeros_like(mean) if self.standardize == "none" else mean)
+        self.scale.copy_(scale)
+        self.variance.copy_((variance / scale.square()).mean())
+
+    def calibrate(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Nothing: no likelihood is claimed."""
