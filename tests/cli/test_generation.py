@@ -14,7 +14,7 @@ from tests.cli.folders import TINY, TINY_PRIOR, make_images
 
 from vqkit.cli.evaluate import sample_groups
 from vqkit.cli.runs import open_tokenizer
-from vqkit.cli.token_parts import open_tokens, prior_images
+from vqkit.cli.token_parts import open_tokens, prior_items
 from vqkit.config import load_prior_config
 from vqkit.drawing import PLAIN
 from vqkit.evaluation import ImageClassifier
@@ -257,7 +257,7 @@ def test_what_each_held_out_image_costs_is_kept_by_name(cli: Cli, prior: Path):
 
 
 def test_training_and_held_out_images_are_those_behind_the_tokens(made: Made):
-    training, held_out = prior_images(made.prior, made.prior / "tokenizer", ())
+    training, held_out = prior_items(made.prior, made.prior / "tokenizer", ())
     tokens, train, kept = open_tokens(load_prior_config(made.prior / "config.yaml").tokens)
     for images, part in ((training, train), (held_out, kept)):
         assert [images.id(i) for i in range(len(images))] == [tokens.id(i) for i in part.indices]
