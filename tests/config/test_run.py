@@ -94,7 +94,7 @@ def test_the_type_of_the_data_is_that_of_the_model_and_the_other_way_round():
     for word in ("data.type=vector", "model.type=vector"):
         config = load_config("vectors", [*words, word])
         assert (config.data.type, config.model.type) == ("vector", "vector")
-    with pytest.raises(ConfigError, match="data.type is image, model.type vector; make"):
+    with pytest.raises(ConfigError, match=r"data.type is image, model.type vector; make"):
         load_config("vectors", [*words, "data.type=image"])
 
 
