@@ -15,6 +15,7 @@ COMMANDS = [
     "train",
     "evaluate",
     "inspect",
+    "probe",
     "encode",
     "decode",
     "train-prior",

@@ -15,6 +15,7 @@ from vqkit.cli.evaluate import evaluate
 from vqkit.cli.failures import guarded
 from vqkit.cli.inspect import inspect
 from vqkit.cli.presets import presets
+from vqkit.cli.probe import probe
 from vqkit.cli.sample import sample
 from vqkit.cli.train import train
 from vqkit.cli.train_prior import train_prior
@@ -32,6 +33,7 @@ for _name, _command in {
     "train": train,
     "evaluate": evaluate,
     "inspect": inspect,
+    "probe": probe,
     "encode": encode,
     "decode": decode,
     "train-prior": train_prior,
