@@ -18,6 +18,7 @@ COMMANDS = [
     "probe",
     "encode",
     "decode",
+    "export",
     "train-prior",
     "sample",
     "complete",

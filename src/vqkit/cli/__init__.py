@@ -12,6 +12,7 @@ from vqkit.cli.decode import decode
 from vqkit.cli.demo import demo
 from vqkit.cli.encode import encode
 from vqkit.cli.evaluate import evaluate
+from vqkit.cli.export import export
 from vqkit.cli.failures import guarded
 from vqkit.cli.inspect import inspect
 from vqkit.cli.presets import presets
@@ -36,6 +37,7 @@ for _name, _command in {
     "probe": probe,
     "encode": encode,
     "decode": decode,
+    "export": export,
     "train-prior": train_prior,
     "sample": sample,
     "complete": complete,
