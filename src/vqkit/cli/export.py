@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vqkit.cli.runs import is_other_process
 from vqkit.cli.wording import counted
 
 Tokens = Annotated[Path, typer.Argument(metavar="TOKENS", help="What vqkit encode wrote.")]
@@ -40,6 +41,8 @@ def export(
     """
     from vqkit.tokens import TokenSet, export_tokens
 
+    if is_other_process():
+        return
     found = export_tokens(
         TokenSet.open(tokens),
         out,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from vqkit.cli.options import BatchSize, DataWords, Device, NumWorkers, Run
-from vqkit.cli.runs import open_tokenizer, splits_of
+from vqkit.cli.runs import is_other_process, open_tokenizer, splits_of
 from vqkit.cli.wording import counted
 
 HEADS = ("", "features", "accuracy", "95 % interval", "penalty")
@@ -43,6 +43,8 @@ def probe(
     from vqkit.evaluation.probe_sections import PROBE
     from vqkit.storage import write_json
 
+    if is_other_process():
+        return
     if data is not None and "=" in data:  # a setting, and no data
         data, words = None, [data, *(words or ())]
     check_sklearn()
