@@ -14,6 +14,7 @@ from vqkit.evaluation import (
     generation_sections,
     level_sections,
     likelihood_sections,
+    probe_sections,
     run_sections,
     sections,
 )
@@ -53,8 +54,8 @@ def write_report(
 ) -> Path:
     """Writes ``metrics.json``, ``likelihood.csv``, ``pictures/`` and, last, ``report.html``.
 
-    Training curves and health messages are taken from the folder's ``metrics.jsonl``, the figures
-    of a prior's baselines from its ``priors.json``, when they are there.
+    Training curves and health messages are taken from the folder's ``metrics.jsonl``, baselines of
+    a prior from ``priors.json``, a probe from ``probe.json``, when they are there.
 
     Args:
         folder: The run folder; made when missing. Older files of these names are replaced.
@@ -66,8 +67,7 @@ def write_report(
     Returns:
         The path of the page.
     """
-    folder = Path(folder)
-    metrics = evaluation.metrics
+    folder, metrics = Path(folder), evaluation.metrics
     if generation is not None:
         metrics = {**metrics, "generation": generation.metrics}
     kind, history = evaluation.modality, read_history(folder / HISTORY)
@@ -78,6 +78,7 @@ def write_report(
         level_sections.levels(evaluation.metrics, evaluation.specs, evaluation.levels),
         *([] if generation is None else generation_sections.sections(generation)),
         *codebooks(evaluation),
+        probe_sections.probe(folder, metrics["tokenizer"], kind),
         run_sections.code_length(metrics, kind, read_baselines(folder / BASELINES)),
         likelihood_sections.extremes(evaluation),
         run_sections.training(history, kind),

@@ -85,7 +85,12 @@ class Metrics(Protocol):
 
 
 class Modality(Protocol):
-    """One kind of data. An objective has it as ``modality``."""
+    """One kind of data. An objective has it as ``modality``.
+
+    It may also have ``raw_features(x, mask)``: of a batch of items of one size (B, C, *grid) the
+    features (B, F) that a linear classifier gets of them in a probe, where their plain values say
+    little.
+    """
 
     @property
     def name(self) -> str:

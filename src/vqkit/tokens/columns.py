@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from vqkit.tokens.rows import Shape
-from vqkit.tokens.shards import Header, damaged, read_columns
+from vqkit.tokens.sharding import damaged
+from vqkit.tokens.shards import Header, read_columns
 
 
 class Columns:

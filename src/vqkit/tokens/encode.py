@@ -1,7 +1,6 @@
 """Encodes a data set, shard by shard, on any number of processes."""
 
 import hashlib
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,9 @@ from torch import Tensor
 from vqkit.codes import LevelSpec
 from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Examples
-from vqkit.data.loader import in_order
-from vqkit.distributed import barrier, is_main, rank, world_size
-from vqkit.tokens.progress import advancing
 from vqkit.tokens.rows import Row, rows
-from vqkit.tokens.shards import PATTERN, Header, read_header, write_shard
+from vqkit.tokens.sharding import write_shards
+from vqkit.tokens.shards import TOKENS, Header
 from vqkit.tokens.sizes import by_size
 
 if TYPE_CHECKING:
@@ -51,43 +48,25 @@ def encode_dataset(
         ValueError: If there are no examples, or the folder holds tokens of another tokenizer, of
             other data or in other shards, or no tokens but something else.
     """
+    check_sizes(batch_size, shard_size)
+    folder = Path(folder)
+    TOKENS.check_place(folder)
+    write_shards(
+        TOKENS,
+        header_of(model, examples, shard_size),
+        examples,
+        folder,
+        lambda batch: encode_batch(model, examples, batch, batch_size),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        progress=progress,
+    )
+
+
+def check_sizes(batch_size: int, shard_size: int) -> None:
+    """Raises ValueError unless both are at least 1."""
     if batch_size < 1 or shard_size < 1:
         raise ValueError(f"batch_size is {batch_size}, shard_size {shard_size}; give at least 1")
-    folder = Path(folder)
-    check_place(folder)
-    header = header_of(model, examples, shard_size)
-    folder.mkdir(parents=True, exist_ok=True)
-    # By number, not by place among the missing: ranks may look while others already write.
-    missing = missing_shards(folder, header)
-    mine = [shard for shard in missing if shard.shard % world_size() == rank()]
-    total = sum(len(shard.items) for shard in mine)
-    with advancing("encoding", total, show=progress) as advance:
-        for shard in mine:
-            items: list[Row] = []
-            for batch in in_order(
-                examples, batch_size, indices=shard.items, num_workers=num_workers
-            ):
-                items += encode_batch(model, examples, batch, batch_size)
-                advance(len(batch))
-            write_shard(folder / shard.name, shard, items)
-    barrier()
-    if is_main():  # what killed runs left behind
-        for part in folder.glob(f".{PATTERN}.*.part"):
-            part.unlink(missing_ok=True)
-
-
-def check_place(folder: Path) -> None:
-    """Raises ValueError unless a folder is new, empty or a token set."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is a file; give another folder for the tokens")
-    names = sorted(path.name for path in folder.iterdir())
-    others = [name for name in names if not fnmatch(name, f".{PATTERN}.*.part")]
-    if others and not any(fnmatch(name, PATTERN) for name in others):
-        raise ValueError(
-            f"{folder} holds {others[0]} and is no token set; give another folder for the tokens"
-        )
 
 
 def header_of(model: "VQVAE", examples: Examples, shard_size: int) -> Header:
@@ -124,38 +103,6 @@ def levels_of(model: "VQVAE", examples: Examples) -> tuple[LevelSpec, ...]:
     """The shapes of the levels of the first item."""
     first = collate([examples.example(0)], [0]).to(device_of(model))
     return model.encode(first.x, first.mask).specs
-
-
-def missing_shards(folder: Path, header: Header) -> list[Header]:
-    """The shards that are still to be written.
-
-    Raises:
-        ValueError: If a file of the folder belongs to another set, or is damaged.
-    """
-    wanted = {shard.name: shard for shard in map(header.at, range(header.num_shards))}
-    for path in sorted(folder.glob(PATTERN)):
-        found = read_header(path)
-        difference = differing(found, header)
-        if difference is not None:
-            raise ValueError(f"{path} {difference}; give another folder, or remove its tokens")
-        wanted.pop(found.name)
-    return list(wanted.values())
-
-
-def differing(found: Header, wanted: Header) -> str | None:
-    """In words, how a shard differs from those to be written; None when it is one of them."""
-    if found.tokenizer != wanted.tokenizer:
-        return f"is of tokenizer {found.tokenizer[:12]}, this one is {wanted.tokenizer[:12]}"
-    if (found.source, found.num_items) != (wanted.source, wanted.num_items):
-        return (
-            f"is of other data ({found.num_items} items, fingerprint {found.source[:12]}; now "
-            f"{wanted.num_items}, {wanted.source[:12]})"
-        )
-    if found.shard_size != wanted.shard_size:
-        return f"is of shards of {found.shard_size} items, now {wanted.shard_size} are asked for"
-    if found.common != wanted.common:
-        return "has other labels or levels than this data and tokenizer"
-    return None
 
 
 def encode_batch(model: "VQVAE", examples: Examples, batch: Batch, batch_size: int) -> list[Row]:
