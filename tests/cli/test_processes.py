@@ -94,7 +94,8 @@ def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path: Path, number: signal
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_any_time_ends_a_command_with_one_line(tmp_path: Path):
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_time_ends_a_command_with_one_line(tmp_path: Path, signal_: signal.Signals):
     """Also while libraries are being imported, which do not survive an exception."""
     make_images(tmp_path / "images", 20)
     command = [sys.executable, *TRAIN, f"data.path={tmp_path / 'images'}", "train.steps=1000000"]
@@ -102,8 +103,8 @@ def test_ctrl_c_at_any_time_ends_a_command_with_one_line(tmp_path: Path):
         words = [*command, "-o", str(tmp_path / f"run {number}")]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENV) as process:
             time.sleep(0.2 + number / 12)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal_)
             _, err = process.communicate(timeout=60)
-        assert process.returncode == 128 + signal.SIGINT, (number, err)
+        assert process.returncode == 128 + signal_, (number, err)
         assert "Traceback" not in err
         assert "a bug" not in err

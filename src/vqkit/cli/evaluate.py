@@ -255,6 +255,7 @@ def sample_groups(
 ) -> Sequence["Samples"]:
     """Items from the baselines, plainly, and from a prior; those of one class together."""
     from vqkit.evaluation import Samples
+    from vqkit.evaluation.gallery import pictures_of
     from vqkit.storage import read_json
 
     classes = class_names(run, prior.num_classes)[:MOST_CLASSES]
@@ -271,8 +272,8 @@ def sample_groups(
             each, tokenizer, Sampling(num=num, batch_size=batch_size, **settings), labels=labels
         )
         names = None if order is None else tuple(classes[i % len(classes)] for i in order)
-        items = items if order is None else items[order]
-        images = kind.pictures(items)
+        items = items if order is None else [items[i] for i in order]
+        images = pictures_of(kind, items)
         if images is None:
             return []
         played = [kind.media(item) for item in items]

@@ -78,10 +78,10 @@ def judges_of(subject: Subject, features: str | None) -> "Judges":
     folder = subject.run / CLASSIFIER
     kept = kept_classes(folder) == labels
     trainable = subject.training is not None and tuple(subject.training.labels) == labels
-    possible = bool(labels) and (kept or trainable)
+    possible = len(labels) > 1 and (kept or trainable)
     if features == CLASSIFIER and not possible:
         why = "there are no training images of these classes"
-        why = why if labels else "the images have no classes"
+        why = why if len(labels) > 1 else "there are not two classes to tell apart"
         raise ValueError(f"--features {CLASSIFIER}: {why}; take {ENCODER}, or a file {ONNX}")
     classifier = None
     if possible and (kept or features in (None, CLASSIFIER)):

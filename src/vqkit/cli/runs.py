@@ -1,5 +1,6 @@
 """Run folders, as the commands open them."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -96,6 +97,11 @@ def say_unreadable(lines: Sequence[str], kind: "FileKind") -> None:
         print(f"  {line}", file=sys.stderr)
     if len(lines) > MOST_LINES:
         print(f"  and {len(lines) - MOST_LINES} more", file=sys.stderr)
+
+
+def is_other_process() -> bool:
+    """Whether torchrun started this process besides the first, for work that one alone does."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def choose_device(name: str) -> str:

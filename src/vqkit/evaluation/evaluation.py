@@ -162,9 +162,11 @@ class Totals:
         dims = batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
         if batch.mask is not None:
             dims = batch.mask.flatten(1).sum(1) * batch.x.shape[1]
-        decoder, given_other = own_log_prob(model, batch, out), None
+        decoder, given_other, unlike = own_log_prob(model, batch, out), None, None
         if decoder is not None and other is not None:
-            given_other = log_prob_given(model, batch.x, other.x)
+            theirs = model.encode(other.x)
+            given_other = log_prob_given(model, batch.x, theirs)
+            unlike = codes.flat() != theirs.flat()
         prior = of_level = None
         if self.prior is not None:
             given = Conditioning(None if self.prior.num_classes is None else batch.labels)
@@ -178,7 +180,7 @@ class Totals:
             prior=prior,
             levels=of_level,
         )
-        self.reliance.add(dims, decoder, given_other)
+        self.reliance.add(dims, decoder, given_other, unlike)
         if self.levels is not None:
             self.levels.add(batch, out, decoder)
         if self.stages is not None:

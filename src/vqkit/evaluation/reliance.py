@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from vqkit.autoencoder import VQVAE, Output
+from vqkit.codes import Codes
 from vqkit.data import Batch, Examples, in_order
 from vqkit.distributed import all_reduce, rank, world_size
 from vqkit.nn.evaluating import evaluating
 
 LEAST_BITS = 0.01
 """A decoder that loses less than this, per dimension, with an unlike item's codes ignores them."""
+LEAST_UNLIKE = 0.05
+"""Where fewer codes than this share differ between items, no decoder can tell items by them."""
 
 
 class Reliance:
@@ -28,29 +31,43 @@ class Reliance:
 
     def __init__(self, *, device: torch.device | str = "cpu") -> None:
         self.nats = torch.zeros((), dtype=torch.float64, device=device)
-        self.counts = torch.zeros(2, dtype=torch.int64, device=device)
+        self.counts = torch.zeros(4, dtype=torch.int64, device=device)
 
-    def add(self, dims: Tensor, own: Tensor | None = None, other: Tensor | None = None) -> None:
+    def add(
+        self,
+        dims: Tensor,
+        own: Tensor | None = None,
+        other: Tensor | None = None,
+        unlike: Tensor | None = None,
+    ) -> None:
         """Counts a batch in; one without numbers leaves the whole split without a figure.
 
         Args:
             dims: Number of real values of each item. (B,) int64
             own: log p(x | own codes) of each item, in nats. (B,)
             other: log p(x | another item's codes) of each item, in nats. (B,)
+            unlike: Which codes differ from the other item's. (B, L) bool
         """
         total, paired = dims.sum(), torch.zeros_like(dims).sum()
         if own is not None and other is not None:
             self.nats += (own.double() - other.double()).sum()
             paired = total
-        self.counts += torch.stack([total, paired]).to(self.counts.device)
+        places = [0, 0] if unlike is None else [int(unlike.sum()), unlike.numel()]
+        self.counts += torch.tensor([int(total), int(paired), *places], device=self.counts.device)
 
     def results(self) -> dict[str, float]:
-        """``code_reliance_bits_per_dim`` over all ranks, or nothing; every rank must call it."""
+        """The figures over all ranks, or nothing; every rank must call it.
+
+        Returns:
+            ``code_reliance_bits_per_dim``, and ``unlike_codes``, the share of codes in which two
+            items differed.
+        """
         nats = float(all_reduce(self.nats.clone()))
-        dims, paired = all_reduce(self.counts.clone()).tolist()
+        dims, paired, unlike, places = all_reduce(self.counts.clone()).tolist()
         if not dims or paired < dims:
             return {}
-        return {"code_reliance_bits_per_dim": nats / math.log(2) / dims}
+        found = {"code_reliance_bits_per_dim": nats / math.log(2) / dims}
+        return found | ({"unlike_codes": unlike / places} if places else {})
 
 
 def partners(items: range, num_items: int) -> list[int]:
@@ -80,18 +97,18 @@ def own_log_prob(model: VQVAE, batch: Batch, out: Output) -> Tensor | None:
     return out.distribution.log_prob(model.objective.normalize(batch.x))
 
 
-def log_prob_given(model: VQVAE, x: Tensor, other: Tensor) -> Tensor:
-    """log p(x | codes of other items) of each item, in nats.
+def log_prob_given(model: VQVAE, x: Tensor, codes: Codes) -> Tensor:
+    """log p(x | codes) of each item, in nats.
 
     Args:
         model: In evaluation mode.
         x: Items as the data give them. (B, C, *grid)
-        other: The other items. (B, C, *grid)
+        codes: Of these items, or of others. B items
 
     Returns:
         (B,)
     """
-    return model.distribution(model.encode(other)).log_prob(model.objective.normalize(x))
+    return model.distribution(codes).log_prob(model.objective.normalize(x))
 
 
 @torch.no_grad()
@@ -122,8 +139,8 @@ def code_reliance(model: VQVAE, examples: Examples, *, batch_size: int = 64) -> 
             dims = torch.full((len(batch),), batch.x[0].numel())
             if fit_together(batch, other):
                 x, y = batch.x.to(device), other.x.to(device)
-                own = log_prob_given(model, x, x)
-                reliance.add(dims, own, log_prob_given(model, x, y))
+                own = log_prob_given(model, x, model.encode(x))
+                reliance.add(dims, own, log_prob_given(model, x, model.encode(y)))
             else:
                 reliance.add(dims)
     return reliance.results().get("code_reliance_bits_per_dim")
@@ -134,8 +151,15 @@ def finding(metrics: Mapping[str, Any]) -> str | None:
     rise = metrics.get("code_reliance_bits_per_dim")
     if rise is None or rise >= LEAST_BITS:
         return None
+    cost = f"the cost rises by {max(rise, 0):.4f} bits/dim, less than {LEAST_BITS}"
+    unlike = metrics.get("unlike_codes", 1.0)
+    if unlike < LEAST_UNLIKE:
+        return (
+            f"items have the same codes: only {unlike:.1%} of them differ between two items, and "
+            f"with another item's {cost}. Look at the entries used; train longer (train.steps)"
+        )
     return (
-        f"the decoder ignores its codes: with those of another image the cost rises by "
-        f"{max(rise, 0):.4f} bits/dim, less than {LEAST_BITS}. Try a lower train.learning_rate, or "
-        "a smaller model.decoder"
+        f"the decoder ignores its codes: with those of another item {cost}. Train longer "
+        "(train.steps) or at a lower train.learning_rate; a decoder of one value after another "
+        "may also be smaller (model.decoder)"
     )

@@ -86,7 +86,8 @@ class AutoencoderTask(Task):
         return {"mse": Mean.over(error, real)}
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        self.unit = self.model.objective.modality.items
+        kind = self.model.objective.modality
+        self.unit = kind.items if kind.name != "image" or batch.x.dim() == 4 else "items"
         return self.model.counts(batch.x, batch.mask)
 
     @property
