@@ -86,9 +86,8 @@ def test_the_latency_is_one_hop_and_the_delay():
         tokenizer = model(delay=delay)
         encoder, decoder = StreamEncoder(tokenizer), StreamDecoder(tokenizer)
         assert encoder.latency == 8 * (1 + delay)
-        x, heard, came = signals(1, 80), 0, 0
-        for sample in x.split(1, 2):
-            came += 1
+        heard = 0
+        for came, sample in enumerate(signals(1, 80).split(1, 2), start=1):
             heard += decoder.push(encoder.push(sample)).shape[2]
             assert heard == max(0, came // 8 - delay) * 8
             assert came - heard < encoder.latency + 1

@@ -221,9 +221,9 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def fold(network: nn.Module) -> None:
-    """Computes the filters of causal convolutions once and for all, of a network that stays as it is.
+    """Computes the filters of causal convolutions once, of a network that stays as it is.
 
-    At each call that costs as much as a chunk of a few milliseconds itself.
+    At each call that would cost as much as a chunk of a few milliseconds itself.
     """
     for module in network.modules():
         if isinstance(module, CausalConv):

@@ -44,7 +44,9 @@ def make_sounds(folder: Path, num: int = 12, *, rate: int = RATE) -> Path:
     return folder
 
 
-def config(*, stages: int = 3, delay: int = 0, channels: Any = 1, **objective: Any) -> AudioModelConfig:
+def config(
+    *, stages: int = 3, delay: int = 0, channels: Any = 1, **objective: Any
+) -> AudioModelConfig:
     """A tiny model: 8 samples a code."""
     network = CausalConfig(
         patch=2, strides=(4,), hidden=8, depth=1, kernel_size=3, dim=6, delay=delay

@@ -77,7 +77,10 @@ def rate_zero() -> bytes:
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "nothing": (lambda: b"", "is empty; remove it"),
     "no sound": (lambda: b"neither music nor speech" * 20, "is cut or no sound file"),
-    "cut": (lambda: file_of(tone(5000), kind="FLAC")[:60], "is cut or no sound file|has no samples"),
+    "cut": (
+        lambda: file_of(tone(5000), kind="FLAC")[:60],
+        "is cut or no sound file|has no samples",
+    ),
     "no samples": (lambda: file_of(np.zeros(0, np.float32)), "has no samples; remove it"),
     "one sample": (lambda: file_of(np.zeros(1, np.float32)), "has 1 sample; remove it"),
     "seven channels": (

@@ -16,7 +16,9 @@ def batch(num: int = 5, length: int = 900, channels: int = 1) -> tuple[Tensor, T
     return x, 0.8 * x + noise
 
 
-def measured(x: Tensor, y: Tensor, mask: Tensor | None = None, *, size: int = 9) -> dict[str, float]:
+def measured(
+    x: Tensor, y: Tensor, mask: Tensor | None = None, *, size: int = 9
+) -> dict[str, float]:
     metrics = AudioMetrics(RATE)
     for start in range(0, len(x), size):
         part = slice(start, start + size)

@@ -137,7 +137,7 @@ def test_integers_are_16_bit_samples_and_other_types_are_refused():
     assert objective().normalize(x).tolist() == [[[-1, 0, 0.5]]]
     with pytest.raises(TypeError, match="give floats in"):
         objective().normalize(x.long())
-    with pytest.raises(ValueError, match="values from -4.9"):
+    with pytest.raises(ValueError, match=r"values from -4\.9"):
         objective().normalize(x * -30000.0)
 
 

@@ -48,10 +48,10 @@ class AudioModality:
         Figure("kbps_prior", "Bit rate under the prior", "kbit/s"),
     )
     scale = (
-        "SI-SDR is how far a reconstruction's error lies below it, whatever its loudness. Distances "
-        "are mean absolute differences of spectrograms, in dB. Pictures show the pitch from low to "
-        "high on the mel scale, the whole recording from left to right, and 80 dB from dark to "
-        "bright."
+        "SI-SDR is how far a reconstruction's error lies below it, whatever its loudness. "
+        "Distances are mean absolute differences of spectrograms, in dB. Pictures show a whole "
+        "recording from left to right, its frequencies from low at the bottom to high on the mel "
+        "scale, and 80 dB from dark to bright."
     )
 
     def size(self, shape: Sequence[int]) -> str:

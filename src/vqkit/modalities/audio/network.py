@@ -39,8 +39,8 @@ class CausalConfig:
     """Samples that the first layer takes at a time, and the last one gives. More make the layers
     near the waveform, the most expensive ones, so many times cheaper."""
     strides: tuple[Annotated[int, Field(ge=2)], ...] = (2, 4, 5, 8)
-    """By what the layers after the first shorten time, those nearest to the waveform first. One code
-    stands for patch times their product samples."""
+    """By what the layers after the first shorten time, those nearest to the waveform first. One
+    code stands for patch times their product samples."""
     hidden: Positive = 32
     """Channels nearest to the waveform; twice as many after each stride."""
     most: Positive = 512
@@ -106,9 +106,7 @@ class CausalConfig:
             up = CausalUpsample(wider, width, stride, gain=gain)
             layers += [activated(act, wider), up, *self.residuals(width, self.units)]
         kernel = max(2 if self.patch > 1 else 1, -(-self.kernel_size // self.patch))
-        last = CausalUpsample(
-            widths[0], channels, self.patch, kernel_size=kernel, gain=gain / LOUD
-        )
+        last = CausalUpsample(widths[0], channels, self.patch, kernel_size=kernel, gain=gain / LOUD)
         stack = CausalStack(*layers, activated(act, widths[0]), last)
         return AudioDecoder(stack, channels, self.hop, self.delay)
 
@@ -129,7 +127,7 @@ class AudioEncoder(nn.Module):
         self.layers, self.hop, self.delay = layers, hop, delay
 
     def padded(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        """So many samples are read of sound that is (T,) long: whole codes, and those waited for."""
+        """What is read of sound that is (T,) long: whole codes, and those that are waited for."""
         return ((-(-grid[0] // self.hop) + self.delay) * self.hop,)
 
     def code_mask(self, mask: Tensor) -> Tensor:
@@ -180,9 +178,7 @@ class AudioDecoder(nn.Module):
         super().__init__()
         self.layers, self.channels, self.hop, self.delay = layers, channels, hop, delay
 
-    def forward(
-        self, z_q: Tensor, mask: Tensor | None = None, past: Past | None = None
-    ) -> Tensor:
+    def forward(self, z_q: Tensor, mask: Tensor | None = None, past: Past | None = None) -> Tensor:
         """Sound of vectors; long ones without gradients in chunks.
 
         Args:

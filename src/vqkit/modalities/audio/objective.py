@@ -10,12 +10,12 @@ from pydantic.dataclasses import dataclass as config_dataclass
 from torch import Tensor, nn
 
 from vqkit.means import Mean
+from vqkit.modalities.audio.discriminators import AdversarialConfig, SoundJudge
 from vqkit.modalities.audio.levels import normalize
 from vqkit.modalities.audio.modality import AudioModality
-from vqkit.modalities.audio.spectrum import frame_mask, hop_of, magnitudes, mel
+from vqkit.modalities.audio.spectrum import Window, frame_mask, hop_of, magnitudes, mel
 from vqkit.schema import STRICT, AtLeastZero
 
-Window = Annotated[int, Field(ge=8, multiple_of=4)]
 QUIET = 1e-8  # energy of a sample, -80 dB of full scale, below which an error does not matter
 FAINT = 1e-5  # magnitude, of a frame whose weights sum to 1, below which nothing is heard
 BINS_PER_BAND = 4  # or the lowest bands would hold none
@@ -39,6 +39,8 @@ class SpectralConfig:
     """Samples of a frame of each spectrogram; frames begin a quarter of that apart."""
     bands: Annotated[int, Field(ge=1)] = 80
     """Most mel bands; windows with few frequencies have a quarter as many."""
+    adversarial: AdversarialConfig | None = None
+    """Discriminators, to sound sharper at low rates at the cost of SI-SDR. null: there are none."""
 
     def build(self, sample_rate: int, channels: int = 1) -> "SpectralObjective":
         """The objective of sound of that rate, in Hz, and so many channels."""
@@ -90,6 +92,11 @@ class SpectralObjective(nn.Module):
         super().__init__()
         self.config, self.modality = config, modality
 
+    def judge(self) -> SoundJudge | None:
+        """New discriminators to train beside the model; None if there shall be none."""
+        config = self.config.adversarial
+        return None if config is None else config.build(self.modality.channels)
+
     def num_outputs(self, channels: int) -> int:
         """Outputs for each sample: one for each channel."""
         return channels
@@ -130,14 +137,14 @@ class SpectralObjective(nn.Module):
     def _spectral(self, x: Tensor, y: Tensor, mask: Tensor, window: int) -> dict[str, Tensor]:
         """Sums over real frames of the errors of one spectrogram, means over its frequencies."""
         scale = 2 / window  # then the weights of a frame sum to 1
-        spectra = [scale * magnitudes(signal, window) for signal in (x, y)]
+        a, b = (scale * magnitudes(signal, window) for signal in (x, y))
         real, found = frame_mask(mask, window).unsqueeze(1), dict[str, Tensor]()
         if self.config.stft:
-            found["stft"] = summed_error(*spectra, real)
+            found["stft"] = summed_error(a, b, real)
         if self.config.mel:
             bands = min(self.config.bands, max(1, window // (2 * BINS_PER_BAND)))
-            bins = [mel(each, self.modality.sample_rate, bands) for each in spectra]
-            found["mel"] = summed_error(*bins, real)
+            rate = self.modality.sample_rate
+            found["mel"] = summed_error(mel(a, rate, bands), mel(b, rate, bands), real)
         return found
 
     def counts(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:

@@ -2,11 +2,14 @@
 
 import math
 from functools import lru_cache
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
+Window = Annotated[int, Field(ge=8, multiple_of=4)]
 OVERLAP = 4  # windows that a sample lies in
 
 
