@@ -59,7 +59,7 @@ def write_shard(path: Path, header: Header, batches: Iterable[Sequence[Row]]) ->
         "label": pa.array([row.label for row in rows], pa.int64()),
         "mask": pa.array([row.mask for row in rows], pa.list_(pa.bool_())),
     }
-if any(row.size is not None for row in rows):
+    if any(row.size is not None for row in rows):
         columns["size"] = pa.array([row.size for row in rows], pa.list_(pa.int64()))
     said = metadata(replace(header, ragged=ragged))
     with atomic_file(path) as part:
