@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -96,16 +96,26 @@ def write_report(
             image.save(part / PICTURES / f"{name}.png")
         if generation is not None and generation.neighbors:
             generation_sections.sheet(generation).save(part / PICTURES / "neighbors.png")
-        for level, books in enumerate(evaluation.stats):
-            for number, stats in enumerate(books):
-                drawing = standalone(usage_chart(stats))
-                write_text(part / PICTURES / f"usage-{level}-{number}.svg", drawing)
+        for name, drawing in drawings(evaluation):
+            write_text(part / PICTURES / f"{name}.svg", drawing)
         written = {path.name for path in (part / PICTURES).iterdir()}
-    for name in OWN:  # pictures of an evaluation before this one, which had more to show
-        for path in (folder / PICTURES).glob(name):
+    remove_others(folder / PICTURES, written)
+    return folder / REPORT
+
+
+def remove_others(folder: Path, written: Collection[str]) -> None:
+    """Removes pictures of an evaluation before this one, which had more to show."""
+    for name in OWN:
+        for path in folder.glob(name):
             if path.name not in written:
                 path.unlink(missing_ok=True)
-    return folder / REPORT
+
+
+def drawings(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Names and contents of the SVG files."""
+    for level, books in enumerate(evaluation.stats):
+        for number, stats in enumerate(books):
+            yield f"usage-{level}-{number}", standalone(usage_chart(stats))
 
 
 def codebooks(evaluation: Evaluation) -> Iterator[str]:
