@@ -247,7 +247,7 @@ def posterior_collapse(rows: dict[str, list[float]]) -> None:
         for place, value in zip(places, values, strict=True):
             text = form.format(round(value, 2) + 0.0)  # no -0
             through = behind if value < 0.5 else None  # the label that the line meets
-            axis.text(value + 0.01, place, text, va="center", color=INK, bbox=through)
+            axis.text(value, place, f" {text}", va="center", color=INK, bbox=through)
         axis.set_xlim(0, 1.25 * max(values))
         axis.set_xticks([])
         axis.spines["bottom"].set_visible(False)

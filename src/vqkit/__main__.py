@@ -19,18 +19,20 @@ def main() -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raises KeyboardInterrupt, but ends the process at once in the middle of an import.
+    """Says so and raises SystemExit, but ends the process at once in the middle of an import.
 
     Libraries that are half imported do not survive an exception: it is swallowed, or comes out as
     something else, or kills the process on its way out.
     """
+    rank = os.environ.get("RANK", "0")
+    who = "vqkit" if rank == "0" else f"vqkit (process {rank})"
+    os.write(2, f"{who}: {WORDS[signal.Signals(number)]}\n".encode())
     inner = frame
     while inner is not None:
         if inner.f_code.co_filename.startswith(IMPORTING):
-            os.write(2, f"vqkit: {WORDS[signal.Signals(number)]}\n".encode())
             os._exit(128 + number)
         inner = inner.f_back
-    raise KeyboardInterrupt(number)
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What a failure looks like, whatever raised it."""
 
 import errno
-import signal
 import subprocess
 import sys
 
@@ -70,8 +69,6 @@ def test_an_error_of_the_system_names_its_file_and_the_fix(
 
 def test_an_interrupt_is_quiet(capsys: pytest.CaptureFixture[str]):
     assert code_and_line(KeyboardInterrupt(), capsys) == (130, "vqkit: interrupted\n")
-    ended = KeyboardInterrupt(signal.SIGTERM)
-    assert code_and_line(ended, capsys) == (143, "vqkit: terminated\n")
 
 
 def test_a_process_of_several_says_which_it_is(

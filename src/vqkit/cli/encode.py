@@ -95,4 +95,6 @@ def encode_items(
 def summary(tokens: "TokenSet") -> str:
     """How large a token set is, and where."""
     each = sum(spec.num_tokens for spec in tokens.specs)
-    return f"{counted(len(tokens), 'item')} of {counted(each, 'token')} each: {tokens.folder}"
+    most = "up to " if tokens.ragged else ""
+    items, many = counted(len(tokens), "item"), counted(each, "token")
+    return f"{items} of {most}{many} each: {tokens.folder}"

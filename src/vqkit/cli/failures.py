@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 import typer
 
 PACKAGE = Path(__file__).parents[1]
-FAILED, USAGE, BUG, INTERRUPTED, TERMINATED = 1, 2, 70, 130, 143
+FAILED, USAGE, BUG, INTERRUPTED = 1, 2, 70, 130
 DEBUG = "VQKIT_DEBUG"
 RIGHTS = "change its rights or those of its folder, or choose another place"
 ROOM = "free some space, then run the same command again"
@@ -40,15 +39,15 @@ def guarded(command: Callable[[Sequence[str]], int | None], words: Sequence[str]
         words: What was written after ``vqkit``.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 used wrongly, 70 a bug of vqkit, 130 interrupted,
-        143 terminated.
+        The exit code: 0 done, 1 failed, 2 used wrongly, 70 a bug of vqkit, 130 interrupted.
     """
     try:
         code = command(words)
         sys.stdout.flush()
-    except KeyboardInterrupt as error:
-        by_signal = error.args[:1] == (signal.SIGTERM,)
-        return _say(*(("terminated", TERMINATED) if by_signal else ("interrupted", INTERRUPTED)))
+        if code == INTERRUPTED:  # typer makes that of a KeyboardInterrupt
+            return _say("interrupted", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # The reader of the output has gone: nothing more to say, also not at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,7 @@
 """Evaluates a model on a whole split."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -25,6 +25,7 @@ from vqkit.evaluation.reliance import (
     own_log_prob,
     partners,
 )
+from vqkit.evaluation.stages import StageTotals, has_stages
 from vqkit.modalities.base import Modality
 from vqkit.nn import AutoregressiveDecoder
 from vqkit.nn.dropout import no_dropout
@@ -144,6 +145,7 @@ class Totals:
         several = len(model.quantizers) > 1
         self.levels = LevelTotals(model, examples, device=device) if several else None
         self.reliance = Reliance(device=device)
+        self.stages = StageTotals(model, device=device) if has_stages(model) else None
 
     def add(self, batch: Batch, other: Batch | None = None) -> None:
         """Counts a batch in.
@@ -181,6 +183,8 @@ class Totals:
         self.reliance.add(dims, decoder, given_other, unlike)
         if self.levels is not None:
             self.levels.add(batch, out, decoder)
+        if self.stages is not None:
+            self.stages.add(batch, codes)
 
     def evaluation(self, num_shown: int, num_entries: int) -> Evaluation:
         """All that was found, on every rank; every rank must call it."""
@@ -224,17 +228,33 @@ class Totals:
             **measured,
             **bits,
             **self.reliance.results(),
+            **rates_of(self.model, bits),
             "levels": summaries(specs, stats, exchanged),
             "tokenizer": self.model.fingerprint(),
             "data": getattr(examples, "fingerprint", None),
         }
         if self.prior is not None:
             metrics["prior_exact"] = self.prior.exact
+        if self.stages is not None:
+            rows = self.stages.results(measured, bits["code_bits_per_dim_uniform"])
+            metrics["stages"] = [
+                row | rates_of(self.model, {"code_bits_per_dim_uniform": row["bits_per_dim"]})
+                for row in rows
+            ]
         items = itemized(
             self.model, examples, self.likelihood.items(), NUM_EXTREMES if num_shown else 0
         )
         modality = self.model.objective.modality
         return Evaluation(modality, metrics, stats, specs, shown, tuple(atlases), items, upto)
+
+
+def rates_of(model: VQVAE, bits: Mapping[str, float]) -> dict[str, float]:
+    """Bits in the units of a modality that has units of its own for them; else nothing.
+
+    Such a modality says so by a method ``rates(figures)``.
+    """
+    rates: Any = getattr(model.objective.modality, "rates", None)
+    return {} if rates is None else rates(bits)
 
 
 def log_probs(prior: Prior, codes: Codes, given: Conditioning) -> tuple[Tensor, Tensor | None]:

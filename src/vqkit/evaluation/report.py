@@ -17,6 +17,7 @@ from vqkit.evaluation import (
     probe_sections,
     run_sections,
     sections,
+    stage_sections,
 )
 from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.charts import standalone, usage_chart
@@ -76,6 +77,7 @@ def write_report(
         sections.items(evaluation.shown, kind, evaluation.specs),
         run_sections.samples(samples, kind),
         level_sections.levels(evaluation.metrics, evaluation.specs, evaluation.levels),
+        stage_sections.stages(evaluation.metrics, kind),
         *([] if generation is None else generation_sections.sections(generation)),
         *codebooks(evaluation),
         probe_sections.probe(folder, metrics["tokenizer"], kind),

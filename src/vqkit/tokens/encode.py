@@ -33,7 +33,8 @@ def encode_dataset(
 
     Shards that are there already are kept, so running it again continues where it stopped. Ranks
     take shards in turn. Every batch has ``batch_size`` items, the last one of a shard being
-    filled up: the tokens do not depend on where an earlier run stopped.
+    filled up: the tokens do not depend on where an earlier run stopped. Where items are of any
+    size, those of one size within a batch are encoded together, and nothing is filled up.
 
     Args:
         model: The tokenizer, on its device.
@@ -108,13 +109,14 @@ def levels_of(model: "VQVAE", examples: Examples) -> tuple[LevelSpec, ...]:
 def encode_batch(model: "VQVAE", examples: Examples, batch: Batch, batch_size: int) -> list[Row]:
     """The items of one batch in order, each without padding."""
     found: dict[int, Row] = {}
-    device = device_of(model)
+    device, most = device_of(model), at_once(model, batch_size)
     for part in by_size(batch):
-        mask = None if part.mask is None else fill(part.mask, batch_size).to(device)
-        codes = model.encode(fill(part.x, batch_size).to(device), mask)[: len(part)]
+        mask = None if part.mask is None else fill(part.mask, most).to(device)
+        codes = model.encode(fill(part.x, most).to(device), mask)[: len(part)]
+        size = tuple(part.x.shape[2:]) if takes_any_size(model) else None
         numbers = part.positions.tolist()
         labels = [None] * len(part) if part.labels is None else part.labels.tolist()
-        same = rows(codes, [id_of(examples, number) for number in numbers], labels)
+        same = rows(codes, [id_of(examples, number) for number in numbers], labels, size)
         found |= zip(numbers, same, strict=True)
     return [found[number] for number in batch.positions.tolist()]
 
@@ -122,6 +124,19 @@ def encode_batch(model: "VQVAE", examples: Examples, batch: Batch, batch_size: i
 def fill(x: Tensor, size: int) -> Tensor:
     """A batch made ``size`` long by copies of its last item. (B, ...) -> (size, ...)"""
     return torch.cat([x, x[-1:].expand(size - len(x), *x.shape[1:])]) if len(x) < size else x
+
+
+def takes_any_size(model: "VQVAE") -> bool:
+    """Whether items are padded to whole codes, so that codes do not tell how long an item is."""
+    return hasattr(model.encoder, "padded")
+
+
+def at_once(model: "VQVAE", batch_size: int) -> int:
+    """How many items a batch is filled up to: 1, which fills nothing, where items are of any size.
+
+    There each size is a batch of its own, and most of them would be copies.
+    """
+    return 1 if takes_any_size(model) else batch_size
 
 
 def id_of(examples: Examples, index: int) -> str:

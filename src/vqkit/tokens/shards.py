@@ -52,13 +52,15 @@ def write_shard(path: Path, header: Header, batches: Iterable[Sequence[Row]]) ->
     wide = pa.uint16() if header.vocabulary <= 2**16 else pa.uint32()
     ends = np.cumsum([0, *(len(row.codes) for row in rows)])
     values = pa.array(np.concatenate([row.codes for row in rows]), type=wide)
-    columns = {
+    columns: dict[str, pa.Array] = {
         "id": pa.array([row.id for row in rows], pa.string()),
         "codes": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values),
         "shape": pa.array([row.shape for row in rows], pa.list_(pa.list_(pa.int32()))),
         "label": pa.array([row.label for row in rows], pa.int64()),
         "mask": pa.array([row.mask for row in rows], pa.list_(pa.bool_())),
     }
+    if any(row.size is not None for row in rows):
+        columns["size"] = pa.array([row.size for row in rows], pa.list_(pa.int64()))
     said = metadata(replace(header, ragged=ragged))
     with atomic_file(path) as part:
         table = pa.table(columns).replace_schema_metadata(said)
@@ -69,7 +71,7 @@ TOKENS: ShardKind[Header, Row] = ShardKind("token set", Header, write_shard)
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Reads some columns of a shard.
+    """Reads those of some columns that a shard has.
 
     Raises:
         ValueError: If the file is cut or damaged.

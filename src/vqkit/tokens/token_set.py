@@ -104,6 +104,11 @@ class TokenSet:
         """The codes of one item as they were made, with its own grids. 1 item"""
         return self._item(*self._locate(index))
 
+    def size(self, index: int) -> tuple[int, ...] | None:
+        """Lengths of an item's own grid, where codes stand for more than was there; else None."""
+        shard, place = self._locate(index)
+        return shard.size(place)
+
     def id(self, index: int) -> str:
         """The name of an item in the data it was made of."""
         shard, place = self._locate(index)
