@@ -150,9 +150,11 @@ def feature_rows(
     """The items of one batch in order, each without padding."""
     found: dict[int, FeatureRow] = {}
     device = device_of(model)
+    # Where items are of any size, each size is a batch of its own: most of it would be copies.
+    most = 1 if hasattr(model.encoder, "padded") else batch_size
     for part in by_size(batch):
-        mask = None if part.mask is None else fill(part.mask, batch_size).to(device)
-        levels = list(level_vectors(model, fill(part.x, batch_size).to(device), mask))
+        mask = None if part.mask is None else fill(part.mask, most).to(device)
+        levels = list(level_vectors(model, fill(part.x, most).to(device), mask))
         vectors = [level.side(side)[: len(part)].float().cpu().numpy() for level in levels]
         masks = [level.mask.cpu().numpy() for level in levels if level.mask is not None]
         labels = [None] * len(part) if part.labels is None else part.labels.tolist()
