@@ -69,7 +69,7 @@ def write_report(
         The path of the page.
     """
     judged = {} if generation is None else {"generation": generation.metrics}
-    folder, metrics = Path(folder), evaluation.metrics | judged
+    folder, metrics = Path(folder), {**evaluation.metrics, **judged}
     kind, history = evaluation.modality, read_history(folder / HISTORY)
     body = [
         sections.header(title, evaluation),
