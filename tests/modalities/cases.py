@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import yaml
 from tests.cli.folders import make_images
+from tests.modalities.audio.sounds import make_sounds
 from torch import Tensor
 
 from vqkit.config import RunConfig, load_config
@@ -73,6 +74,11 @@ def make_pictures(folder: Path) -> Path:
     return make_images(folder, 20)
 
 
+def make_recordings(folder: Path) -> Path:
+    """20 noisy tones of unequal lengths in two sub-folders."""
+    return make_sounds(folder, 20)
+
+
 def make_vectors(folder: Path) -> Path:
     """40 vectors of six numbers around two centres."""
     folder.mkdir()
@@ -88,9 +94,14 @@ CONV = {"network": {"hidden": 8, "residual_hidden": 4, "num_residual": 1, "dim":
 IMAGE = CONV | {"channels": 1, "quantizer": EMA}
 RESIDUAL = {"quantizer": {"type": "residual", "stages": 2, "quantizer": EMA}}
 VECTOR = RESIDUAL | {"network": {"type": "mlp", "hidden": [8], "dim": 4}}
+CAUSAL = {"patch": 2, "strides": [4], "hidden": 8, "depth": 1, "kernel_size": 3, "dim": 6}
+SPECTRAL = {"windows": [16, 64], "bands": 8}
+AUDIO = RESIDUAL | {"sample_rate": 8000, "network": CAUSAL, "objective": SPECTRAL}
+RATE = {"sample_rate": 8000, "crop_s": 0.03}
 GREY, COLUMNS = {"size": 8, "channels": 1}, {"column": "x", "label_column": "label"}
 
 CASES = [  # one line for each modality
     Case("image", make_pictures, GREY, IMAGE, ((8, 8), (4, 12), (16, 8))),
+    Case("audio", make_recordings, RATE, AUDIO, ((1,), (7,), (200,), (64,)), packs=True),
     Case("vector", make_vectors, COLUMNS, VECTOR, ((),), packs=True),
 ]

@@ -47,7 +47,8 @@ def token_set(
             for spec in specs
         ]
         codes = codes_like(own if ragged else specs, i, holes=ragged and i % 3 == 1)
-        items.append(row(codes, f"item {i}", i % 2 if labels else None))
+        size = (100 + i, 7) if ragged else None
+        items.append(row(codes, f"item {i}", i % 2 if labels else None, size))
     return written(folder, specs, items, ("cat", "dog") if labels else ())
 
 

@@ -65,6 +65,7 @@ def test_every_item_comes_back_exactly(tmp_path: Path, kind: Format, codes: str,
         assert equal(again.codes(i), tokens.codes(i))
         assert again.ids(i).tolist() == found[i] == made.vocabulary.ids(tokens.codes(i)).tolist()
         assert (again.id(i), again.label(i)) == (f"item {i}", i % 2)
+        assert again.size(i) == tokens.size(i) == ((100 + i, 7) if ragged else None)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

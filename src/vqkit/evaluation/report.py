@@ -68,9 +68,8 @@ def write_report(
     Returns:
         The path of the page.
     """
-    folder, metrics = Path(folder), evaluation.metrics
-    if generation is not None:
-        metrics = {**metrics, "generation": generation.metrics}
+    judged = {} if generation is None else {"generation": generation.metrics}
+    folder, metrics = Path(folder), {**evaluation.metrics, **judged}
     kind, history = evaluation.modality, read_history(folder / HISTORY)
     body = [
         sections.header(title, evaluation),

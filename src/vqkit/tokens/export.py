@@ -114,6 +114,7 @@ def sequence(
         tokens.label(number),
         tuple(tuple(level.indices.shape[1:]) for level in codes.levels),
         None if mask is None else mask[0].numpy(),
+        tokens.size(number),
     )
 
 
@@ -245,3 +246,8 @@ class Exported:
     def label(self, index: int) -> int | None:
         """The class of an item; None when it has none."""
         return self._table["label"][index].as_py()
+
+    def size(self, index: int) -> tuple[int, ...] | None:
+        """Lengths of an item's own grid, where codes stand for more than was there; else None."""
+        found = self._table["size"][index].as_py()
+        return None if found is None else tuple(found)

@@ -16,7 +16,7 @@ from vqkit.atomic import atomic_file
 from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Examples
 from vqkit.schema import STRICT
-from vqkit.tokens.encode import check_sizes, device_of, fill, id_of, source_of
+from vqkit.tokens.encode import at_once, check_sizes, device_of, fill, id_of, source_of
 from vqkit.tokens.rows import Shape
 from vqkit.tokens.sharding import ShardHeader, ShardKind, metadata, write_shards
 from vqkit.tokens.sizes import by_size
@@ -149,9 +149,7 @@ def feature_rows(
 ) -> list[FeatureRow]:
     """The items of one batch in order, each without padding."""
     found: dict[int, FeatureRow] = {}
-    device = device_of(model)
-    # Where items are of any size, each size is a batch of its own: most of it would be copies.
-    most = 1 if hasattr(model.encoder, "padded") else batch_size
+    device, most = device_of(model), at_once(model, batch_size)
     for part in by_size(batch):
         mask = None if part.mask is None else fill(part.mask, most).to(device)
         levels = list(level_vectors(model, fill(part.x, most).to(device), mask))

@@ -26,6 +26,7 @@ ABOUT = (
     pa.field("label", pa.int64()),
     pa.field("shape", pa.list_(pa.list_(pa.int32()))),
     pa.field("mask", pa.list_(pa.bool_())),
+    pa.field("size", pa.list_(pa.int64())),
 )
 """What tokens do not say of their item."""
 Thing = TypeVar("Thing")
@@ -42,6 +43,7 @@ class TokenSequence:
         label: The item's class; None when it has none.
         shape: The lengths (*grid, Q) of each of its levels.
         mask: True where a code of these is real; None when all are. (M,) bool
+        size: Lengths of the item's own grid, where its codes do not tell; None where they do.
     """
 
     ids: np.ndarray
@@ -50,6 +52,7 @@ class TokenSequence:
     label: int | None
     shape: Shape
     mask: np.ndarray | None
+    size: tuple[int, ...] | None
 
 
 def dtype_of(kind: Format, size: int) -> str:
@@ -131,6 +134,7 @@ def table_of(items: list[TokenSequence], schema: pa.Schema) -> pa.Table:
         "label": [item.label for item in items],
         "shape": [item.shape for item in items],
         "mask": [item.mask for item in items],
+        "size": [item.size for item in items],
     }
     kept = [pa.array(columns[field.name], field.type) for field in schema]
     return pa.table(kept, schema=schema)
