@@ -108,6 +108,8 @@ def evaluate(
     num = checked_samples(samples, features, prior, how, run)
     home = run if prior is None else run / TOKENIZER
     model = open_tokenizer(home, device) if prior is None else tokenizer_of(run, device)
+    if num and not getattr(model.objective.modality, "judges_new", True):
+        num = without_judges(samples, model.objective.modality)
     training, examples = measured_items(run, home, prior, data, words or (), new=num > 0)
     generation = None
     if prior is not None:
@@ -176,6 +178,19 @@ def checked_samples(
         raise ValueError("--features is for new images, and --samples is 0; leave one of them out")
     check_drawing(prior, how)
     return NUM_SAMPLES if samples is None else samples
+
+
+def without_judges(samples: int | None, kind: "Modality") -> int:
+    """How many new items are judged where there is no feature space for them: none.
+
+    Raises:
+        ValueError: If some shall be.
+    """
+    if samples is not None:
+        raise ValueError(
+            f"--samples is {samples}, but new {kind.items} are shown, not judged; leave it out"
+        )
+    return 0
 
 
 def measured_items(
@@ -273,10 +288,10 @@ def sample_groups(
         names = None if order is None else tuple(classes[i % len(classes)] for i in order)
         items = items if order is None else items[order]
         images = kind.pictures(items)
-        if images is None:
-            return []
         played = [kind.media(item) for item in items]
         media = tuple(each for each in played if each is not None)
+        if images is None and not media:
+            return []
         bound = "" if each.exact else "at most "
         cost = nats.get(prior.config.type if each is prior else name)
         note = "" if cost is None else f"{bound}{cost:.3f} nats per token, held out"

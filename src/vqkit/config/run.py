@@ -24,6 +24,7 @@ from vqkit.config.merge import defaults, merged, plain
 from vqkit.config.presets import preset_names, preset_path
 from vqkit.modalities.image.data import ImageDataConfig
 from vqkit.modalities.image.model import ImageModelConfig
+from vqkit.modalities.text.data import TextDataConfig
 from vqkit.modalities.vector.data import VectorDataConfig
 from vqkit.priors import PriorConfig, TransformerConfig
 from vqkit.schema import STRICT, Seed
@@ -32,7 +33,9 @@ from vqkit.training import TrainConfig
 
 Run = TypeVar("Run")
 
-DataConfig = Annotated[ImageDataConfig | VectorDataConfig, Field(discriminator="type")]
+DataConfig = Annotated[
+    ImageDataConfig | TextDataConfig | VectorDataConfig, Field(discriminator="type")
+]
 """The data of one modality, chosen by ``type``."""
 
 

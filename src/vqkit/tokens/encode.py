@@ -16,7 +16,7 @@ from vqkit.distributed import barrier, is_main, rank, world_size
 from vqkit.tokens.progress import advancing
 from vqkit.tokens.rows import Row, rows
 from vqkit.tokens.shards import PATTERN, Header, read_header, write_shard
-from vqkit.tokens.sizes import by_size
+from vqkit.tokens.sizes import alike, by_size
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
@@ -63,13 +63,13 @@ def encode_dataset(
     total = sum(len(shard.items) for shard in mine)
     with advancing("encoding", total, show=progress) as advance:
         for shard in mine:
-            items: list[Row] = []
-            for batch in in_order(
-                examples, batch_size, indices=shard.items, num_workers=num_workers
-            ):
-                items += encode_batch(model, examples, batch, batch_size)
+            items: dict[int, Row] = {}
+            order = alike(examples, shard.items)
+            for batch in in_order(examples, batch_size, indices=order, num_workers=num_workers):
+                found = encode_batch(model, examples, batch, batch_size)
+                items |= zip(batch.positions.tolist(), found, strict=True)
                 advance(len(batch))
-            write_shard(folder / shard.name, shard, items)
+            write_shard(folder / shard.name, shard, [items[number] for number in shard.items])
     barrier()
     if is_main():  # what killed runs left behind
         for part in folder.glob(f".{PATTERN}.*.part"):

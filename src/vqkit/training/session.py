@@ -63,6 +63,7 @@ class Session:
             num_micro_batches=config.micro_batches,
             rank=distributed.rank(),
             world_size=runtime.world_size,
+            lengths=getattr(examples, "lengths", None),
         )
         self.checkpoints = None if folder is None else Checkpoints(folder, config.keep_checkpoints)
         self.screen = Screen(config.progress, config.steps)
