@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
 from vqkit.codes import Codes, LevelSpec
-from vqkit.data import Batch, Examples, collate, in_order
+from vqkit.data import Batch, Examples, collate, in_order, lengths_of
 from vqkit.distributed import rank, world_size
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter
 from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
@@ -105,7 +105,7 @@ def evaluate(
         prior.to(place)
     totals = Totals(model, prior, place, examples)
     first, last = (len(examples) * r // world_size() for r in (rank(), rank() + 1))
-    items = alike(examples, range(first, last))
+    items, by_length = alike(examples, range(first, last)), lengths_of(examples) is not None
     batches = in_order(examples, batch_size, indices=items, num_workers=num_workers)
     others: Iterable[Batch | None] = repeat(None)
     if model.objective.claims_likelihood and len(examples) > 1:
@@ -113,7 +113,7 @@ def evaluate(
         others = in_order(examples, batch_size, indices=shifted, num_workers=num_workers)
     with evaluating(model), advancing("evaluating", last - first, show=progress) as advance:
         for batch, other in zip(batches, others, strict=False):
-            for part, partner in in_pairs(batch, other, by_length=hasattr(examples, "lengths")):
+            for part, partner in in_pairs(batch, other, by_length=by_length):
                 totals.add(part.to(place), None if partner is None else partner.to(place))
             advance(len(batch))
         found = totals.evaluation(num_shown, num_entries)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vqkit.autoencoder import VQVAE, Output
-from vqkit.data import Batch, Examples, in_order
+from vqkit.data import Batch, Examples, in_order, lengths_of
 from vqkit.distributed import all_reduce, rank, world_size
 from vqkit.evaluation.likelihood import num_dims
 from vqkit.nn.evaluating import evaluating
@@ -78,7 +78,7 @@ def partners_in(examples: Examples, items: Sequence[int]) -> list[int]:
     Among items of unlike lengths they are found as by ``partners`` among those of one length, and
     one that is alone with its length is its own.
     """
-    lengths: Sequence[int] | None = getattr(examples, "lengths", None)
+    lengths = lengths_of(examples)
     if lengths is None:
         return partners(items, len(examples))
     groups: dict[int, list[int]] = {}
@@ -166,12 +166,12 @@ def code_reliance(model: VQVAE, examples: Examples, *, batch_size: int = 64) -> 
         return None
     reliance = Reliance(device=device)
     first, last = (num * r // world_size() for r in (rank(), rank() + 1))
-    items = alike(examples, range(first, last))
+    items, by_length = alike(examples, range(first, last)), lengths_of(examples) is not None
     batches = in_order(examples, batch_size, indices=items)
     others = in_order(examples, batch_size, indices=partners_in(examples, items))
     with evaluating(model):
         for whole, shifted in zip(batches, others, strict=True):
-            for batch, other in in_pairs(whole, shifted, by_length=hasattr(examples, "lengths")):
+            for batch, other in in_pairs(whole, shifted, by_length=by_length):
                 dims = num_dims(model, batch)
                 if other is None:
                     reliance.add(dims)

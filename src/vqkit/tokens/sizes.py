@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from vqkit.data import Batch, Examples
+from vqkit.data import Batch, Examples, lengths_of
 
 
 def alike(examples: Examples, indices: Sequence[int]) -> Sequence[int]:
@@ -17,7 +17,7 @@ def alike(examples: Examples, indices: Sequence[int]) -> Sequence[int]:
     Returns:
         The same; items of one length in the order they were in.
     """
-    lengths: Sequence[int] | None = getattr(examples, "lengths", None)
+    lengths = lengths_of(examples)
     return indices if lengths is None else sorted(indices, key=lengths.__getitem__)
 
 

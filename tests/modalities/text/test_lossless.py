@@ -4,6 +4,7 @@ import math
 from functools import cache
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.modalities.text import texts
@@ -37,6 +38,7 @@ def test_odd_strings_come_back_exactly(decoder: str, text: str):
 
 
 @BOTH
+@torch.no_grad()
 def test_the_bits_are_those_of_the_text_given_its_codes(decoder: str):
     found = corrections(model(decoder), "to be or not")
     x = BYTES.item(byte_symbols(b"to be or not"), 4).unsqueeze(0)

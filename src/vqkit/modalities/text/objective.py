@@ -92,9 +92,7 @@ class CategoricalObjective(nn.Module):
         self.num_symbols = len(symbols)
         self._symbols: Symbols | None = symbols
         if symbols is not BYTES:
-            self.register_buffer(
-                "table", torch.frombuffer(bytearray(symbols.joined), dtype=torch.uint8)
-            )
+            self.register_buffer("table", torch.tensor([*symbols.joined], dtype=torch.uint8))
             self.register_buffer("lengths", symbols.lengths.clone())
             self.register_load_state_dict_pre_hook(take_table)
 
