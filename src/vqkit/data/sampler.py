@@ -1,6 +1,6 @@
 """Which item stands where in which step: a pure function of the seed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -113,13 +113,14 @@ class StatelessSampler:
         seeds = hash_tensor(self.seed, step, positions).tolist()
         start = step * self.batch_size
         if self._lengths is None:
-            indices = self._sequence(start + first, start + first + share)
+            parts = self._sequence(start + first, start + first + share)
+            indices = torch.cat(list(parts)).tolist()
         else:
             indices = self._alike(step)[first : first + share]
         return list(map(Draw, indices, seeds, positions.tolist()))
 
     def _alike(self, step: int) -> list[int]:
-        """The items of a step, of like lengths, the shorter first."""
+        """The items of a step, of like lengths, sorted by them."""
         number, place = divmod(step, self.window)
         if self._sorted is None or self._sorted[0] != number:
             self._sorted = number, self._window(number)
@@ -128,21 +129,22 @@ class StatelessSampler:
     def _window(self, number: int) -> Tensor:
         """The items of the steps of a window, a row for each step. (W, G) int64"""
         assert self._lengths is not None
-        size = self.window * self.batch_size
-        items = torch.tensor(self._sequence(number * size, (number + 1) * size))
-        rows = items[self._lengths[items].argsort(stable=True)].view(self.window, -1)
+        size, parts = self.window * self.batch_size, list[Tensor]()
+        for items in self._sequence(number * size, (number + 1) * size):
+            # Long ones meet where an epoch ends, so that one batch alone has items of both.
+            order = self._lengths[items].argsort(stable=True, descending=len(parts) % 2 == 1)
+            parts.append(items[order])
+        rows = torch.cat(parts).view(self.window, -1)
         return rows[permutation(self.window, hash_int(self.seed, SHUFFLE), number)]
 
-    def _sequence(self, start: int, end: int) -> list[int]:
-        """Draws ``start`` to ``end`` of the endless sequence of permutations."""
-        found: list[int] = []
+    def _sequence(self, start: int, end: int) -> Iterator[Tensor]:
+        """Draws ``start`` to ``end`` of the endless sequence of permutations, epoch by epoch."""
         while start < end:
             epoch, place = divmod(start, self.num_examples)
             order = permutation(self.num_examples, self.seed, epoch)
-            part = order[place : place + end - start].tolist()
-            found += part
+            part = order[place : place + end - start]
+            yield part
             start += len(part)
-        return found
 
 
 @lru_cache(maxsize=4)  # a batch reaches into two epochs, another sampler may be used beside it
