@@ -12,9 +12,11 @@ from vqkit.cli.decode import decode
 from vqkit.cli.demo import demo
 from vqkit.cli.encode import encode
 from vqkit.cli.evaluate import evaluate
+from vqkit.cli.export import export
 from vqkit.cli.failures import guarded
 from vqkit.cli.inspect import inspect
 from vqkit.cli.presets import presets
+from vqkit.cli.probe import probe
 from vqkit.cli.sample import sample
 from vqkit.cli.train import train
 from vqkit.cli.train_prior import train_prior
@@ -32,8 +34,10 @@ for _name, _command in {
     "train": train,
     "evaluate": evaluate,
     "inspect": inspect,
+    "probe": probe,
     "encode": encode,
     "decode": decode,
+    "export": export,
     "train-prior": train_prior,
     "sample": sample,
     "complete": complete,

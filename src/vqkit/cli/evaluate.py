@@ -15,6 +15,7 @@ from vqkit.cli.generation import (
     generation_of,
     in_short,
     training_items,
+    without_judges,
 )
 from vqkit.cli.options import (
     BatchSize,
@@ -180,19 +181,6 @@ def checked_samples(
     return NUM_SAMPLES if samples is None else samples
 
 
-def without_judges(samples: int | None, kind: "Modality") -> int:
-    """How many new items are judged where there is no feature space for them: none.
-
-    Raises:
-        ValueError: If some shall be.
-    """
-    if samples is not None:
-        raise ValueError(
-            f"--samples is {samples}, but new {kind.items} are shown, not judged; leave it out"
-        )
-    return 0
-
-
 def measured_items(
     run: Path, home: Path, prior: "Prior | None", data: str | None, words: Sequence[str], new: bool
 ) -> "tuple[Items | None, Items]":
@@ -270,6 +258,7 @@ def sample_groups(
 ) -> Sequence["Samples"]:
     """Items from the baselines, plainly, and from a prior; those of one class together."""
     from vqkit.evaluation import Samples
+    from vqkit.evaluation.gallery import pictures_of
     from vqkit.storage import read_json
 
     classes = class_names(run, prior.num_classes)[:MOST_CLASSES]
@@ -286,8 +275,8 @@ def sample_groups(
             each, tokenizer, Sampling(num=num, batch_size=batch_size, **settings), labels=labels
         )
         names = None if order is None else tuple(classes[i % len(classes)] for i in order)
-        items = items if order is None else items[order]
-        images = kind.pictures(items)
+        items = items if order is None else [items[i] for i in order]
+        images = pictures_of(kind, items)
         played = [kind.media(item) for item in items]
         media = tuple(each for each in played if each is not None)
         if images is None and not media:

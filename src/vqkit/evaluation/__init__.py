@@ -10,6 +10,7 @@ from vqkit.evaluation.generation import Generation, measure_generation
 from vqkit.evaluation.levels import LevelPictures, LevelTotals
 from vqkit.evaluation.neighbors import Nearest, precision_recall
 from vqkit.evaluation.onnx_features import OnnxFeatures
+from vqkit.evaluation.probe import probe
 from vqkit.evaluation.reliance import code_reliance
 from vqkit.evaluation.report import write_report
 from vqkit.evaluation.run_sections import Samples
@@ -41,5 +42,6 @@ __all__ = [
     "histogram",
     "measure_generation",
     "precision_recall",
+    "probe",
     "write_report",
 ]

@@ -1,7 +1,7 @@
 """Evaluates a model on a whole split."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -17,7 +17,7 @@ from vqkit.evaluation.codebook import CodebookStats, CodeCounter
 from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
 from vqkit.evaluation.items import Items, itemized
 from vqkit.evaluation.levels import LevelPictures, LevelTotals, show_levels
-from vqkit.evaluation.likelihood import Likelihood, num_dims
+from vqkit.evaluation.likelihood import Likelihood, log_probs, num_dims
 from vqkit.evaluation.reliance import (
     Reliance,
     in_pairs,
@@ -25,13 +25,12 @@ from vqkit.evaluation.reliance import (
     own_log_prob,
     partners_in,
 )
+from vqkit.evaluation.stages import StageTotals, has_stages
 from vqkit.modalities.base import Modality
 from vqkit.nn import AutoregressiveDecoder
-from vqkit.nn.dropout import no_dropout
 from vqkit.nn.evaluating import evaluating
 from vqkit.priors import Conditioning, Prior
 from vqkit.tokens.progress import advancing
-from vqkit.tokens.rows import pad
 from vqkit.tokens.sizes import alike
 
 NUM_EXTREMES = 8
@@ -145,6 +144,7 @@ class Totals:
         # To draw large items position after position takes too long.
         autoregressive = isinstance(model.decoder, AutoregressiveDecoder)
         self.draws = not autoregressive or getattr(model.objective.modality, "draws_all", False)
+        self.stages = StageTotals(model, device=device) if has_stages(model) else None
 
     def add(self, batch: Batch, other: Batch | None = None) -> None:
         """Counts a batch in.
@@ -159,10 +159,7 @@ class Totals:
             self.metrics.add(batch.x, said.mode(), batch.mask)
         self.codes.add(codes)
         dims = num_dims(model, batch)
-        decoder, given_other, distinct = own_log_prob(model, batch, out), None, None
-        if decoder is not None and other is not None:
-            given_other = log_prob_given(model, batch.x, other.x)
-            distinct = batch.positions != other.positions
+        decoder = own_log_prob(model, batch, out)
         prior = of_level = None
         if self.prior is not None:
             given = Conditioning(None if self.prior.num_classes is None else batch.labels)
@@ -176,9 +173,25 @@ class Totals:
             prior=prior,
             levels=of_level,
         )
-        self.reliance.add(dims, decoder, given_other, distinct)
+        if decoder is None or other is None:
+            self.reliance.add(dims)
+        else:
+            self._compare(batch, other, codes, dims, decoder)
         if self.levels is not None:
             self.levels.add(batch, out, decoder)
+        if self.stages is not None:
+            self.stages.add(batch, codes)
+
+    def _compare(
+        self, batch: Batch, other: Batch, codes: Codes, dims: Tensor, decoder: Tensor
+    ) -> None:
+        """Counts in what own codes save, of the items that are not their own partners."""
+        theirs = self.model.encode(other.x)
+        apart = batch.positions != other.positions
+        given_other = log_prob_given(self.model, batch.x, theirs)
+        unlike = codes.flat() != theirs.flat()
+        found = (values[apart] for values in (decoder, given_other, unlike))
+        self.reliance.add(dims[apart.to(dims.device)], *found)
 
     def evaluation(self, num_shown: int, num_entries: int) -> Evaluation:
         """All that was found, on every rank; every rank must call it."""
@@ -226,12 +239,19 @@ class Totals:
             **measured,
             **bits,
             **self.reliance.results(),
+            **rates_of(self.model, bits),
             "levels": summaries(specs, stats, exchanged),
             "tokenizer": self.model.fingerprint(),
             "data": getattr(examples, "fingerprint", None),
         }
         if self.prior is not None:
             metrics["prior_exact"] = self.prior.exact
+        if self.stages is not None:
+            rows = self.stages.results(measured, bits["code_bits_per_dim_uniform"])
+            metrics["stages"] = [
+                row | rates_of(self.model, {"code_bits_per_dim_uniform": row["bits_per_dim"]})
+                for row in rows
+            ]
         items = itemized(
             self.model, examples, self.likelihood.items(), NUM_EXTREMES if num_shown else 0
         )
@@ -239,22 +259,13 @@ class Totals:
         return Evaluation(modality, metrics, stats, specs, shown, tuple(atlases), items, upto)
 
 
-def log_probs(prior: Prior, codes: Codes, given: Conditioning) -> tuple[Tensor, Tensor | None]:
-    """The log-probability of each item, as ``prior.log_prob`` has it, and of each of its levels.
+def rates_of(model: VQVAE, bits: Mapping[str, float]) -> dict[str, float]:
+    """Bits in the units of a modality that has units of its own for them; else nothing.
 
-    Returns:
-        (B,), and for each level given those before it (B, num_levels): None with one level, and
-        from a prior that has a bound of the whole alone. float64
+    Such a modality says so by a method ``rates(figures)``.
     """
-    if prior.lengths is not None and codes.specs != prior.specs:
-        codes = pad(codes, prior.specs)
-    with no_dropout():
-        nats = prior.nats(codes, given).double()
-    whole = prior.log_prob_lengths(codes).to(nats) - nats.sum(1)
-    if len(codes.levels) == 1 or not prior.exact:
-        return whole, None
-    parts = nats.split([spec.num_tokens for spec in codes.specs], dim=1)
-    return whole, torch.stack([-part.sum(1) for part in parts], dim=1)
+    rates: Any = getattr(model.objective.modality, "rates", None)
+    return {} if rates is None else rates(bits)
 
 
 def summaries(

@@ -15,7 +15,7 @@ from vqkit.evaluation.colors import code_colors
 from vqkit.modalities.base import Media, Modality
 from vqkit.tokens.sizes import by_size
 
-LEFT_OUT = 240  # grey of a position without a code
+WHITE, LEFT_OUT = 255, 240  # grey of nothing, and of a position without a code
 MIDDLE = 32  # pixels of an entry's picture
 
 
@@ -80,7 +80,7 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
     for part in parts:
         moved = part.to(device)
         out = model(moved.x, moved.mask)
-        pairs = zip(part.x.split(1), out.reconstruction.cpu().split(1), strict=True)
+        pairs = zip(part.x, out.reconstruction.cpu(), strict=True)
         found |= zip(part.positions.tolist(), pairs, strict=True)
         maps = list(map_codes(model, out.codes)) if len(parts) == 1 else []
     ordered = [found[position] for position in batch.positions.tolist()]
@@ -89,7 +89,7 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
     )
     if originals is None or reconstructions is None:
         originals = reconstructions = None
-    played = [(modality.media(x[0]), modality.media(y[0])) for x, y in ordered]
+    played = [(modality.media(x), modality.media(y)) for x, y in ordered]
     media = tuple((x, y) for x, y in played if x is not None and y is not None)
     if originals is None and not media:
         return None
@@ -108,19 +108,24 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
 
 
 def pictures_of(modality: Modality, items: Sequence[Tensor]) -> Tensor | None:
-    """Items of any lengths as pictures of one size; None if there are none of them.
+    """Items of any sizes as pictures of one; None if there are none of them.
 
     Args:
         modality: Draws them.
-        items: Each (1, C, *grid)
+        items: Each (C, *grid)
 
     Returns:
-        (N, C, H, W) uint8
+        Smaller ones at the top left, on white. (N, C, H, W) uint8
     """
-    drawn = [modality.pictures(x) for x in items]
-    found = [x for x in drawn if x is not None]
-    alike = len({x.shape for x in found}) == 1 and len(found) == len(drawn)
-    return torch.cat(found) if alike else None
+    drawn = [modality.pictures(x.unsqueeze(0)) for x in items]
+    found = [x[0] for x in drawn if x is not None]
+    if not found or len(found) < len(drawn):
+        return None
+    height, width = (max(x.shape[axis] for x in found) for axis in (1, 2))
+    whole = found[0].new_full((len(found), len(found[0]), height, width), WHITE)
+    for row, x in zip(whole, found, strict=True):
+        row[:, : x.shape[1], : x.shape[2]] = x
+    return whole
 
 
 def map_codes(model: VQVAE, codes: Codes) -> Iterator[Tensor]:

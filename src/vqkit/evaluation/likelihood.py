@@ -11,6 +11,9 @@ from vqkit.codes import Codes
 from vqkit.data import Batch
 from vqkit.distributed import all_gather, all_reduce, gather_rows
 from vqkit.evaluation.items import ItemBits
+from vqkit.nn.dropout import no_dropout
+from vqkit.priors import Conditioning, Prior
+from vqkit.tokens.rows import pad
 
 PARTS = ("decoder", "uniform", "prior")
 
@@ -149,6 +152,24 @@ def num_dims(model: VQVAE, batch: Batch) -> Tensor:
     if batch.mask is not None:
         return batch.mask.flatten(1).sum(1) * batch.x.shape[1]
     return batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
+
+
+def log_probs(prior: Prior, codes: Codes, given: Conditioning) -> tuple[Tensor, Tensor | None]:
+    """The log-probability of each item, as ``prior.log_prob`` has it, and of each of its levels.
+
+    Returns:
+        (B,), and for each level given those before it (B, num_levels): None with one level, and
+        from a prior that has a bound of the whole alone. float64
+    """
+    if prior.lengths is not None and codes.specs != prior.specs:
+        codes = pad(codes, prior.specs)
+    with no_dropout():
+        nats = prior.nats(codes, given).double()
+    whole = prior.log_prob_lengths(codes).to(nats) - nats.sum(1)
+    if len(codes.levels) == 1 or not prior.exact:
+        return whole, None
+    parts = nats.split([spec.num_tokens for spec in codes.specs], dim=1)
+    return whole, torch.stack([-part.sum(1) for part in parts], dim=1)
 
 
 def to_bits(log_prob: Tensor) -> Tensor:

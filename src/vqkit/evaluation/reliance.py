@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vqkit.autoencoder import VQVAE, Output
+from vqkit.codes import Codes
 from vqkit.data import Batch, Examples, in_order, lengths_of
 from vqkit.distributed import all_reduce, rank, world_size
 from vqkit.evaluation.likelihood import num_dims
@@ -16,6 +17,8 @@ from vqkit.tokens.sizes import alike, by_size
 
 LEAST_BITS = 0.01
 """A decoder that loses less than this, per dimension, with an unlike item's codes ignores them."""
+LEAST_UNLIKE = 0.05
+"""Where fewer codes than this share differ between items, no decoder can tell items by them."""
 
 
 class Reliance:
@@ -30,14 +33,14 @@ class Reliance:
 
     def __init__(self, *, device: torch.device | str = "cpu") -> None:
         self.nats = torch.zeros((), dtype=torch.float64, device=device)
-        self.counts = torch.zeros(2, dtype=torch.int64, device=device)
+        self.counts = torch.zeros(4, dtype=torch.int64, device=device)
 
     def add(
         self,
         dims: Tensor,
         own: Tensor | None = None,
         other: Tensor | None = None,
-        distinct: Tensor | None = None,
+        unlike: Tensor | None = None,
     ) -> None:
         """Counts a batch in; one without numbers leaves the whole split without a figure.
 
@@ -45,23 +48,28 @@ class Reliance:
             dims: Number of real values of each item. (B,) int64
             own: log p(x | own codes) of each item, in nats. (B,)
             other: log p(x | another item's codes) of each item, in nats. (B,)
-            distinct: Which items have another one for a partner, and count; None for all. (B,) bool
+            unlike: Which codes differ from the other item's. (B, L) bool
         """
-        dims = dims if distinct is None else dims * distinct.to(dims.device)
         total, paired = dims.sum(), torch.zeros_like(dims).sum()
         if own is not None and other is not None:
-            gain = own.double() - other.double()
-            self.nats += (gain if distinct is None else gain * distinct.to(gain.device)).sum()
+            self.nats += (own.double() - other.double()).sum()
             paired = total
-        self.counts += torch.stack([total, paired]).to(self.counts.device)
+        places = [0, 0] if unlike is None else [int(unlike.sum()), unlike.numel()]
+        self.counts += torch.tensor([int(total), int(paired), *places], device=self.counts.device)
 
     def results(self) -> dict[str, float]:
-        """``code_reliance_bits_per_dim`` over all ranks, or nothing; every rank must call it."""
+        """The figures over all ranks, or nothing; every rank must call it.
+
+        Returns:
+            ``code_reliance_bits_per_dim``, and ``unlike_codes``, the share of codes in which two
+            items differed.
+        """
         nats = float(all_reduce(self.nats.clone()))
-        dims, paired = all_reduce(self.counts.clone()).tolist()
+        dims, paired, unlike, places = all_reduce(self.counts.clone()).tolist()
         if not dims or paired < dims:
             return {}
-        return {"code_reliance_bits_per_dim": nats / math.log(2) / dims}
+        found = {"code_reliance_bits_per_dim": nats / math.log(2) / dims}
+        return found | ({"unlike_codes": unlike / places} if places else {})
 
 
 def partners(items: Sequence[int], num_items: int) -> list[int]:
@@ -131,18 +139,18 @@ def own_log_prob(model: VQVAE, batch: Batch, out: Output) -> Tensor | None:
     return out.distribution.log_prob(model.objective.normalize(batch.x))
 
 
-def log_prob_given(model: VQVAE, x: Tensor, other: Tensor) -> Tensor:
-    """log p(x | codes of other items) of each item, in nats.
+def log_prob_given(model: VQVAE, x: Tensor, codes: Codes) -> Tensor:
+    """log p(x | codes) of each item, in nats.
 
     Args:
         model: In evaluation mode.
         x: Items as the data give them. (B, C, *grid)
-        other: The other items. (B, C, *grid)
+        codes: Of these items, or of others. B items
 
     Returns:
         (B,)
     """
-    return model.distribution(model.encode(other)).log_prob(model.objective.normalize(x))
+    return model.distribution(codes).log_prob(model.objective.normalize(x))
 
 
 @torch.no_grad()
@@ -176,9 +184,11 @@ def code_reliance(model: VQVAE, examples: Examples, *, batch_size: int = 64) -> 
                 if other is None:
                     reliance.add(dims)
                     continue
-                x, y = batch.x.to(device), other.x.to(device)
-                own, lost = log_prob_given(model, x, x), log_prob_given(model, x, y)
-                reliance.add(dims, own, lost, batch.positions != other.positions)
+                apart = batch.positions != other.positions
+                dims, x, y = dims[apart], batch.x[apart].to(device), other.x[apart].to(device)
+                own = log_prob_given(model, x, model.encode(x))
+                lost = log_prob_given(model, x, model.encode(y))
+                reliance.add(dims, own, lost)
     return reliance.results().get("code_reliance_bits_per_dim")
 
 
@@ -187,8 +197,15 @@ def finding(metrics: Mapping[str, Any]) -> str | None:
     rise = metrics.get("code_reliance_bits_per_dim")
     if rise is None or rise >= LEAST_BITS:
         return None
+    cost = f"the cost rises by {max(rise, 0):.4f} bits/dim, less than {LEAST_BITS}"
+    unlike = metrics.get("unlike_codes", 1.0)
+    if unlike < LEAST_UNLIKE:
+        return (
+            f"items have the same codes: only {unlike:.1%} of them differ between two items, and "
+            f"with another item's {cost}. Look at the entries used; train longer (train.steps)"
+        )
     return (
-        f"the decoder ignores its codes: with those of another image the cost rises by "
-        f"{max(rise, 0):.4f} bits/dim, less than {LEAST_BITS}. Try a lower train.learning_rate, or "
-        "a smaller model.decoder"
+        f"the decoder ignores its codes: with those of another item {cost}. Train longer "
+        "(train.steps) or at a lower train.learning_rate; a decoder of one value after another "
+        "may also be smaller (model.decoder)"
     )

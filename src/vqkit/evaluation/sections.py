@@ -101,7 +101,7 @@ def bits_tile(metrics: dict[str, Any], kind: Modality) -> str:
             decoder = number(metrics["decoder_bits_per_dim"])
             codes = number(metrics[f"code_bits_per_dim_{part}"])
             which = "uniform" if part == "uniform" else "given"
-            note = f"{decoder} for {kind.items} + {codes} for codes, {which} prior"
+            note = f"{decoder} for its values + {codes} for codes, {which} prior"
             bound = part == "prior" and not metrics.get("prior_exact", True)
             unit = "bits/dim at most" if bound else "bits/dim"
             return tile("Lossless copy", number(metrics[f"bits_per_dim_{part}"]), unit, note)

@@ -2,6 +2,17 @@
 
 from vqkit.tokens.decode import decode_dataset
 from vqkit.tokens.encode import encode_dataset
+from vqkit.tokens.export import Exported, export_tokens
+from vqkit.tokens.features import encode_features
 from vqkit.tokens.token_set import TokenSet
+from vqkit.tokens.vocabulary import Vocabulary
 
-__all__ = ["TokenSet", "decode_dataset", "encode_dataset"]
+__all__ = [
+    "Exported",
+    "TokenSet",
+    "Vocabulary",
+    "decode_dataset",
+    "encode_dataset",
+    "encode_features",
+    "export_tokens",
+]

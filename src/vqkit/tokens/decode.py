@@ -11,7 +11,7 @@ from vqkit.codes import Codes, LevelSpec
 from vqkit.distributed import barrier, is_main, rank, world_size
 from vqkit.modalities.base import Modality
 from vqkit.storage import FORMAT_VERSION, read_json, write_json
-from vqkit.tokens.encode import device_of, fill
+from vqkit.tokens.encode import at_once, device_of, fill
 from vqkit.tokens.names import file_names
 from vqkit.tokens.progress import advancing
 from vqkit.tokens.token_set import TokenSet
@@ -120,10 +120,17 @@ def decode_items(
         for start in range(0, len(group), batch_size):
             same = group[start : start + batch_size]
             batch = Codes.cat([codes[place] for place in same])
-            batch = batch.map(lambda x: fill(x, batch_size)).to(device_of(model))
+            batch = batch.map(lambda x: fill(x, at_once(model, batch_size))).to(device_of(model))
             stored = model.objective.modality.stored(model.decode(batch)).cpu()
             found |= zip(same, stored, strict=False)
-    return [found[place] for place in range(len(items))]
+    sizes = [tokens.size(i) for i in items]
+    whole = [found[place] for place in range(len(items))]
+    return [x if size is None else cut(x, size) for x, size in zip(whole, sizes, strict=True)]
+
+
+def cut(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The first so many positions along each axis of an item. (C, *more) -> (C, *size)"""
+    return x[(slice(None), *map(slice, size))].contiguous()
 
 
 def together(model: "VQVAE", tokens: TokenSet, path: Path, batch_size: int, progress: bool) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from tests.modalities.text.texts import items
 
@@ -41,3 +42,12 @@ def test_tables_of_symbols_come_back():
 
 def test_lengths_are_multiples_and_at_least_one():
     assert [padded_length(n, 4) for n in (0, 1, 4, 5, 8)] == [4, 4, 4, 8, 8]
+
+
+def test_what_a_classifier_gets_are_shares_of_symbols():
+    x = torch.stack([BYTES.item(byte_symbols(text), 4) for text in (b"aab", b"b")])
+    found = TEXT.raw_features(x)
+    assert found.shape == (2, 257)
+    assert found[0, 1 + ord("a")].item() == pytest.approx(2 / 3)
+    assert found[1, 1 + ord("b")] == 1
+    assert (found[:, 0] == 0).all()

@@ -9,7 +9,7 @@ from torch import Tensor
 from vqkit.atomic import atomic_file
 from vqkit.modalities.base import Figure, Media
 from vqkit.modalities.text.metrics import TextMetrics
-from vqkit.modalities.text.symbols import BYTES, Symbols
+from vqkit.modalities.text.symbols import BYTES, END, Symbols
 
 
 class TextModality:
@@ -47,6 +47,14 @@ class TextModality:
     def num_dims(self, x: Tensor) -> Tensor:
         """How many bytes each item (B, 1, L) has; ends are none. (B,) int64"""
         return self.symbols.num_bytes(x)
+
+    def raw_features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """How frequent each symbol is in each item (B, 1, L), ends left out. (B, V)"""
+        counts = torch.zeros(len(x), len(self.symbols), device=x.device)
+        wanted = x.flatten(1).long()
+        counts.scatter_add_(1, wanted, torch.ones_like(wanted, dtype=counts.dtype))
+        counts[:, END] = 0
+        return counts / counts.sum(1, keepdim=True).clamp(min=1)
 
     def metrics(self, device: torch.device | str) -> TextMetrics:
         """What measures reconstructions."""

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from vqkit.data import Example, FileKind, Source, Splits, read_all, read_splits
 from vqkit.modalities.vector.source import open_vectors
+from vqkit.modalities.vector.table import Wanted
 from vqkit.schema import STRICT, Seed
 
 VECTORS = FileKind("vector", "vectors", ".npy .npz .csv .parquet")
@@ -25,7 +26,7 @@ class VectorDataConfig:
     """The kind of data."""
     path: str
     """An npy, npz, csv, Parquet or idx file, or a folder of them with train and test in the names;
-    an npz file may hold both as arrays, such as train_x and test_x."""
+    an npz file may hold both as arrays, such as train_x and test_x. Numbers become float32."""
     eval_path: str | None = None
     """Vectors for evaluation; left out: a split inside path, or else eval_fraction."""
     eval_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -36,7 +37,10 @@ class VectorDataConfig:
     """Array of the vectors in an npz file, or column of lists in a Parquet file; left out: the only
     one, or of csv and Parquet files all columns of numbers."""
     label_column: str | None = None
-    """Array or column of the classes; left out: label, labels or class, if there."""
+    """Array or column of the classes; left out: label, labels, class, target or y, if there."""
+    id_column: str | None = None
+    """Column of the names of the vectors, in csv and Parquet files; left out: id or item_id, if
+    there, else vectors are named by their numbers."""
     strict: bool = False
     """Whether a row with NaN or infinity is an error; otherwise it is listed and left out."""
 
@@ -45,6 +49,11 @@ class VectorDataConfig:
         """What the items are called."""
         return VECTORS
 
+    @property
+    def wanted(self) -> Wanted:
+        """The arrays or columns to read."""
+        return Wanted(self.column, self.label_column, self.id_column)
+
     def open(self, *, folder: Path | None = None) -> "Splits[VectorExamples]":
         """The vectors of a run, split; what was found is kept in the folder.
 
@@ -52,7 +61,7 @@ class VectorDataConfig:
             FileNotFoundError: If the data are not there.
             ValueError: If they cannot be used, or changed since the run began.
         """
-        sources = open_vectors(self.path, self.eval_path, self.column, self.label_column)
+        sources = open_vectors(self.path, self.eval_path, self.wanted)
         found = read_splits(self, sources, VectorReader, folder=folder)
         lengths = found.train.shape, found.evaluation.shape
         if lengths[0] != lengths[1]:
@@ -64,11 +73,10 @@ class VectorDataConfig:
 
     def open_all(self) -> "tuple[VectorExamples, tuple[str, ...]]":
         """All vectors of ``path`` as one, and one line for each that was left out."""
-        source, more = open_vectors(self.path, None, self.column, self.label_column)
+        source, more = open_vectors(self.path, None, self.wanted)
         if more is not None:
-            raise ValueError(
-                f"{self.path} holds several splits; name one, by data.column of an npz"
-            )
+            which = "set data.column to one" if self.path.endswith(".npz") else "name one of them"
+            raise ValueError(f"{self.path} holds several splits; {which}")
         return read_all(source, VectorReader(source), self.path, strict=self.strict)
 
 
@@ -83,12 +91,16 @@ class VectorReader:
         self.source = source
 
     def measure(self, number: int) -> tuple[int]:
-        """The length of a vector; ValueError if a number of it is none."""
-        values = row(self.source, number)
-        if not np.isfinite(values).all():
-            at = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise ValueError(f"has {values[at]} in column {at}; remove the row, or give a number")
-        return (len(values),)
+        """The length of a vector; ValueError if a number of it is none, or too large."""
+        finite = np.isfinite(row(self.source, number))
+        if not finite.all():
+            at = int(np.flatnonzero(~finite)[0])
+            value = np.asarray(self.source[number].value).reshape(-1)[at]
+            what = "is too large for float32" if np.isfinite(value) else "is no number"
+            raise ValueError(
+                f"has {value} in column {at}, which {what}; mend it, or remove the row"
+            )
+        return (len(finite),)
 
     def items(self, numbers: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> "VectorExamples":
         """The rows that are whole."""
@@ -138,5 +150,6 @@ class VectorExamples:
 
 
 def row(source: Source, number: int) -> np.ndarray:
-    """The numbers of an item in a row. (D,) float32"""
-    return np.array(source[number].value, dtype=np.float32).reshape(-1)
+    """The numbers of an item in a row, infinite where they are too large. (D,) float32"""
+    with np.errstate(over="ignore"):
+        return np.array(source[number].value, dtype=np.float32).reshape(-1)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from vqkit.distributed import all_reduce
+from vqkit.distributed import all_gather, all_reduce
+from vqkit.modalities.vector.moments import Moments
 
 
 class VectorMetrics:
@@ -17,8 +18,8 @@ class VectorMetrics:
 
     def __init__(self, *, device: torch.device | str = "cpu") -> None:
         self.device = device
-        self.sums: Tensor | None = None  # of errors, values and squares; each (D,)
-        self.count = torch.zeros((), dtype=torch.float64, device=device)
+        self.moments: Moments | None = None  # of the vectors; None before the first
+        self.errors = torch.zeros((), dtype=torch.float64, device=device)
 
     @torch.no_grad()
     def add(self, x: Tensor, reconstruction: Tensor, mask: Tensor | None = None) -> None:
@@ -32,11 +33,10 @@ class VectorMetrics:
         x, found = x.double(), reconstruction.double()
         if mask is not None:
             x, found = x[mask], found[mask]
-        if self.sums is None:
-            self.sums = torch.zeros(3, x.shape[1], dtype=torch.float64, device=self.device)
-        parts = (x - found).square(), x, x.square()
-        self.sums += torch.stack([part.sum(0) for part in parts])
-        self.count += len(x)
+        if self.moments is None:
+            self.moments = Moments(x.shape[1], self.device)
+        self.moments.add(x)
+        self.errors += (x - found).square().sum()
 
     def results(self) -> dict[str, float]:
         """The figures over all batches of all ranks; every rank must call it.
@@ -46,10 +46,14 @@ class VectorMetrics:
             column; ``mse_over_variance`` and ``explained_variance``, 1 less that, unless nothing
             varies. Empty when there was nothing.
         """
-        if self.sums is None:
+        own = 0 if self.moments is None else len(self.moments.mean)
+        dim = int(all_gather(torch.tensor(own, device=self.device)).amax())
+        moments = self.moments or Moments(dim, self.device)
+        count, _, variances = moments.joined()
+        errors = all_reduce(self.errors.clone())
+        if not count:
             return {}
-        error, total, squares = all_reduce(self.sums.clone()) / all_reduce(self.count.clone())
-        mse, variance = float(error.mean()), float((squares - total.square()).clamp(min=0).mean())
+        mse, variance = float(errors / (count * dim)), float(variances.mean())
         found = {"mse": mse, "variance": variance}
         if variance > 0:
             found |= {"mse_over_variance": mse / variance, "explained_variance": 1 - mse / variance}

@@ -26,7 +26,7 @@ class VectorModality:
     figures = (
         Figure("mse", "MSE"),
         Figure("explained_variance", "explained variance", note="1 is a perfect copy"),
-        Figure("mse_over_variance", "MSE / variance"),
+        Figure("mse_over_variance", "MSE / variance", note="share of the variance that is lost"),
     )
     scale = "Errors are in the units of the data."
 

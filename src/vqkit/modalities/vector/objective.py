@@ -8,13 +8,13 @@ import torch
 from pydantic.dataclasses import dataclass as config_dataclass
 from torch import Tensor, nn
 
-from vqkit import distributed
 from vqkit.means import Mean
 from vqkit.modalities.vector.modality import VECTOR
+from vqkit.modalities.vector.moments import Moments
 from vqkit.schema import STRICT
 
 Standardize = Literal["columns", "all", "none"]
-CONSTANT = 1e-12  # a column whose variance is less of its squared mean does not vary
+CONSTANT = 1e-12  # a column whose variance is less of its mean square does not vary: float32
 
 
 @config_dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -99,7 +99,7 @@ class SquaredErrorObjective(nn.Module):
         """Vectors in the units of the data to standardised ones. (B, D)
 
         Raises:
-            ValueError: If they have another length, or a number is NaN or infinite.
+            ValueError: If they have another length.
         """
         if x.shape[1:2] != self.shift.shape:
             raise ValueError(
@@ -135,16 +135,11 @@ class SquaredErrorObjective(nn.Module):
         Raises:
             ValueError: If nothing varies.
         """
-        zero = torch.zeros_like(self.shift, dtype=torch.float64)
-        sums, count = torch.stack([zero, zero]), zero.new_zeros(1)
+        moments = Moments(len(self.shift), self.shift.device)
         for batch in batches:
-            x = batch.to(zero) * self.scale + self.shift
-            sums += torch.stack([x.sum(0), x.square().sum(0)])
-            count += len(x)
-        sums, count = distributed.all_reduce(sums), distributed.all_reduce(count)
-        mean, square = sums / count
-        variance = (square - mean.square()).clamp(min=0)
-        variance = torch.where(variance <= CONSTANT * square, 0, variance)
+            moments.add(batch.to(moments.mean) * self.scale + self.shift)
+        count, mean, variance = moments.joined()
+        variance = torch.where(variance <= CONSTANT * (variance + mean.square()), 0, variance)
         if not (count > 0 and variance.sum() > 0):
             raise ValueError("the vectors do not vary; give vectors that are not all equal")
         scale = {
