@@ -94,6 +94,7 @@ def test_figures_equal_a_plain_loop_over_all_items(sizes: tuple[int, ...], batch
     expected = {
         "num_items": NUM,
         "tokens_per_item": sum(tokens) / NUM,
+        "codes_per_dim": sum(tokens) / dims,
         "mse": mse,
         "variance": variance,
         "mse_over_variance": mse / variance,

@@ -20,6 +20,7 @@ LENGTHS = {
     "foreign_network": 40,
     "gaussian_vae": 40,
     "language_model": 60,
+    "lossless_text": 60,
     "posterior_collapse": 60,
 }
 
@@ -103,3 +104,16 @@ def test_a_strong_decoder_ignores_a_gaussian_latent_and_not_codes(
     for _, _, _, right in rows.values():
         assert 0.4 < right < 0.8
     assert rows["PixelCNN, Gaussian"][3] == pytest.approx(0.5, abs=0.08)
+
+
+@pytest.mark.slow
+def test_strings_of_any_kind_come_back_and_those_like_the_data_at_less_cost(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.argv", ["lossless_text.py"])
+    runpy.run_path(str(EXAMPLES / "lossless_text.py"))
+    lines = capsys.readouterr().out.splitlines()
+    known, other, strange = (float(line.split(", ")[-1].split()[0]) for line in lines)
+    assert known < strange
+    assert known < 3
+    assert other < strange

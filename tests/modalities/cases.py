@@ -89,6 +89,17 @@ def make_vectors(folder: Path) -> Path:
     return folder / "vectors.npz"
 
 
+def make_texts(folder: Path) -> Path:
+    """24 texts of unequal lengths, in two sub-folders."""
+    for i in range(24):
+        place = folder / ("songs" if i % 2 else "lists")
+        place.mkdir(parents=True, exist_ok=True)
+        words = ("la ", "da ") if i % 2 else ("1, ", "2; ")
+        text = "".join(words[k % 3 % 2] for k in range(3 + i % 5))
+        (place / f"{i:02d}.txt").write_text(text)
+    return folder
+
+
 EMA = {"type": "ema", "codebook_size": 8}
 CONV = {"network": {"hidden": 8, "residual_hidden": 4, "num_residual": 1, "dim": 4}}
 IMAGE = CONV | {"channels": 1, "quantizer": EMA}
@@ -98,10 +109,13 @@ CAUSAL = {"patch": 2, "strides": [4], "hidden": 8, "depth": 1, "kernel_size": 3,
 SPECTRAL = {"windows": [16, 64], "bands": 8}
 AUDIO = RESIDUAL | {"sample_rate": 8000, "network": CAUSAL, "objective": SPECTRAL}
 RATE = {"sample_rate": 8000, "crop_s": 0.03}
+TEXT = {"quantizer": EMA}
+TEXT |= {"network": {"symbol_width": 4, "width": 8, "heads": 2, "dim": 4, "decoder_layers": 1}}
 GREY, COLUMNS = {"size": 8, "channels": 1}, {"column": "x", "label_column": "label"}
 
 CASES = [  # one line for each modality
     Case("image", make_pictures, GREY, IMAGE, ((8, 8), (4, 12), (16, 8))),
     Case("audio", make_recordings, RATE, AUDIO, ((1,), (7,), (200,), (64,)), packs=True),
+    Case("text", make_texts, {}, TEXT, ((6,), (13,), (2,)), packs=True),
     Case("vector", make_vectors, COLUMNS, VECTOR, ((),), packs=True),
 ]

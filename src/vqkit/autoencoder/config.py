@@ -6,10 +6,12 @@ from pydantic import Field, TypeAdapter
 
 from vqkit.modalities.audio.model import AudioModelConfig
 from vqkit.modalities.image.model import ImageModelConfig
+from vqkit.modalities.text.model import TextModelConfig
 from vqkit.modalities.vector.model import VectorModelConfig
 
 ModelConfig = Annotated[
-    AudioModelConfig | ImageModelConfig | VectorModelConfig, Field(discriminator="type")
+    AudioModelConfig | ImageModelConfig | TextModelConfig | VectorModelConfig,
+    Field(discriminator="type"),
 ]
 """The autoencoder of one modality, chosen by ``type``."""
 

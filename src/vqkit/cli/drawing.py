@@ -129,13 +129,13 @@ def write_samples(
     from vqkit.evaluation.gallery import pictures_of
     from vqkit.storage import write_json
 
-    labels = how.labels(len(classes) or None)
+    labels, together = how.labels(len(classes) or None), collection_of(kind)
     with atomic_folder(folder, replace=replace) as part:
         for name, batch in items.items():
             place = part / name if len(items) > 1 else part
             place.mkdir(exist_ok=True)
-            if kind.collection is not None:
-                kind.save_all(place / kind.collection, batch)
+            if together is not None:
+                kind.save_all(place / together, batch)
                 continue
             for file, item in zip(file_names(how.num, kind.suffix), batch, strict=True):
                 kind.save(place / file, item)
@@ -143,9 +143,14 @@ def write_samples(
         pictures = {name: batch for name, batch in drawn.items() if batch is not None}
         if pictures:
             captioned_sheet(pictures, how, classes).save(part / SHEET)
-        files = kind.collection or kind.suffix
+        files = together or kind.suffix
         record = {"files": files, **asdict(how), "labels": labels, "classes": list(classes)}
         write_json(part / RECORD, record | ({} if kept is None else {"completed": kept}))
+
+
+def collection_of(kind: "Modality") -> str | None:
+    """The one file that holds all new items; None where each has its own, as texts have."""
+    return None if getattr(kind, "samples_apart", False) else kind.collection
 
 
 def file_names(num: int, suffix: str) -> list[str]:

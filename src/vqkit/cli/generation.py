@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
     from vqkit.data import Items
     from vqkit.evaluation import Generation, Judges
+    from vqkit.modalities.base import Modality
     from vqkit.priors import Prior
 
 LEARNED = "learned"  # the prior of the run, among those that are compared
@@ -58,6 +59,19 @@ def check_features(features: str | None) -> None:
         )
     if not Path(features).is_file():
         raise FileNotFoundError(f"--features {features}: there is no such file")
+
+
+def without_judges(samples: int | None, kind: "Modality") -> int:
+    """How many new items are judged where there is no feature space for them: none.
+
+    Raises:
+        ValueError: If some shall be.
+    """
+    if samples is not None:
+        raise ValueError(
+            f"--samples is {samples}, but new {kind.items} are shown, not judged; leave it out"
+        )
+    return 0
 
 
 def judges_of(subject: Subject, features: str | None) -> "Judges":

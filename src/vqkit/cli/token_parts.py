@@ -25,6 +25,12 @@ class TokenPart:
         self.labels = tokens.labels
         self.fingerprint = tokens.fingerprint
 
+    @property
+    def lengths(self) -> list[int] | None:
+        """How many codes each item has; None where all have as many."""
+        lengths = self.tokens.lengths
+        return None if lengths is None else [lengths[index] for index in self.indices]
+
     def __len__(self) -> int:
         return len(self.indices)
 

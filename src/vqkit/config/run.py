@@ -25,6 +25,7 @@ from vqkit.config.presets import preset_names, preset_path
 from vqkit.modalities.audio.data import AudioDataConfig
 from vqkit.modalities.image.data import ImageDataConfig
 from vqkit.modalities.image.model import ImageModelConfig
+from vqkit.modalities.text.data import TextDataConfig
 from vqkit.modalities.vector.data import VectorDataConfig
 from vqkit.priors import PriorConfig, TransformerConfig
 from vqkit.schema import STRICT, Seed
@@ -34,7 +35,8 @@ from vqkit.training import TrainConfig
 Run = TypeVar("Run")
 
 DataConfig = Annotated[
-    AudioDataConfig | ImageDataConfig | VectorDataConfig, Field(discriminator="type")
+    AudioDataConfig | ImageDataConfig | TextDataConfig | VectorDataConfig,
+    Field(discriminator="type"),
 ]
 """The data of one modality, chosen by ``type``."""
 

@@ -26,8 +26,8 @@ class Shown:
     Attributes:
         indices: Their numbers in the split. N
         labels: Names of their classes; None without labels. N
-        originals: Pictures of them. (N, C, H, W) uint8
-        reconstructions: Of what the model makes of them. (N, C, H, W) uint8
+        originals: Pictures of them; None if there are none. (N, C, H, W) uint8
+        reconstructions: Of what the model makes of them, as ``originals``. (N, C, H, W) uint8
         media: Each and its reconstruction as a page plays them; none where pictures are all. N
         code_maps: What the codes of each level stand for, in colours, where that has a grid of two
             axes. Each (N, 3, h, w) uint8
@@ -35,8 +35,8 @@ class Shown:
 
     indices: tuple[int, ...]
     labels: tuple[str | None, ...]
-    originals: Tensor
-    reconstructions: Tensor
+    originals: Tensor | None
+    reconstructions: Tensor | None
     media: tuple[tuple[Media, Media], ...]
     code_maps: tuple[Tensor, ...]
 
@@ -63,7 +63,7 @@ class Atlas:
 
 @torch.no_grad()
 def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device) -> Shown | None:
-    """Reconstructs some items, evenly spread over the split; None if they are no pictures.
+    """Reconstructs some items, evenly spread over the split; None if there is nothing to show.
 
     Args:
         model: In evaluation mode.
@@ -88,8 +88,11 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
         pictures_of(modality, side) for side in zip(*ordered, strict=True)
     )
     if originals is None or reconstructions is None:
+        originals = reconstructions = None
+    played = [(modality.media(x), modality.media(y)) for x, y in ordered]
+    media = tuple((x, y) for x, y in played if x is not None and y is not None)
+    if originals is None and not media:
         return None
-    media = [(modality.media(x), modality.media(y)) for x, y in ordered]
     names: Any = getattr(examples, "labels", ())
     labels: list[str | None] = [None] * num
     if batch.labels is not None and names:
@@ -99,7 +102,7 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
         tuple(labels),
         originals,
         reconstructions,
-        tuple((x, y) for x, y in media if x is not None and y is not None),
+        media,
         tuple(maps),
     )
 

@@ -1,7 +1,7 @@
 """How much a decoder relies on the codes: what an item costs given another item's codes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,9 +9,11 @@ from torch import Tensor
 
 from vqkit.autoencoder import VQVAE, Output
 from vqkit.codes import Codes
-from vqkit.data import Batch, Examples, in_order
+from vqkit.data import Batch, Examples, in_order, lengths_of
 from vqkit.distributed import all_reduce, rank, world_size
+from vqkit.evaluation.likelihood import num_dims
 from vqkit.nn.evaluating import evaluating
+from vqkit.tokens.sizes import alike, by_size
 
 LEAST_BITS = 0.01
 """A decoder that loses less than this, per dimension, with an unlike item's codes ignores them."""
@@ -70,12 +72,52 @@ class Reliance:
         return found | ({"unlike_codes": unlike / places} if places else {})
 
 
-def partners(items: range, num_items: int) -> list[int]:
+def partners(items: Sequence[int], num_items: int) -> list[int]:
     """Whose codes each item is given: a cyclic shift of the split by half of it.
 
     Not by one: neighbours are often of one class. No item has its own codes if there are two.
     """
     return [(i + num_items // 2) % num_items for i in items]
+
+
+def partners_in(examples: Examples, items: Sequence[int]) -> list[int]:
+    """The partners of some items of a split, of the same length where the examples tell lengths.
+
+    Among items of unlike lengths they are found as by ``partners`` among those of one length, and
+    one that is alone with its length is its own.
+    """
+    lengths = lengths_of(examples)
+    if lengths is None:
+        return partners(items, len(examples))
+    groups: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        groups.setdefault(length, []).append(index)
+    shifted = {}
+    for group in groups.values():
+        shifted |= {
+            group[i]: group[j] for i, j in enumerate(partners(range(len(group)), len(group)))
+        }
+    return [shifted[item] for item in items]
+
+
+def in_pairs(
+    batch: Batch, other: Batch | None, *, by_length: bool
+) -> Iterator[tuple[Batch, Batch | None]]:
+    """Parts of a batch without padding, each with the partners of its items.
+
+    Args:
+        batch: Items.
+        other: Their partners; None without any.
+        by_length: Whether each item has a partner of its own length.
+
+    Returns:
+        With None for partners of other sizes, whose codes the items cannot have.
+    """
+    if other is None or (not by_length and not fit_together(batch, other)):
+        for part in by_size(batch):
+            yield part, None
+    else:
+        yield from zip(by_size(batch), by_size(other), strict=True)
 
 
 def fit_together(batch: Batch, other: Batch) -> bool:
@@ -131,18 +173,22 @@ def code_reliance(model: VQVAE, examples: Examples, *, batch_size: int = 64) -> 
     if num < 2:
         return None
     reliance = Reliance(device=device)
-    items = range(num * rank() // world_size(), num * (rank() + 1) // world_size())
+    first, last = (num * r // world_size() for r in (rank(), rank() + 1))
+    items, by_length = alike(examples, range(first, last)), lengths_of(examples) is not None
     batches = in_order(examples, batch_size, indices=items)
-    others = in_order(examples, batch_size, indices=partners(items, num))
+    others = in_order(examples, batch_size, indices=partners_in(examples, items))
     with evaluating(model):
-        for batch, other in zip(batches, others, strict=True):
-            dims = torch.full((len(batch),), batch.x[0].numel())
-            if fit_together(batch, other):
-                x, y = batch.x.to(device), other.x.to(device)
+        for whole, shifted in zip(batches, others, strict=True):
+            for batch, other in in_pairs(whole, shifted, by_length=by_length):
+                dims = num_dims(model, batch)
+                if other is None:
+                    reliance.add(dims)
+                    continue
+                apart = batch.positions != other.positions
+                dims, x, y = dims[apart], batch.x[apart].to(device), other.x[apart].to(device)
                 own = log_prob_given(model, x, model.encode(x))
-                reliance.add(dims, own, log_prob_given(model, x, model.encode(y)))
-            else:
-                reliance.add(dims)
+                lost = log_prob_given(model, x, model.encode(y))
+                reliance.add(dims, own, lost)
     return reliance.results().get("code_reliance_bits_per_dim")
 
 

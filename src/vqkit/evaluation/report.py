@@ -140,7 +140,7 @@ def pictures(
     evaluation: Evaluation, samples: Sequence[Samples]
 ) -> Iterator[tuple[str, Image.Image]]:
     """Names and contents of the picture files."""
-    if evaluation.shown is not None:
+    if evaluation.shown is not None and evaluation.shown.originals is not None:
         yield "reconstructions", triples(evaluation.shown)
     if evaluation.levels is not None:
         yield "levels", level_sections.sheet(evaluation.levels, SIDE)
@@ -148,6 +148,8 @@ def pictures(
         images = enlarge(atlas.images, ENTRY_SIDE)
         yield f"entries-{atlas.level}-{atlas.codebook}", captioned(images, ATLAS_COLUMNS)
     for group in samples:
+        if group.images is None:
+            continue
         columns, names = SAMPLE_COLUMNS, []
         if group.labels is not None:
             columns = group.labels.count(group.labels[0])
@@ -158,6 +160,8 @@ def pictures(
 
 def triples(shown: Shown) -> Image.Image:
     """Original, codes and reconstruction of each item, several items in a row."""
+    assert shown.originals is not None
+    assert shown.reconstructions is not None
     size = shown.originals.shape[-2:]
     parts = [shown.originals, *shown.code_maps, shown.reconstructions]
     whole = [

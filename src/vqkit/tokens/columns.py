@@ -37,6 +37,11 @@ class Columns:
             error = ValueError(f"code {largest}, the vocabulary is {header.vocabulary}")
             raise damaged(self.path, error)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many codes each item has. (N,) int"""
+        return np.diff(self._ends)
+
     def codes(self, place: int) -> np.ndarray:
         """The codes of an item in a row. (L,) int64"""
         return self._values[self._ends[place] : self._ends[place + 1]].astype(np.int64)

@@ -67,12 +67,22 @@ def row(codes: Codes, id: str, label: int | None, size: tuple[int, ...] | None =
 
 
 def pad(codes: Codes, specs: Sequence[LevelSpec]) -> Codes:
-    """A batch of one with every grid as long as in ``specs``, masked where nothing was."""
+    """Codes of B items with every grid as long as in ``specs``, masked where nothing was.
+
+    Raises:
+        ValueError: If a grid is longer than that.
+    """
     levels = []
     for level, spec in zip(codes.levels, specs, strict=True):
-        box = (slice(None), *(slice(length) for length in level.indices.shape[1:-1]))
-        indices = level.indices.new_zeros(1, *spec.grid, len(spec.codebook_sizes))
-        mask = torch.zeros(1, *spec.grid, dtype=torch.bool)
+        own = tuple(level.indices.shape[1:-1])
+        if any(length > most for length, most in zip(own, spec.grid, strict=True)):
+            raise ValueError(
+                f"an item has {own} codes, more than {spec.grid}; leave such items out"
+            )
+        box = (slice(None), *(slice(length) for length in own))
+        num = len(level.indices)
+        indices = level.indices.new_zeros(num, *spec.grid, len(spec.codebook_sizes))
+        mask = torch.zeros(num, *spec.grid, dtype=torch.bool, device=indices.device)
         indices[box] = level.indices
         mask[box] = True if level.mask is None else level.mask
         levels.append(Level(indices, level.codebook_sizes, level.structure, mask))

@@ -19,6 +19,7 @@ from vqkit.distributed import barrier, is_main, rank, world_size
 from vqkit.schema import STRICT
 from vqkit.storage import FORMAT_VERSION
 from vqkit.tokens.progress import advancing
+from vqkit.tokens.sizes import alike
 
 KEY = b"vqkit"
 Count = Annotated[int, Field(ge=0)]
@@ -167,10 +168,15 @@ def write_shards(
         for shard in mine:
 
             def batches(items: range = shard.items) -> Iterator[list[Row]]:
-                found = in_order(examples, batch_size, indices=items, num_workers=num_workers)
-                for batch in found:
-                    yield encode(batch)
+                order, rows = alike(examples, items), dict[int, Row]()
+                for batch in in_order(examples, batch_size, indices=order, num_workers=num_workers):
+                    found = encode(batch)
+                    if order is items:
+                        yield found
+                    rows |= zip(batch.positions.tolist(), found, strict=True)
                     advance(len(batch))
+                if order is not items:
+                    yield [rows[number] for number in items]
 
             kind.write(folder / shard.name, shard, batches())
     barrier()

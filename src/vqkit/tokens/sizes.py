@@ -1,11 +1,25 @@
 """Batches and items without padding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
 from vqkit.codes import Codes
-from vqkit.data import Batch
+from vqkit.data import Batch, Examples, lengths_of
+
+
+def alike(examples: Examples, indices: Sequence[int]) -> Sequence[int]:
+    """Items in an order that has those of one length together, where the examples tell lengths.
+
+    Args:
+        examples: Maybe with ``lengths``, one for each.
+        indices: Which items.
+
+    Returns:
+        The same; items of one length in the order they were in.
+    """
+    lengths = lengths_of(examples)
+    return indices if lengths is None else sorted(indices, key=lengths.__getitem__)
 
 
 def by_size(batch: Batch) -> Iterator[Batch]:

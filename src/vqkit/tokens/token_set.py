@@ -124,6 +124,14 @@ class TokenSet:
         number, place = divmod(index, self._shard_size)
         return f"{self.folder / self._headers[number].name} row {place}"
 
+    @cached_property
+    def lengths(self) -> list[int] | None:
+        """How many codes each item has, where items differ; None where all have as many."""
+        if not self.ragged:
+            return None
+        starts = range(0, self._size, self._shard_size)
+        return [int(n) for start in starts for n in self._locate(start)[0].lengths]
+
     @property
     def num_classes(self) -> int | None:
         """Number of classes of the labels; None when there are none."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqkit import distributed
-from vqkit.data.example import Examples
+from vqkit.data.example import Examples, lengths_of
 from vqkit.data.loader import Loader
 from vqkit.data.sampler import StatelessSampler
 from vqkit.priors import CountedPrior
@@ -63,6 +63,7 @@ class Session:
             num_micro_batches=config.micro_batches,
             rank=distributed.rank(),
             world_size=runtime.world_size,
+            lengths=lengths_of(examples),
         )
         self.checkpoints = None if folder is None else Checkpoints(folder, config.keep_checkpoints)
         self.screen = Screen(config.progress, config.steps)
