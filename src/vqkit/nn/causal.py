@@ -18,7 +18,8 @@ Activation = Literal["elu", "silu", "snake"]
 GAINS: dict[Activation, float] = {"elu": 1.25, "silu": 1.68, "snake": 0.85}
 """What makes up for the smaller, or larger, size of what comes out of each."""
 NEAR_NOTHING = 0.1  # gain of the last weights of a residual unit, which begins near the identity
-NARROW = 4  # channels of an input that a matrix product reads faster than a convolution
+NARROW = 4  # channels of an input that a matrix product reads faster than a convolution does
+FEW = 128  # outputs up to which it is faster, too: a convolution first lays its filters out anew
 
 
 class Causal(nn.Module):
@@ -72,24 +73,36 @@ class CausalConv(Causal):
         self.direction = nn.Parameter(first)
         self.length = nn.Parameter(norms(first))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.folded: Tensor | None = None
+        self.folded: tuple[Tensor, Tensor] | None = None
 
     @property
     def weight(self) -> Tensor:
         """The filters. (outputs, channels, 1, kernel_size)"""
         if self.folded is not None:
-            return self.folded
+            return self.folded[0]
         return self.direction * (self.length / norms(self.direction))
+
+    @property
+    def matrix(self) -> Tensor:
+        """The filters as a matrix. (outputs, kernel_size channels)"""
+        if self.folded is not None:
+            return self.folded[1]
+        return self.weight.squeeze(2).transpose(1, 2).flatten(1)
+
+    def fold(self) -> None:
+        """Computes the filters once, of a layer that stays as it is."""
+        self.folded = (self.weight.detach(), self.matrix.detach().contiguous())
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         x = self._joined(x, past)
-        weight = self.weight.to(x.dtype)
-        if x.shape[1] > NARROW or self.dilation > 1:
-            strides = (1, self.stride)
-            return F.conv2d(x, weight, self.bias, stride=strides, dilation=(1, self.dilation))
-        windows = x.squeeze(2).unfold(2, weight.shape[3], self.stride)  # (B, C, T, kernel_size)
-        rows = windows.movedim(1, 2).flatten(2)
-        return F.linear(rows, weight.flatten(1), self.bias).movedim(2, 1).unsqueeze(2)
+        reach = self.context + self.stride
+        num = (x.shape[3] - reach) // self.stride + 1
+        if x.shape[1] > NARROW and len(x) * num > FEW:
+            strides, dilations = (1, self.stride), (1, self.dilation)
+            return F.conv2d(x, self.weight, self.bias, stride=strides, dilation=dilations)
+        windows = x.squeeze(2).transpose(1, 2).unfold(1, reach, self.stride)  # (B, T, C, reach)
+        rows = windows[..., :: self.dilation].movedim(3, 2).flatten(2)
+        return F.linear(rows, self.matrix, self.bias).movedim(2, 1).unsqueeze(2)
 
     def _joined(self, x: Tensor, past: Past | None) -> Tensor:
         """The chunk behind what was seen last, or behind zeros. (B, C, 1, context + T)"""
@@ -227,7 +240,7 @@ def fold(network: nn.Module) -> None:
     """
     for module in network.modules():
         if isinstance(module, CausalConv):
-            module.folded = module.weight.detach()
+            module.fold()
 
 
 def in_chunks(network: Callable[[Tensor, Past], Tensor], x: Tensor, size: int) -> Tensor:
