@@ -212,7 +212,7 @@ def _find_text(path: Path, schema: pa.Schema, column: str | None, label: str | N
     fits = [field.name for field in schema if _holds_text(field.type)]
     if column is None and len(usual := [name for name in fits if name not in labels]) == 1:
         return usual[0]
-    if column in fits:
+    if column is not None and column in fits:
         return column
     what = "columns" if column is None else f"no column {column!r} of texts, but those"
     have = f"{path} has {what} {', '.join(schema.names)} (of texts: {', '.join(fits) or 'none'})"

@@ -23,9 +23,8 @@ def differing(text: bytes, other: bytes) -> tuple[list[bool], list[bool]]:
     first = next((i for i in range(shorter) if text[i] != other[i]), shorter)
     rest = range(shorter - first)
     last = next((i for i in rest if text[-1 - i] != other[-1 - i]), shorter - first)
-    return tuple(
-        [first <= i < len(each) - last for i in range(len(each))] for each in (text, other)
-    )
+    one, two = ([first <= i < len(each) - last for i in range(len(each))] for each in (text, other))
+    return one, two
 
 
 def shown(text: bytes, wrong: Sequence[bool] | None = None) -> str:

@@ -193,6 +193,19 @@ class Totals:
         found = (values[apart] for values in (decoder, given_other, unlike))
         self.reliance.add(dims[apart.to(dims.device)], *found)
 
+    def _atlases(
+        self, specs: Sequence[LevelSpec], stats: Sequence[Sequence[CodebookStats]], num: int
+    ) -> list[Atlas]:
+        """At most so many entries of each codebook, where a modality shows entries."""
+        if not num or not self.model.objective.modality.shows_entries:
+            return []
+        places = [(i, j) for i, spec in enumerate(specs) for j in range(len(spec.codebook_sizes))]
+        own = {"num": num, "device": self.device}
+        return [
+            draw_atlas(self.model, specs, stats, level=level, codebook=codebook, **own)
+            for level, codebook in places
+        ]
+
     def evaluation(self, num_shown: int, num_entries: int) -> Evaluation:
         """All that was found, on every rank; every rank must call it."""
         examples = self.examples
@@ -207,26 +220,8 @@ class Totals:
         specs = self.model.encode(one.x, one.mask).specs
         stats = self.codes.stats()
         shown = show_items(self.model, examples, num_shown, self.device) if num_shown else None
-        atlases: list[Atlas] = []
-        if (
-            shown is not None
-            and shown.originals is not None
-            and num_entries
-            and self.model.objective.modality.shows_entries
-        ):
-            atlases = [
-                draw_atlas(
-                    self.model,
-                    specs,
-                    stats,
-                    level=level,
-                    codebook=codebook,
-                    num=num_entries,
-                    device=self.device,
-                )
-                for level, spec in enumerate(specs)
-                for codebook in range(len(spec.codebook_sizes))
-            ]
+        drawable = shown is not None and shown.originals is not None
+        atlases = self._atlases(specs, stats, num_entries) if drawable else []
         exchanged, upto = [], None
         if self.levels is not None:
             exchanged, means = self.levels.results(), self.levels.means()

@@ -86,6 +86,8 @@ class CategoricalObjective(nn.Module):
     """
 
     claims_likelihood = True
+    table: Tensor
+    lengths: Tensor
 
     def __init__(self, symbols: Symbols = BYTES) -> None:
         super().__init__()

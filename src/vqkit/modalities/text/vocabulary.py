@@ -34,7 +34,7 @@ class Vocabulary:
                     f"{path} has the piece {piece!r}, which is not spelled in bytes; give a "
                     "byte-level vocabulary, such as ByteLevelBPETokenizer makes"
                 )
-            plain = piece.encode() if piece in special else bytes(map(letters.get, piece))
+            plain = piece.encode() if piece in special else bytes(letters[each] for each in piece)
             table[number + 1] = plain
         self.symbols = Symbols(table)
 
