@@ -13,6 +13,7 @@ LENGTHS = {
     "foreign_network": 40,
     "gaussian_vae": 40,
     "posterior_collapse": 60,
+    "stream_sound": 60,
 }
 
 
@@ -54,6 +55,17 @@ def test_a_layer_in_a_foreign_network_learns_and_uses_its_codebook(
     words = capsys.readouterr().out.split()
     assert float(words[3].rstrip(",")) < 0.05
     assert int(words[4]) > 0.9 * int(words[6])
+
+
+@pytest.mark.slow
+def test_sound_that_is_coded_while_it_comes_in_has_the_codes_of_the_whole(
+    capsys: pytest.CaptureFixture[str],
+):
+    runpy.run_path(str(EXAMPLES / "stream_sound.py"))
+    latency, different, ratio = capsys.readouterr().out.splitlines()
+    assert latency == "one code for 32 samples, heard 4 ms later"
+    assert int(different.split()[-1]) <= 2  # of 128, where two entries are equally near
+    assert float(ratio.split()[-2]) > 10
 
 
 @pytest.mark.slow

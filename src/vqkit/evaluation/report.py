@@ -67,10 +67,8 @@ def write_report(
     Returns:
         The path of the page.
     """
-    folder = Path(folder)
-    metrics = evaluation.metrics
-    if generation is not None:
-        metrics = {**metrics, "generation": generation.metrics}
+    folder, found = Path(folder), {} if generation is None else {"generation": generation.metrics}
+    metrics = {**evaluation.metrics, **found}
     kind, history = evaluation.modality, read_history(folder / HISTORY)
     body = [
         sections.header(title, evaluation),
