@@ -22,6 +22,7 @@ LENGTHS = {
     "language_model": 60,
     "lossless_text": 60,
     "posterior_collapse": 60,
+    "stream_sound": 60,
 }
 
 
@@ -83,6 +84,17 @@ def test_a_language_model_reads_an_export_and_learns_what_follows_what(
     assert before > 0.9 * even
     assert learned < 0.25 * even
     assert learned > 0.9 * np.log(32) / 14  # one of the 14 tokens of an item nobody can know
+
+
+@pytest.mark.slow
+def test_sound_that_is_coded_while_it_comes_in_has_the_codes_of_the_whole(
+    capsys: pytest.CaptureFixture[str],
+):
+    runpy.run_path(str(EXAMPLES / "stream_sound.py"))
+    latency, different, ratio = capsys.readouterr().out.splitlines()
+    assert latency == "one code for 32 samples, heard 4 ms later"
+    assert int(different.split()[-1]) <= 2  # of 128, where two entries are equally near
+    assert float(ratio.split()[-2]) > 10
 
 
 @pytest.mark.slow
