@@ -208,12 +208,7 @@ class Totals:
         stats = self.codes.stats()
         shown = show_items(self.model, examples, num_shown, self.device) if num_shown else None
         atlases: list[Atlas] = []
-        if (
-            shown is not None
-            and shown.originals is not None
-            and num_entries
-            and self.model.objective.modality.shows_entries
-        ):
+        if shown is not None and num_entries and self.model.objective.modality.shows_entries:
             atlases = [
                 draw_atlas(
                     self.model,
