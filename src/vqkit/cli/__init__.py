@@ -13,6 +13,7 @@ from vqkit.cli.demo import demo
 from vqkit.cli.encode import encode
 from vqkit.cli.evaluate import evaluate
 from vqkit.cli.failures import guarded
+from vqkit.cli.ids import ids
 from vqkit.cli.inspect import inspect
 from vqkit.cli.presets import presets
 from vqkit.cli.sample import sample
@@ -34,6 +35,7 @@ for _name, _command in {
     "inspect": inspect,
     "encode": encode,
     "decode": decode,
+    "ids": ids,
     "train-prior": train_prior,
     "sample": sample,
     "complete": complete,

@@ -27,6 +27,9 @@ def encode(
     shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Items a file.")] = 8192,
     num_workers: NumWorkers = 0,
     device: Device = "auto",
+    faiss: Annotated[
+        Path | None, typer.Option("--faiss", help="Also an index of Faiss of vectors, a new file.")
+    ] = None,
 ) -> None:
     """Write the codes of a data set as Parquet files. The same command again goes on.
 
@@ -38,8 +41,9 @@ def encode(
 
     check_place(out)  # now, for to read all items takes long
     join_processes(cpu=device == "cpu")
+    model = open_tokenizer(run, device)
     tokens = encode_items(
-        open_tokenizer(run, device),
+        model,
         items_of(run, data, words or ()),
         out,
         batch_size=batch_size,
@@ -48,8 +52,22 @@ def encode(
     )
     if is_main():
         print(summary(tokens))
+        if faiss is not None:
+            write_index(model, tokens, faiss)
         then = command("train-prior", out, "prior-small", "--tokenizer", run)
         print(f"  {then}    learns what codes are likely")
+
+
+def write_index(model: "VQVAE", tokens: "TokenSet", path: Path) -> None:
+    """Writes an index of Faiss that holds the codes of a token set of vectors."""
+    from vqkit.atomic import atomic_file
+    from vqkit.codes import Codes
+    from vqkit.interop.faiss_index import library, to_faiss
+
+    index = to_faiss(model, Codes.cat([tokens.codes(number) for number in range(len(tokens))]))
+    with atomic_file(path) as part:
+        library().write_index(index, str(part))
+    print(f"index of Faiss, {counted(index.ntotal, 'vector')}: {path}")
 
 
 def encode_items(

@@ -13,6 +13,7 @@ from vqkit.evaluation.onnx_features import OnnxFeatures
 from vqkit.evaluation.reliance import code_reliance
 from vqkit.evaluation.report import write_report
 from vqkit.evaluation.run_sections import Samples
+from vqkit.evaluation.search import measure_search, with_search
 from vqkit.evaluation.study import Judges
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "frechet_distance",
     "histogram",
     "measure_generation",
+    "measure_search",
     "precision_recall",
+    "with_search",
     "write_report",
 ]

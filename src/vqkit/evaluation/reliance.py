@@ -10,7 +10,7 @@ from torch import Tensor
 from vqkit.autoencoder import VQVAE, Output
 from vqkit.data import Batch, Examples, in_order
 from vqkit.distributed import all_reduce, rank, world_size
-from vqkit.nn.evaluating import evaluating
+from vqkit.nn.evaluating import device_of, evaluating
 
 LEAST_BITS = 0.01
 """A decoder that loses less than this, per dimension, with an unlike item's codes ignores them."""
@@ -110,7 +110,7 @@ def code_reliance(model: VQVAE, examples: Examples, *, batch_size: int = 64) -> 
     Raises:
         ValueError: If no likelihood is claimed.
     """
-    num, device = len(examples), next(model.parameters()).device
+    num, device = len(examples), device_of(model)
     if num < 2:
         return None
     reliance = Reliance(device=device)

@@ -13,6 +13,7 @@ from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Examples
 from vqkit.data.loader import in_order
 from vqkit.distributed import barrier, is_main, rank, world_size
+from vqkit.nn.evaluating import device_of
 from vqkit.tokens.progress import advancing
 from vqkit.tokens.rows import Row, rows
 from vqkit.tokens.shards import PATTERN, Header, read_header, write_shard
@@ -181,8 +182,3 @@ def id_of(examples: Examples, index: int) -> str:
     """The name of an item, its number when the data has no names."""
     name = getattr(examples, "id", None)
     return str(index) if name is None else name(index)
-
-
-def device_of(model: "VQVAE") -> torch.device:
-    """Where the model is."""
-    return next(model.parameters()).device
