@@ -39,9 +39,11 @@ class Codebook(CodebookState):
         dim: Length D of each entry.
         metric: "euclidean", or "cosine": vectors and entries are put on the sphere of radius 1,
             and everything (lookup, losses, value, statistics) is about these.
-        start: How ``initialize`` makes entries from vectors: "kmeans", "data" or "normal".
+        start: How ``initialize`` makes entries from vectors: "kmeans", "progressive", "data" or
+            "normal".
 
     Attributes:
+        start_steps: Number of steps of Lloyd's algorithm in it; None for the usual one.
         entries: The table. (K, D)
         average_counts: Running average of the vectors per step that chose each entry. (K,)
         average_sums: Running average of the sum of those vectors. (K, D)
@@ -64,6 +66,7 @@ class Codebook(CodebookState):
             raise ValueError(f"start is {start!r}; give one of {', '.join(STARTS)}")
         self.metric: Metric = metric
         self.start: Start = start
+        self.start_steps: int | None = None
         self.moved_by: Mover | None = None
         self.is_frozen = False
 
@@ -165,7 +168,8 @@ class Codebook(CodebookState):
             ValueError: If there are no vectors, or one is not finite.
         """
         first_seed = distributed.all_gather(self.seed.new_tensor(whole_seed(seed)))[0]
-        start = started(self.start, z.to(self.entries.dtype), self.size, seed=int(first_seed))
+        z, steps = z.to(self.entries.dtype), self.start_steps
+        start = started(self.start, z, self.size, seed=int(first_seed), steps=steps)
         if not are_finite(start.entries):
             raise NotFinite("vectors are too large to start a codebook; look at the encoder")
         self.seed.copy_(first_seed)
