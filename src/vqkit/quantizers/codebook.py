@@ -264,11 +264,7 @@ class Codebook(CodebookState):
         self.revived.add_(accepted.sum())
 
     def usage(self, dead_after: float = DEAD_AFTER) -> Usage:
-        """How the entries are used now, from the running average, and what moves them.
-
-        Args:
-            dead_after: That of ``revive``.
-        """
+        """How entries are used now, by the running average; ``dead_after`` as for ``revive``."""
         return usage_of(self, dead_after)
 
     @torch.no_grad()
