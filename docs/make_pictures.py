@@ -246,7 +246,8 @@ def posterior_collapse(rows: dict[str, list[float]]) -> None:
         axis.barh(places, values, color=colours)
         for place, value in zip(places, values, strict=True):
             text = form.format(round(value, 2) + 0.0)  # no -0
-            axis.text(value, place, f" {text}", va="center", color=INK, bbox=behind)
+            through = behind if value < 0.5 else None  # the label that the line meets
+            axis.text(value, place, f" {text}", va="center", color=INK, bbox=through)
         axis.set_xlim(0, 1.25 * max(values))
         axis.set_xticks([])
         axis.spines["bottom"].set_visible(False)

@@ -1,7 +1,5 @@
 """A strong decoder ignores a Gaussian latent, and not codes. Run me: it takes two minutes."""
 
-import math
-
 import torch
 from gaussian_vae import GaussianVAE
 from sklearn.neural_network import MLPClassifier
@@ -9,18 +7,14 @@ from sklearn.neural_network import MLPClassifier
 from vqkit.autoencoder import VQVAE
 from vqkit.codes import Codes
 from vqkit.data.digits import read_digits
-from vqkit.modalities.image import (
-    ConvConfig,
-    ImageModelConfig,
-    LogisticMixtureConfig,
-    PixelCNNDecoderConfig,
-)
+from vqkit.modalities import image
 from vqkit.priors import TransformerConfig
 from vqkit.quantizers import EMAConfig
 
+LN2 = torch.tensor(2.0).log()
 x, NUM, rows = torch.from_numpy(read_digits()).unsqueeze(1) / 127.5 - 1, 1500, {}
-PARTS = {"channels": 1, "network": ConvConfig(hidden=32, residual_hidden=16, dim=8)}
-PARTS |= {"quantizer": EMAConfig(codebook_size=16), "objective": LogisticMixtureConfig()}
+PARTS = {"channels": 1, "network": image.ConvConfig(hidden=32, residual_hidden=16, dim=8)}
+PARTS |= {"quantizer": EMAConfig(codebook_size=16), "objective": image.LogisticMixtureConfig()}
 
 
 def train(model, loss, data):  # the last 297 digits are held out
@@ -37,14 +31,13 @@ def report(name, says, z, drawn, nats, features):  # latents of all digits, and 
     truth, network = [0, 1] * len(z), MLPClassifier(64, early_stopping=True, random_state=0)
     right = network.fit(both[: 2 * NUM], truth[: 2 * NUM]).score(both[2 * NUM :], truth[2 * NUM :])
     found = ((nats[NUM:] - own) / 64, (own - other) / 64, nats[NUM:])
-    rows[name] = [part.mean().item() / math.log(2) for part in found] + [right]
+    rows[name] = [(part.mean() / LN2).item() for part in found] + [right]
     text = "{:.2f} bits/dim, {:.3f} saved by the own latent of {:.2f} bits, told apart: {:.0%}"
     print(f"{name:<18}", text.format(*rows[name]), flush=True)
 
 
 def compare(name, config):
-    built = VQVAE.from_config(config)
-    vae, model = GaussianVAE(built, 8), VQVAE.from_config(config)
+    vae, model = GaussianVAE(VQVAE.from_config(config), 8), VQVAE.from_config(config)
     train(vae, lambda x: vae.nats(x) / 64, x)
     z, kl = (part.detach() for part in vae.encode(x))
     report(name + ", Gaussian", vae.distribution, z, torch.randn_like(z), kl, torch.nn.Flatten())
@@ -62,5 +55,6 @@ def compare(name, config):
 
 
 torch.manual_seed(0)
-compare("conv", ImageModelConfig(**PARTS))
-compare("PixelCNN", ImageModelConfig(**PARTS, decoder=PixelCNNDecoderConfig(width=24, layers=3)))
+compare("conv", image.ImageModelConfig(**PARTS))
+pixelcnn = image.PixelCNNDecoderConfig(width=24, layers=3)
+compare("PixelCNN", image.ImageModelConfig(**PARTS, decoder=pixelcnn))

@@ -79,19 +79,34 @@ def test_an_error_of_the_system_never_speaks_of_a_temporary_name(
     assert error.value.filename == str(tmp_path / "elsewhere")
 
 
-def test_a_folder_that_cannot_be_removed_is_named_with_its_path(
+def test_a_folder_that_was_put_aside_by_a_killed_process_gives_way_at_last(tmp_path: Path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    aside = tmp_path / f".out.{gone.pid}.old.part"
+    aside.mkdir()
+    (aside / "old.txt").write_text("old")
+    with atomic.atomic_folder(tmp_path / "out") as part:
+        assert aside.exists()  # until there is a whole one again
+        (part / "new.txt").write_text("new")
+    assert names(tmp_path) == ["new.txt", "out"]
+
+
+def test_a_folder_comes_back_where_the_new_one_cannot_take_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def refuse(name: str, **options: int) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", name)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target == tmp_path / "out" and "old" not in self.name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return rename(self, target)
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "0010.png").write_text("old")
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "unlink", refuse)
-        with pytest.raises(PermissionError) as error:
-            atomic.remove_folder(tmp_path / "out")
-    assert error.value.filename == str(tmp_path / "out")
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError), atomic.atomic_folder(tmp_path / "out", replace=True):
+        pass
+    assert names(tmp_path) == ["0010.png", "out"]
 
 
 def test_tensors_for_which_there_is_no_room_are_an_error_of_the_system(

@@ -5,8 +5,10 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+NEW, OLD = ".part", ".old.part"  # what is being written, and what gives way to it
 
 
 @contextmanager
@@ -41,18 +43,38 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     taken = FileExistsError(f"{path} exists already; remove it or choose another name")
     if not replace and path.exists() and not is_empty(path):
         raise taken
-    with filled(part_of(path), path) as part:
+    with filled(path) as part:
         yield part
         sync_below(part)
-        if replace and path.exists():
-            remove_folder(path)
-        try:
-            part.rename(path)  # in the place of nothing, or of an empty folder
-        except OSError as error:
-            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise taken from None  # by another process
-            raise
+        while not put(part, path, replace=replace):
+            if not replace:
+                raise taken  # by another process
         sync(path.parent)
+
+
+def put(part: Path, path: Path, *, replace: bool) -> bool:
+    """Renames a folder, in the place of nothing or of an empty one, or of any; or returns False.
+
+    One that gives way is put aside and removed at the end: at each moment a whole one is there,
+    but for the moment between two renamings.
+    """
+    aside = part_of(path, OLD)
+    if replace:
+        with suppress(FileNotFoundError):
+            path.rename(aside)
+    try:
+        part.rename(path)
+    except OSError as error:
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            return False
+        raise
+    finally:
+        if path.exists():
+            for old in (aside, *parts_like(path, OLD)):
+                shutil.rmtree(old, ignore_errors=True)
+    return True
 
 
 @contextmanager
@@ -62,7 +84,7 @@ def atomic_files(folder: Path) -> Iterator[Path]:
     Args:
         folder: Made when missing; files of the same names are replaced, others stay.
     """
-    with filled(part_of(folder / "files"), folder) as part:
+    with filled(folder / "files", folder) as part:
         yield part
         sync_below(part)
         for file in sorted(path for path in part.rglob("*") if path.is_file()):
@@ -73,10 +95,14 @@ def atomic_files(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def filled(part: Path, path: Path) -> Iterator[Path]:
-    """An empty folder ``part``, which is gone afterwards; errors call it ``path``."""
-    with naming(part, path):
-        for left in parts_like(part):
+def filled(path: Path, called: Path | None = None) -> Iterator[Path]:
+    """An empty folder for what is to be at ``path``, gone afterwards.
+
+    Errors speak of ``path``, or of what it shall be ``called``.
+    """
+    part = part_of(path)
+    with naming(part, called or path):
+        for left in parts_like(path):
             shutil.rmtree(left, ignore_errors=True)
         part.mkdir(parents=True)
         try:
@@ -85,16 +111,16 @@ def filled(part: Path, path: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def part_of(path: Path) -> Path:
-    """The name under which this process writes what is to be at ``path``."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+def part_of(path: Path, end: str = NEW) -> Path:
+    """The name under which this process writes what is to be at ``path``, or puts it aside."""
+    return path.with_name(f".{path.name}.{os.getpid()}{end}")
 
 
-def parts_like(part: Path) -> list[Path]:
+def parts_like(path: Path, end: str = NEW) -> list[Path]:
     """What this process, or ones that were killed, wrote for the same place and did not finish."""
-    found, stem = [], part.name.removesuffix(f"{os.getpid()}.part")
-    for each in part.parent.glob(f"{glob.escape(stem)}*.part"):
-        owner = each.name.removeprefix(stem).removesuffix(".part")
+    found, stem = [], f".{path.name}."
+    for each in path.parent.glob(f"{glob.escape(stem)}*{end}"):
+        owner = each.name.removeprefix(stem).removesuffix(end)
         if owner.isdecimal() and (int(owner) == os.getpid() or not is_running(int(owner))):
             found.append(each)
     return found
@@ -127,15 +153,6 @@ def naming(part: Path, path: Path) -> Iterator[None]:
 def is_empty(path: Path) -> bool:
     """Whether it is a folder with nothing in it."""
     return path.is_dir() and not any(path.iterdir())
-
-
-def remove_folder(folder: Path) -> None:
-    """Removes a folder and all in it."""
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        error.filename = str(folder)  # where it was the last part of a name
-        raise
 
 
 def sync_below(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 
@@ -30,6 +31,9 @@ class Drawing:
     steps: int | None = None
 
     def __post_init__(self) -> None:
+        for name, value in self.settings().items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+                raise TypeError(f"{name} is {value!r}; give a number")
         check_choice(self.temperature, self.top_k, self.top_p)
         if not math.isfinite(self.guidance) or self.guidance < 0:
             raise ValueError(
@@ -56,14 +60,16 @@ def check_choice(temperature: float, top_k: int | None, top_p: float | None) -> 
     """Raises ValueError unless an integer can be chosen in such a way."""
     if not 0 < temperature < math.inf:
         raise ValueError(
-            f"temperature is {temperature}; give a number greater than 0 (top_p=0 draws the most "
+            f"temperature is {temperature}; give a number greater than 0 (top_p 0 draws the most "
             "probable alone)"
         )
     if top_k is not None and not (top_k >= 1 and top_k == top_k // 1):
-        raise ValueError(f"top_k is {top_k}; give an integer of at least 1, or None to keep all")
+        raise ValueError(
+            f"top_k is {top_k}; give an integer of at least 1, or leave it out to keep all"
+        )
     if top_p is not None and not 0 <= top_p <= 1:
         raise ValueError(
-            f"top_p is {top_p}; give 0 (the most probable alone) to 1 (all), or None for all"
+            f"top_p is {top_p}; give 0 (the most probable alone) to 1 (all), or leave it out"
         )
 
 

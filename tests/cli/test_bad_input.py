@@ -13,6 +13,8 @@ from PIL import Image
 from tests.cli.conftest import Cli, Made
 from tests.cli.folders import TINY, TINY_PRIOR, make_images
 
+from vqkit.cli.sample import class_number
+
 TRAIN = ["train", "photos-64", "train.num_workers=0", *TINY]
 
 
@@ -243,12 +245,12 @@ def test_a_number_of_images_below_one_is_wrong_usage(
     [
         (
             ["--temperature", "0"],
-            "temperature is 0.0; give a number greater than 0 (top_p=0 draws the most probable "
+            "temperature is 0.0; give a number greater than 0 (top_p 0 draws the most probable "
             "alone)",
         ),
         (
             ["--top-p", "2"],
-            "top_p is 2.0; give 0 (the most probable alone) to 1 (all), or None for all",
+            "top_p is 2.0; give 0 (the most probable alone) to 1 (all), or leave it out",
         ),
         (["--class", "bird"], "--class bird: there is no such class; there are cat, dog"),
         (["--class", "2"], "--class 2: there is no such class; there are cat, dog"),
@@ -297,3 +299,10 @@ def test_tokens_that_are_named_twice_are_refused(cli: Cli, made: Made, tmp_path:
     failure = cli("train-prior", made.tokens, *words).failure
     assert failure == f"tokens.path=foo: TOKENS is {made.tokens} already; leave one of them out"
     assert not (tmp_path / "prior").exists()
+
+
+def test_a_number_is_no_class_where_the_classes_are_called_by_numbers():
+    assert class_number("4", ["1", "2", "4"]) == 2
+    assert class_number("0", ["cat", "dog"]) == 0
+    with pytest.raises(ValueError, match="--class 0: there is no such class; there are 1, 2, 4"):
+        class_number("0", ["1", "2", "4"])

@@ -56,7 +56,10 @@ def test_a_side_that_the_prior_cannot_complete_from_is_refused_in_one_line(
 ):
     words = ["--side", "bottom", "-o", tmp_path / "out"]
     failure = cli("complete", made.prior, made.images, *words).failure
-    assert "known codes come after unknown ones" in failure
+    assert failure == (
+        "--side bottom: a prior of type transformer draws one code after another and cannot draw "
+        "what comes before those that are kept; give --side top, or use a diffusion prior"
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -70,7 +73,7 @@ def test_images_of_other_classes_need_a_class(cli: Cli, made: Made, tmp_path: Pa
 def test_images_that_have_other_codes_are_refused(made: Made):
     model, prior = VQVAE.from_pretrained(made.run), Prior.from_pretrained(made.prior)
     x = torch.zeros(1, 3, 12, 16, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=r"the images are 12 x 16 and have .* codes, the prior"):
+    with pytest.raises(ValueError, match=r"the images, read as 12 x 16, have .* codes, the prior"):
         check_size(model.encode(x), prior, x)
 
 
@@ -92,6 +95,29 @@ def test_a_part_is_kept_from_its_side(side: str, expected: list[list[int]]):
 @pytest.mark.parametrize("side", ["top", "left", "border"])
 def test_so_much_is_kept_as_is_asked_for_whatever_the_side(side: Side, keep: float):
     assert part_of((32, 32), keep, side).double().mean() == pytest.approx(keep, abs=0.03)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (9, 9), (4, 7)])
+def test_a_border_is_as_near_as_can_be_to_what_is_asked_for(grid: tuple[int, ...]):
+    assert part_of(grid, 1.0, "border").all()
+    assert not part_of(grid, 0.0, "border").any()
+    square = len(set(grid)) == 1 and len(grid) == 2
+    for keep in (0.2, 0.25, 0.5, 0.6):
+        found = part_of(grid, keep, "border")
+        assert torch.equal(found, found.flip(*range(len(grid))))  # as wide on either side
+        if square:
+            n = grid[0]
+            possible = [1 - (n - 2 * width) ** 2 / n**2 for width in range(n // 2 + 1)]
+            nearest = min(abs(each - keep) for each in [*possible, 1.0])
+            assert abs(float(found.double().mean()) - keep) == pytest.approx(nearest)
+
+
+def test_settings_of_the_data_count_as_in_encoding(cli: Cli, made: Made, tmp_path: Path):
+    words = ["complete", made.prior, made.images, "-n", 2]
+    failure = cli(*words, "data.size=32", "-o", tmp_path / "other").failure
+    assert "the images, read as 32 x 32, have 8x8 codes, the prior draws 2x2" in failure
+    assert "add data.size=SIZE" in failure
+    assert cli(*words, "data.resize=pad", "-o", tmp_path / "out").code == 0
 
 
 def test_a_line_has_no_left_side():

@@ -161,7 +161,8 @@ def test_images_without_classes_are_compared_by_the_encoder(cli: Cli, tmp_path: 
     assert found["num_for_recall"] == 6
     failure = cli("evaluate", prior, "--samples", 9, "--features", "classifier").failure
     assert failure == (
-        "--features classifier: the images have no classes; take encoder, or a file .onnx"
+        "--features classifier: there are not two classes to tell apart; take encoder, or a "
+        "file .onnx"
     )
 
 

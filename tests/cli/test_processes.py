@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Made
 from tests.cli.folders import TINY, TINY_PRIOR, make_images
 
 from vqkit.autoencoder import VQVAE
@@ -93,17 +94,46 @@ def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path: Path, number: signal
     assert VQVAE.from_pretrained(run)
 
 
+def catches(process: int) -> bool:
+    """Whether vqkit has set its handlers, which Python by itself does not for SIGTERM."""
+    status = Path(f"/proc/{process}/status").read_text()
+    (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 @pytest.mark.slow
-def test_ctrl_c_at_any_time_ends_a_command_with_one_line(tmp_path: Path):
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_time_ends_a_command_with_one_line(tmp_path: Path, signal_: signal.Signals):
     """Also while libraries are being imported, which do not survive an exception."""
     make_images(tmp_path / "images", 20)
     command = [sys.executable, *TRAIN, f"data.path={tmp_path / 'images'}", "train.steps=1000000"]
     for number in range(24):
         words = [*command, "-o", str(tmp_path / f"run {number}")]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENV) as process:
-            time.sleep(0.2 + number / 12)
-            process.send_signal(signal.SIGINT)
+            while not catches(process.pid):  # before that Python decides
+                time.sleep(0.01)
+            time.sleep(number / 12)
+            process.send_signal(signal_)
             _, err = process.communicate(timeout=60)
-        assert process.returncode == 128 + signal.SIGINT, (number, err)
+        assert process.returncode == 128 + signal_, (number, err)
         assert "Traceback" not in err
         assert "a bug" not in err
+
+
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+@pytest.mark.parametrize("number", WORDS)
+def test_a_signal_leaves_nothing_half_written_and_is_told_in_one_line(
+    made: Made, tmp_path: Path, number: signal.Signals
+):
+    command = [sys.executable, "-m", "vqkit", "sample", made.prior, "-n", "1000000"]
+    words = [*map(str, command), "-o", str(tmp_path / "out"), "--batch-size", "1"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=ENV) as process:
+        while not catches(process.pid):
+            time.sleep(0.01)
+        time.sleep(4)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + number, f"vqkit: {WORDS[number]}\n")
+    assert not list(tmp_path.iterdir())

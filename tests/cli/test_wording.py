@@ -35,7 +35,9 @@ def test_the_next_steps_can_be_typed_whatever_the_folders_are_called(
     found = cli("train", "photos-64", *data, *TINY, "-o", run)
     assert suggestions(found.out)[-1] == ["vqkit", "encode", run, "DATA", "TOKENS"]
     found = cli("encode", run, made.images, tokens)
-    assert suggestions(found.out) == [["vqkit", "train-prior", tokens, "--tokenizer", run]]
+    assert suggestions(found.out) == [
+        ["vqkit", "train-prior", tokens, "prior-small", "--tokenizer", run]
+    ]
     found = cli("train-prior", tokens, *TINY_PRIOR, "-t", run, "-o", prior)
     assert suggestions(found.out) == [["vqkit", "sample", prior, "-n", "64", "-o", "samples"]]
 

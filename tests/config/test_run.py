@@ -85,8 +85,17 @@ def test_what_must_be_given_has_no_default():
 def test_a_preset_is_a_whole_run_but_for_its_data(name: str):
     words = [] if name == "digits" else ["data.path=photos"]
     config = load_config(name, words)
-    assert config.data.channels == config.model.channels
-    VQVAE.from_config(config.model)
+    assert config.data.type == config.model.type
+    VQVAE.from_config(config.model.fitted((3, 32, 32)))
+
+
+def test_the_type_of_the_data_is_that_of_the_model_and_the_other_way_round():
+    words = ["data.path=a.npy", "train.steps=1"]
+    for word in ("data.type=vector", "model.type=vector"):
+        config = load_config("vectors", [*words, word])
+        assert (config.data.type, config.model.type) == ("vector", "vector")
+    with pytest.raises(ConfigError, match=r"data.type is image, model.type vector; make"):
+        load_config("vectors", [*words, "data.type=image"])
 
 
 def test_a_preset_without_data_says_so_in_one_line():
@@ -152,7 +161,8 @@ def test_a_saved_run_loads_back_equal(source: str | None, tmp_path: Path):
         save_config(config, path)
         assert load_prior_config(path) == config
         return
-    config = load_config(source, ["data.path=no", "data.size=[32, 64]", "train.ema_decay=0.9"])
+    words = ["data.path=no", "data.split_seed=3", "train.ema_decay=0.9"]
+    config = load_config(source, words)
     save_config(config, path)
     assert load_config(path) == config
 

@@ -99,3 +99,83 @@ def test_impossible_numbers_are_refused(options: dict, message: str):
 def test_a_part_that_no_step_has_is_refused(step: int, k: int):
     with pytest.raises(ValueError, match="0 <= k <= 1"):
         StatelessSampler(10, 4, seed=0, num_micro_batches=2).micro_batch(step, k)
+
+
+def batches(
+    n: int, size: int, lengths: list[int] | None, steps: range, **options
+) -> list[list[int]]:
+    """The items of some steps."""
+    sampler = StatelessSampler(n, size, seed=0, lengths=lengths, **options)
+    return [[draw.index for draw in sampler.micro_batch(step)] for step in steps]
+
+
+@hurried
+@given(
+    lengths=st.lists(st.integers(1, 100), min_size=1, max_size=60),
+    share=st.integers(1, 3),
+    parts=st.integers(1, 2),
+    ranks=st.integers(1, 3),
+    step=st.integers(0, 10**6),
+    seed=SEEDS,
+)
+def test_with_lengths_too_ranks_and_micro_batches_join_to_the_batch_of_one_process(
+    lengths: list[int], share: int, parts: int, ranks: int, step: int, seed: int
+):
+    n, size = len(lengths), share * parts * ranks
+    joined = []
+    for k in range(parts):
+        for rank in range(ranks):
+            sampler = StatelessSampler(
+                n,
+                size,
+                seed=seed,
+                num_micro_batches=parts,
+                rank=rank,
+                world_size=ranks,
+                lengths=lengths,
+            )
+            sampler.micro_batch(0)  # what was asked for before has no effect
+            joined += sampler.micro_batch(step, k)
+    assert joined == StatelessSampler(n, size, seed=seed, lengths=lengths).micro_batch(step)
+
+
+def test_items_of_like_length_come_together_and_each_once_in_a_window():
+    n, size = 640, 10
+    lengths = [1 + (i * 37) % 101 for i in range(n)]
+    found = batches(n, size, lengths, range(64))
+    assert sorted(i for batch in found for i in batch) == list(range(n))
+    for batch in found:
+        assert max(lengths[i] for i in batch) - min(lengths[i] for i in batch) <= 3
+    means = [sum(lengths[i] for i in batch) for batch in found]
+    assert means not in (sorted(means), sorted(means, reverse=True))  # steps are not in that order
+    assert batches(n, size, lengths, range(64, 128)) != found
+
+
+def test_less_than_a_tenth_of_the_batches_is_padding():
+    """Lengths as those of sentences: most of them middling, some very long."""
+    import torch
+
+    from vqkit.random import generator
+
+    noise = torch.randn(5_000, generator=generator(0), dtype=torch.float64)
+    lengths = (40 * (0.6 * noise).exp()).long().clamp(2, 400).tolist()
+
+    def waste(found: list[list[int]]) -> float:
+        frames = sum(len(batch) * max(lengths[i] for i in batch) for batch in found)
+        return 1 - sum(lengths[i] for batch in found for i in batch) / frames
+
+    steps = range(3 * len(lengths) // 32)
+    assert waste(batches(len(lengths), 32, None, steps)) > 0.4
+    assert waste(batches(len(lengths), 32, lengths, steps)) < 0.1
+
+
+def test_few_items_do_not_meet_themselves_in_a_batch():
+    found = batches(50, 16, [i % 5 for i in range(50)], range(60))
+    repeated = sum(len(batch) > len(set(batch)) for batch in found)
+    assert repeated <= 60 * 16 / 50  # one batch where an epoch ends
+    assert max(max(batch.count(i) for i in batch) for batch in found) <= 2
+
+
+def test_there_is_a_length_for_each_item():
+    with pytest.raises(ValueError, match="there are 3 lengths; give one for each example"):
+        StatelessSampler(4, 2, seed=0, lengths=[1, 2, 3])

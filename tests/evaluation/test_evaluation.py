@@ -68,6 +68,7 @@ def test_figures_equal_a_plain_loop_over_all_items(sizes: tuple[int, ...], batch
     model, examples = fitted(sizes), images(NUM)
     prior = histogram_prior(model)
     errors, values, decibels, pixel_nats, prior_nats, others = [], [], [], [], [], []
+    unlike: list[bool] = []
     used = [Counter() for _ in sizes]
     for i in range(NUM):
         x = examples.example(i).x.unsqueeze(0)
@@ -80,6 +81,7 @@ def test_figures_equal_a_plain_loop_over_all_items(sizes: tuple[int, ...], batch
         pixel_nats.append(-float(out.distribution.log_prob(y)))
         other = model.encode(examples.example((i + NUM // 2) % NUM).x.unsqueeze(0))
         others.append(-float(model.distribution(other).log_prob(y)))
+        unlike += (other.flat() != out.codes.flat()).flatten().tolist()
         prior_nats.append(-float(prior.log_prob(out.codes)))
         for counter, level in zip(used, out.codes.levels, strict=True):
             counter.update(level.indices.flatten().tolist())
@@ -92,6 +94,7 @@ def test_figures_equal_a_plain_loop_over_all_items(sizes: tuple[int, ...], batch
     expected = {
         "num_items": NUM,
         "tokens_per_item": sum(tokens) / NUM,
+        "codes_per_dim": sum(tokens) / dims,
         "mse": mse,
         "variance": variance,
         "mse_over_variance": mse / variance,
@@ -99,6 +102,7 @@ def test_figures_equal_a_plain_loop_over_all_items(sizes: tuple[int, ...], batch
         "psnr_of_mse_db": -10 * math.log10(mse),
         "decoder_bits_per_dim": sum(pixel_nats) * bits / dims,
         "code_reliance_bits_per_dim": (sum(others) - sum(pixel_nats)) * bits / dims,
+        "unlike_codes": sum(unlike) / len(unlike),
         "code_bits_uniform": uniform / NUM,
         "code_bits_prior": sum(prior_nats) * bits / NUM,
         "nats_per_token_uniform": uniform / bits / sum(tokens),

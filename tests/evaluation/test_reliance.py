@@ -107,3 +107,15 @@ def test_a_decoder_that_ignores_its_codes_is_told_of(tmp_path: Path):
     page = write_report(tmp_path, found, title="t").read_text(encoding="utf-8")
     assert "The decoder ignores its codes" in page
     assert finding({}) is None
+
+
+def test_a_decoder_is_not_to_blame_where_items_have_the_same_codes():
+    model = fitted()
+    (book,) = model.codebooks().values()
+    with torch.no_grad():
+        book.entries[1:] = 1e3  # all vectors choose the first
+    metrics = evaluate(model, images(6)).metrics
+    assert metrics["unlike_codes"] == 0
+    found = finding(metrics)
+    assert found is not None
+    assert found.startswith("items have the same codes: only 0.0% of them differ")

@@ -85,7 +85,10 @@ def test_codes_known_below_an_unknown_top_are_refused():
 
 def test_one_member_for_each_level_or_one_clear_line():
     config = HierarchicalConfig(members=(TOP, BOTTOM))
-    with pytest.raises(ValueError, match=r"there are 2 members for 1 levels, 2x4 of 4 \(flat\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"prior.members is a list of 2 for 1 levels \(2x4 of 4 \(flat\)\); write one for",
+    ):
         config.build(SPECS[1:])
     with pytest.raises(ValueError, match="a PixelCNN is a prior of one level, these are 2"):
         BOTTOM.build(SPECS)

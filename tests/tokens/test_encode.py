@@ -244,8 +244,8 @@ def test_ranks_take_shards_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     expected = encoded(tmp_path / "one")
     folder = tmp_path / "two"
     for rank, num in ((1, 1), (0, 3)):
-        monkeypatch.setattr("vqkit.tokens.encode.rank", lambda rank=rank: rank)
-        monkeypatch.setattr("vqkit.tokens.encode.world_size", lambda: 2)
+        monkeypatch.setattr("vqkit.tokens.sharding.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("vqkit.tokens.sharding.world_size", lambda: 2)
         encoded(folder)
         assert len(list(folder.iterdir())) == num
         monkeypatch.undo()

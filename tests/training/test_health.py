@@ -168,7 +168,7 @@ def test_a_level_with_a_quantizer_of_its_own_is_advised_by_its_own_key():
     assert said is not None
     assert "model.quantizers.1.commitment" in said
     plain = ImageModelConfig(network=ConvConfig(levels=2))
-    assert AutoencoderTask(plain.build()).settings["level 1"].key == "model.quantizer"
+    assert AutoencoderTask(VQVAE.from_config(plain)).settings["level 1"].key == "model.quantizer"
 
 
 def provoked(folder: Path, commitment: float) -> tuple[list[float], list[str]]:

@@ -5,6 +5,7 @@ from vqkit.autoencoder.config import ModelConfig
 from vqkit.autoencoder.distribution import Distribution, Objective
 from vqkit.autoencoder.model import VQVAE
 from vqkit.autoencoder.output import Output
+from vqkit.autoencoder.streaming import StreamDecoder, StreamEncoder
 
 __all__ = [
     "VQVAE",
@@ -13,5 +14,7 @@ __all__ = [
     "ModelConfig",
     "Objective",
     "Output",
+    "StreamDecoder",
+    "StreamEncoder",
     "new_items",
 ]

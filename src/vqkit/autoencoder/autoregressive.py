@@ -82,7 +82,6 @@ class Autoregressive:
             outputs = self.decoder.outputs(self.h, self.objective.normalize(x))
         return self.objective.distribution(checked_outputs(outputs, x, self.objective)).log_prob(x)
 
-    @torch.no_grad()
     def mode(self) -> Tensor:
         """The most probable values of each position, given those chosen before it.
 
@@ -91,9 +90,8 @@ class Autoregressive:
         Returns:
             Items. (B, C, *grid)
         """
-        return self._drawn(lambda distribution, position: distribution.mode())
+        return self.drawn(lambda distribution, position: distribution.mode())
 
-    @torch.no_grad()
     def sample(self, seed: int, first: int = 0) -> Tensor:
         """Items, drawn position after position, of which item i depends on (seed, first + i).
 
@@ -104,17 +102,21 @@ class Autoregressive:
         Returns:
             Items. (B, C, *grid)
         """
-        return self._drawn(
+        return self.drawn(
             lambda distribution, position: distribution.sample(
                 random.hash_int(seed, position), first
             )
         )
 
-    def _drawn(self, choose: Callable[[Distribution, int], Tensor]) -> Tensor:
+    @torch.no_grad()
+    def drawn(self, choose: Callable[[Distribution, int], Tensor]) -> Tensor:
         """Items whose values at each position are chosen from what is said of it.
 
         Args:
             choose: From what is said of one position, and its number, to values (B, C, 1, ...).
+
+        Returns:
+            Items. (B, C, *grid)
         """
         grid = self.h.shape[2:]
         one = [1] * len(grid)

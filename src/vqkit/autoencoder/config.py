@@ -4,10 +4,15 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
+from vqkit.modalities.audio.model import AudioModelConfig
 from vqkit.modalities.image.model import ImageModelConfig
+from vqkit.modalities.text.model import TextModelConfig
 from vqkit.modalities.vector.model import VectorModelConfig
 
-ModelConfig = Annotated[ImageModelConfig | VectorModelConfig, Field(discriminator="type")]
+ModelConfig = Annotated[
+    AudioModelConfig | ImageModelConfig | TextModelConfig | VectorModelConfig,
+    Field(discriminator="type"),
+]
 """The autoencoder of one modality, chosen by ``type``."""
 
 ADAPTER: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)

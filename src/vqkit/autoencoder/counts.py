@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,11 +18,18 @@ Layout = tuple[list[str], list[str], list[tuple[int, ...]]]
 
 
 def of(model: VQVAE, x: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-    """The counts of the forward's objectives; see ``VQVAE.counts``."""
+    """The counts of the forward's objectives; see ``VQVAE.counts``.
+
+    An objective whose parts are means over other things than real values says how many there are by
+    a method ``counts(x, mask)``.
+    """
     parts, quantizers, grids = layout(model, x)
     if mask is None:
         mask = torch.ones(x.shape[:1] + x.shape[2:], dtype=torch.bool, device=x.device)
     found = dict.fromkeys(parts, mask.sum() * x.shape[1])
+    own: Any = getattr(model.objective, "counts", None)
+    if own is not None:
+        found = own(x, mask)
     _, padded = whole(model.encoder, x, mask)
     for name, grid in zip(quantizers, grids, strict=True):
         real = code_mask(model.encoder, padded, grid)

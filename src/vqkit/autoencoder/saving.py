@@ -92,7 +92,7 @@ def build(config: object, path: Path) -> VQVAE:
         found = ADAPTER.validate_python(config)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in ("model", *first["loc"]))
+        key = ".".join(str(part) for part in ("model", *first["loc"][1:]))  # the first: its type
         raise ValueError(f"{path}: {key}: {first['msg']}; it was changed or is damaged") from None
     return VQVAE.from_config(found)
 

@@ -12,10 +12,12 @@ from vqkit.cli.decode import decode
 from vqkit.cli.demo import demo
 from vqkit.cli.encode import encode
 from vqkit.cli.evaluate import evaluate
+from vqkit.cli.export import export
 from vqkit.cli.failures import guarded
 from vqkit.cli.ids import ids
 from vqkit.cli.inspect import inspect
 from vqkit.cli.presets import presets
+from vqkit.cli.probe import probe
 from vqkit.cli.sample import sample
 from vqkit.cli.train import train
 from vqkit.cli.train_prior import train_prior
@@ -33,9 +35,11 @@ for _name, _command in {
     "train": train,
     "evaluate": evaluate,
     "inspect": inspect,
+    "probe": probe,
     "encode": encode,
     "decode": decode,
     "ids": ids,
+    "export": export,
     "train-prior": train_prior,
     "sample": sample,
     "complete": complete,
@@ -60,7 +64,7 @@ def _vqkit(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Discrete codes for images, priors over them, and new images."""
+    """Discrete codes for images, sound, text and vectors, priors over them, and new items."""
 
 
 def run(words: Sequence[str]) -> int | None:

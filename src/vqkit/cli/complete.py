@@ -10,6 +10,7 @@ from vqkit.cli.beginning import TOKENIZER
 from vqkit.cli.drawing import Sampling, draw, write_samples
 from vqkit.cli.options import (
     BatchSize,
+    DataWords,
     Device,
     Force,
     Guidance,
@@ -21,7 +22,7 @@ from vqkit.cli.options import (
     TopK,
     TopP,
 )
-from vqkit.cli.runs import items_of
+from vqkit.cli.runs import is_other_process, items_of
 from vqkit.cli.sample import check_free, class_number, open_prior, say_written
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def complete(
     prior: PriorRun,
     data: Data,
     out: NewFolder,
+    words: DataWords = None,
     num: Most = 32,
     keep: Keep = 0.5,
     side: KeptSide = "top",
@@ -74,6 +76,8 @@ def complete(
     """
     from vqkit.modalities.image import IMAGE
 
+    if is_other_process():
+        return
     check_free(out, force)
     how = Sampling(
         num=num,
@@ -91,7 +95,7 @@ def complete(
     kind = tokenizer.objective.modality
     if kind.name != IMAGE.name:
         raise ValueError(f"{prior} draws {kind.items}; vqkit complete is for images alone")
-    images = items_of(prior / TOKENIZER, data)
+    images = items_of(prior / TOKENIZER, data, words or ())
     found, how = completed(learned, tokenizer, images, how, classes, keep=keep, side=side)
     check_free(out, force)  # again, for drawing takes long
     kept = {"data": data, "keep": keep, "side": side, "class": class_}
@@ -108,7 +112,7 @@ def completed(
     *,
     keep: float,
     side: Side,
-) -> tuple[dict[str, "Tensor"], Sampling]:
+) -> tuple[dict[str, "Sequence[Tensor]"], Sampling]:
     """Keeps a part of the codes of the first images, and draws the rest.
 
     Args:
@@ -141,13 +145,14 @@ def completed(
     codes = Codes.cat([tokenizer.encode(part.to(device)) for part in batch.x.split(how.batch_size)])
     check_size(codes, prior, batch.x)
     known = keep_part(codes, keep, side)
+    check_order(prior, known, side)
     labels = labels_for(prior, images, how, classes, batch.labels)
     drawn = draw(prior, tokenizer, how, progress=True, known=known, labels=labels)
     original = to_uint8(batch.x)
     height, width = original.shape[2:]
     shown = region((height, width), known.levels[-1].mask)
     given = torch.where(shown.cpu().unsqueeze(1), original, UNKNOWN).to(torch.uint8)
-    return {"original": original, "given": given, "completed": drawn}, how
+    return {"original": list(original), "given": list(given), "completed": drawn}, how
 
 
 def check_size(codes: "Codes", prior: "Prior", images: "Tensor") -> None:
@@ -159,8 +164,24 @@ def check_size(codes: "Codes", prior: "Prior", images: "Tensor") -> None:
         )
         height, width = images.shape[2:]
         raise ValueError(
-            f"the images are {height} x {width} and have {found} codes, the prior draws {wanted}; "
-            "give images of the size that it was trained on"
+            f"the images, read as {height} x {width}, have {found} codes, the prior draws "
+            f"{wanted}; add data.size=SIZE, that of the images behind its tokens"
+        )
+
+
+def check_order(prior: "Prior", known: "Codes", side: Side) -> None:
+    """Raises ValueError if a prior that draws one code after another cannot draw the rest."""
+    from vqkit.priors.autoregressive import AutoregressivePrior
+    from vqkit.priors.known import Known
+
+    if not isinstance(prior, AutoregressivePrior) or prior.completes_any:
+        return
+    order = prior.order.to(known.levels[0].indices.device)
+    if not Known.of(known, prior.specs, len(known)).begins(order):
+        fix = "give --side top, or " if side != "top" else ""
+        raise ValueError(
+            f"--side {side}: a prior of type {prior.config.type} draws one code after another and "
+            f"cannot draw what comes before those that are kept; {fix}use a diffusion prior"
         )
 
 
@@ -216,16 +237,29 @@ def part_of(grid: Sequence[int], keep: float, side: Side) -> "Tensor":
     if axis >= len(grid):
         raise ValueError(f"--side {side}: the codes lie on a line; give top or bottom")
     if side == "border":
-        share = (1 - keep) ** (1 / len(grid))
-        rims = [round(length * (1 - share) / 2) for length in grid]  # as wide on either side
-        inner = tuple(slice(rim, length - rim) for rim, length in zip(rims, grid, strict=True))
-        kept[:] = True
-        kept[inner] = False
-        return kept
+        return middle_of(grid, keep) == 0
     num = round(grid[axis] * keep)
     where = slice(num) if side in ("top", "left") else slice(grid[axis] - num, None)
     kept.movedim(axis, 0)[where] = True
     return kept
+
+
+def middle_of(grid: Sequence[int], keep: float) -> "Tensor":
+    """1 in the middle that is not kept, as wide a rim around it as is nearest to ``keep``.
+
+    Returns:
+        (*grid) int64; all of it 0 if everything is kept
+    """
+    import torch
+
+    longest, found = max(grid), []
+    for width in range(longest // 2 + 2):
+        middle = torch.zeros(tuple(grid), dtype=torch.int64)
+        rims = [round(width * length / longest) for length in grid]  # as wide on either side
+        if width <= longest // 2:
+            middle[tuple(slice(r, n - r) for r, n in zip(rims, grid, strict=True))] = 1
+        found.append(middle)
+    return min(found, key=lambda middle: abs(1 - float(middle.double().mean()) - keep))
 
 
 def region(size: tuple[int, int], mask: "Tensor | None") -> "Tensor":

@@ -56,8 +56,10 @@ def draw(
     progress: bool = False,
     known: "Codes | None" = None,
     labels: Sequence[int] | None = None,
-) -> "Tensor":
-    """New items, as their files hold them. (num, C, *grid)
+) -> list["Tensor"]:
+    """New items, as their files hold them; those of drawn lengths without what is beyond.
+
+    Each (C, *grid)
 
     Args:
         prior: What the codes are drawn from.
@@ -73,11 +75,12 @@ def draw(
 
     from vqkit.autoencoder import new_items
     from vqkit.priors import Conditioning
+    from vqkit.tokens.sizes import cropped
 
     labels = how.labels(prior.num_classes) if labels is None else labels
     device = prior.slot_sizes.device
     starts = range(0, how.num, how.batch_size)
-    found = []
+    found: list[torch.Tensor] = []
     console = Console(stderr=True)
     hidden = not progress or not console.is_terminal
     for first in track(starts, "drawing", console=console, disable=hidden, transient=True):
@@ -94,13 +97,13 @@ def draw(
             **how.settings(),
         )
         items = new_items(tokenizer, codes, seed=how.seed, first=first)
-        found.append(tokenizer.objective.modality.stored(items).cpu())
-    return torch.cat(found)
+        found += cropped(tokenizer.objective.modality.stored(items).cpu(), codes)
+    return found
 
 
 def write_samples(
     folder: Path,
-    items: dict[str, "Tensor"],
+    items: "dict[str, Sequence[Tensor]]",
     kind: "Modality",
     how: Sampling,
     classes: Sequence[str],
@@ -112,7 +115,7 @@ def write_samples(
 
     Args:
         folder: Where to, not there or empty.
-        items: By the name of the prior, the learned one last. Each (num, C, *grid)
+        items: By the name of the prior, the learned one last. num, each (C, *grid)
         kind: Of the items.
         how: They were drawn.
         classes: Names of the classes; empty when there are none.
@@ -123,25 +126,31 @@ def write_samples(
         FileExistsError: If there are some, and they shall not.
     """
     from vqkit.atomic import atomic_folder
+    from vqkit.evaluation.gallery import pictures_of
     from vqkit.storage import write_json
 
-    labels = how.labels(len(classes) or None)
+    labels, together = how.labels(len(classes) or None), collection_of(kind)
     with atomic_folder(folder, replace=replace) as part:
         for name, batch in items.items():
             place = part / name if len(items) > 1 else part
             place.mkdir(exist_ok=True)
-            if kind.collection is not None:
-                kind.save_all(place / kind.collection, batch)
+            if together is not None:
+                kind.save_all(place / together, batch)
                 continue
             for file, item in zip(file_names(how.num, kind.suffix), batch, strict=True):
                 kind.save(place / file, item)
-        drawn = {name: kind.pictures(batch) for name, batch in items.items()}
+        drawn = {name: pictures_of(kind, batch) for name, batch in items.items()}
         pictures = {name: batch for name, batch in drawn.items() if batch is not None}
         if pictures:
             captioned_sheet(pictures, how, classes).save(part / SHEET)
-        files = kind.collection or kind.suffix
+        files = together or kind.suffix
         record = {"files": files, **asdict(how), "labels": labels, "classes": list(classes)}
         write_json(part / RECORD, record | ({} if kept is None else {"completed": kept}))
+
+
+def collection_of(kind: "Modality") -> str | None:
+    """The one file that holds all new items; None where each has its own, as texts have."""
+    return None if getattr(kind, "samples_apart", False) else kind.collection
 
 
 def file_names(num: int, suffix: str) -> list[str]:

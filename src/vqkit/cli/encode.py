@@ -1,7 +1,7 @@
 """``vqkit encode``: a data set as tokens."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Data, as for data.path.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The folder of the token data set.")]
+Features = Annotated[
+    Literal["z_e", "z_q"] | None,
+    typer.Option(
+        "--features",
+        help="Vectors instead of tokens: the encoder's output, or the entries that it becomes.",
+    ),
+]
+ShardSize = Annotated[
+    int | None,
+    typer.Option("--shard-size", min=1, help="Items a file; 8192 of tokens, 1024 of vectors."),
+]
 
 
 def encode(
@@ -24,7 +35,8 @@ def encode(
     out: Out,
     words: DataWords = None,
     batch_size: BatchSize = 64,
-    shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Items a file.")] = 8192,
+    features: Features = None,
+    shard_size: ShardSize = None,
     num_workers: NumWorkers = 0,
     device: Device = "auto",
     faiss: Annotated[
@@ -36,20 +48,23 @@ def encode(
     Example: vqkit encode runs/photos photos tokens/photos
     """
     from vqkit.distributed import is_main
-    from vqkit.tokens.encode import check_place
+    from vqkit.tokens import encode_features
+    from vqkit.tokens.features import FEATURES, SHARD_SIZE
+    from vqkit.tokens.shards import TOKENS
     from vqkit.training import join_processes
 
-    check_place(out)  # now, for to read all items takes long
+    kind = TOKENS if features is None else FEATURES
+    kind.check_place(out)  # now, for to read all items takes long
     join_processes(cpu=device == "cpu")
-    model = open_tokenizer(run, device)
-    tokens = encode_items(
-        model,
-        items_of(run, data, words or ()),
-        out,
-        batch_size=batch_size,
-        shard_size=shard_size,
-        num_workers=num_workers,
-    )
+    model, items = open_tokenizer(run, device), items_of(run, data, words or ())
+    how = {"batch_size": batch_size, "num_workers": num_workers}
+    if features is not None:
+        size = shard_size or SHARD_SIZE
+        encode_features(model, items, out, features, shard_size=size, progress=True, **how)
+        if is_main():
+            print(f"{features} of {counted(len(items), model.objective.modality.item)}: {out}")
+        return
+    tokens = encode_items(model, items, out, shard_size=shard_size or 8192, **how)
     if is_main():
         print(summary(tokens))
         if faiss is not None:
@@ -97,4 +112,6 @@ def encode_items(
 def summary(tokens: "TokenSet") -> str:
     """How large a token set is, and where."""
     each = sum(spec.num_tokens for spec in tokens.specs)
-    return f"{counted(len(tokens), 'item')} of {counted(each, 'token')} each: {tokens.folder}"
+    most = "up to " if tokens.ragged else ""
+    items, many = counted(len(tokens), "item"), counted(each, "token")
+    return f"{items} of {most}{many} each: {tokens.folder}"

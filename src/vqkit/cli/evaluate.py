@@ -15,6 +15,7 @@ from vqkit.cli.generation import (
     generation_of,
     in_short,
     training_items,
+    without_judges,
 )
 from vqkit.cli.options import (
     BatchSize,
@@ -108,6 +109,8 @@ def evaluate(
     num = checked_samples(samples, features, prior, how, run)
     home = run if prior is None else run / TOKENIZER
     model = open_tokenizer(home, device) if prior is None else tokenizer_of(run, device)
+    if num and not getattr(model.objective.modality, "judges_new", True):
+        num = without_judges(samples, model.objective.modality)
     training, examples = measured_items(run, home, prior, data, words or (), new=num > 0)
     generation = None
     if prior is not None:
@@ -258,6 +261,7 @@ def sample_groups(
 ) -> Sequence["Samples"]:
     """Items from the baselines, plainly, and from a prior; those of one class together."""
     from vqkit.evaluation import Samples
+    from vqkit.evaluation.gallery import pictures_of
     from vqkit.storage import read_json
 
     classes = class_names(run, prior.num_classes)[:MOST_CLASSES]
@@ -274,12 +278,12 @@ def sample_groups(
             each, tokenizer, Sampling(num=num, batch_size=batch_size, **settings), labels=labels
         )
         names = None if order is None else tuple(classes[i % len(classes)] for i in order)
-        items = items if order is None else items[order]
-        images = kind.pictures(items)
-        if images is None:
-            return []
+        items = items if order is None else [items[i] for i in order]
+        images = pictures_of(kind, items)
         played = [kind.media(item) for item in items]
         media = tuple(each for each in played if each is not None)
+        if images is None and not media:
+            return []
         bound = "" if each.exact else "at most "
         cost = nats.get(prior.config.type if each is prior else name)
         note = "" if cost is None else f"{bound}{cost:.3f} nats per token, held out"

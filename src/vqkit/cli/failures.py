@@ -44,6 +44,8 @@ def guarded(command: Callable[[Sequence[str]], int | None], words: Sequence[str]
     try:
         code = command(words)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer makes that of a KeyboardInterrupt
+            return _say("interrupted", INTERRUPTED)
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
     from vqkit.data import Items
     from vqkit.evaluation import Generation, Judges
+    from vqkit.modalities.base import Modality
     from vqkit.priors import Prior
 
 LEARNED = "learned"  # the prior of the run, among those that are compared
@@ -60,6 +61,19 @@ def check_features(features: str | None) -> None:
         raise FileNotFoundError(f"--features {features}: there is no such file")
 
 
+def without_judges(samples: int | None, kind: "Modality") -> int:
+    """How many new items are judged where there is no feature space for them: none.
+
+    Raises:
+        ValueError: If some shall be.
+    """
+    if samples is not None:
+        raise ValueError(
+            f"--samples is {samples}, but new {kind.items} are shown, not judged; leave it out"
+        )
+    return 0
+
+
 def judges_of(subject: Subject, features: str | None) -> "Judges":
     """The feature space of a word, and the classifier if there is one.
 
@@ -78,12 +92,10 @@ def judges_of(subject: Subject, features: str | None) -> "Judges":
     folder = subject.run / CLASSIFIER
     kept = kept_classes(folder) == labels
     trainable = subject.training is not None and tuple(subject.training.labels) == labels
-    pictured = subject.tokenizer.objective.modality.name == "image"
-    possible = pictured and bool(labels) and (kept or trainable)
+    possible = len(labels) > 1 and (kept or trainable)
     if features == CLASSIFIER and not possible:
         why = "there are no training images of these classes"
-        why = why if labels else "the images have no classes"
-        why = why if pictured else "it is for images"
+        why = why if len(labels) > 1 else "there are not two classes to tell apart"
         raise ValueError(f"--features {CLASSIFIER}: {why}; take {ENCODER}, or a file {ONNX}")
     classifier = None
     if possible and (kept or features in (None, CLASSIFIER)):

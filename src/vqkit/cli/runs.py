@@ -1,17 +1,19 @@
 """Run folders, as the commands open them."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vqkit.cli.wording import counted
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
     from vqkit.config import RunConfig
-    from vqkit.data import FileKind, Items
+    from vqkit.config.run import DataConfig
+    from vqkit.data import FileKind, Items, Splits
 
 CONFIG = "config.yaml"
 MOST_LINES = 10
@@ -71,16 +73,40 @@ def items_of(folder: Path, data: str | None, words: Sequence[str] = ()) -> "Item
         data: All items of this data set; None: those that the run held out.
         words: Settings of the data that count more than the run's.
     """
-    config = config_of(folder, words).data
-    for word in words if data is not None else ():
-        if word.partition("=")[0] in ("data.path", "data.eval_path"):
-            raise ValueError(f"{word}: DATA is {data} already; leave one of them out")
+    config = data_config(folder, data, words)
     if data is None:
         kept = None if words else folder  # the index of the run is of its own data
         return config.open(folder=kept).evaluation
-    examples, unreadable = replace(config, path=data, eval_path=None).open_all()
+    examples, unreadable = config.open_all()
     say_unreadable(unreadable, config.kind)
     return examples
+
+
+def splits_of(folder: Path, data: str | None, words: Sequence[str] = ()) -> "Splits[Any]":
+    """Items to learn from and items held out, prepared as in a run.
+
+    Args:
+        folder: The run folder.
+        data: Both are of this data set, as of ``data.path``; None: those of the run.
+        words: Settings of the data that count more than the run's.
+    """
+    config = data_config(folder, data, words)
+    if data is None:
+        return config.open(folder=None if words else folder)
+    found = config.open()
+    say_unreadable(found.unreadable, config.kind)
+    return found
+
+
+def data_config(folder: Path, data: str | None, words: Sequence[str]) -> "DataConfig":
+    """The data of a run, or other data prepared as these."""
+    config = config_of(folder, words).data
+    if data is None:
+        return config
+    for word in words:
+        if word.partition("=")[0] in ("data.path", "data.eval_path"):
+            raise ValueError(f"{word}: DATA is {data} already; leave one of them out")
+    return replace(config, path=data, eval_path=None)
 
 
 def say_unreadable(lines: Sequence[str], kind: "FileKind") -> None:
@@ -96,6 +122,11 @@ def say_unreadable(lines: Sequence[str], kind: "FileKind") -> None:
         print(f"  {line}", file=sys.stderr)
     if len(lines) > MOST_LINES:
         print(f"  and {len(lines) - MOST_LINES} more", file=sys.stderr)
+
+
+def is_other_process() -> bool:
+    """Whether torchrun started this process besides the first, for work that one alone does."""
+    return os.environ.get("RANK", "0") != "0"
 
 
 def choose_device(name: str) -> str:

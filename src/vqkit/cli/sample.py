@@ -21,7 +21,7 @@ from vqkit.cli.options import (
     TopK,
     TopP,
 )
-from vqkit.cli.runs import check_trained, choose_device
+from vqkit.cli.runs import check_trained, choose_device, is_other_process
 from vqkit.cli.train_prior import baselines, class_names, tokenizer_of
 from vqkit.cli.wording import counted
 
@@ -59,6 +59,8 @@ def sample(
 
     Example: vqkit sample runs/prior -n 100 -o samples --temperature 0.9
     """
+    if is_other_process():
+        return
     check_free(out, force)
     how = Sampling(
         num=num,
@@ -128,7 +130,8 @@ def class_number(name: str, names: list[str]) -> int:
         raise ValueError(f"--class {name}: the prior was trained without classes; leave it out")
     if name in names:
         return names.index(name)
-    if name.isdecimal() and int(name) < len(names):
+    numbers = any(each.isdecimal() for each in names)  # then a number is a name, mistyped
+    if name.isdecimal() and not numbers and int(name) < len(names):
         return int(name)
     shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     raise ValueError(f"--class {name}: there is no such class; there are {shown}")

@@ -25,6 +25,12 @@ class TokenPart:
         self.labels = tokens.labels
         self.fingerprint = tokens.fingerprint
 
+    @property
+    def lengths(self) -> list[int] | None:
+        """How many codes each item has; None where all have as many."""
+        lengths = self.tokens.lengths
+        return None if lengths is None else [lengths[index] for index in self.indices]
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -52,12 +58,18 @@ def open_tokens(config: "TokenDataConfig") -> tuple["TokenSet", TokenPart, Token
         train, held_out = split(len(tokens), config.eval_fraction, config.split_seed)
         return tokens, TokenPart(tokens, train), TokenPart(tokens, held_out)
     others = TokenSet.open(config.eval_path)
-    for name in ("tokenizer", "specs", "labels"):
+    fixes = {
+        "tokenizer": "encode both data sets with one tokenizer",
+        "specs": "encode both data sets at one size",
+    }
+    if config.labels:
+        fixes["labels"] = (
+            "give both data sets sub-folders of the same names, or set tokens.labels=false"
+        )
+    for name, fix in fixes.items():
         if getattr(others, name) != getattr(tokens, name):
-            raise ValueError(
-                f"{config.path} and {config.eval_path} have different {name}; encode both data "
-                "sets with one tokenizer"
-            )
+            both = f"{config.path} and {config.eval_path}"
+            raise ValueError(f"{both} have different {name}; {fix}")
     if others.source == tokens.source:
         raise ValueError(
             f"{config.path} and {config.eval_path} are tokens of the same data; give tokens of "
@@ -107,6 +119,8 @@ def prior_items(run: Path, tokenizer: Path, words: Sequence[str]) -> tuple["Item
     from vqkit.cli.runs import CONFIG, config_of
     from vqkit.config import load_prior_config
 
+    if not (run / CONFIG).is_file():
+        raise FileNotFoundError(f"{run} has no {CONFIG}; run its vqkit train-prior again")
     _, train, held_out = open_tokens(load_prior_config(run / CONFIG).tokens)
     data = config_of(tokenizer, words).data
     items = data.open()
@@ -136,6 +150,6 @@ def items_behind(part: TokenPart, items: "Splits[Any]", kind: "FileKind") -> "It
             return whole.part(chosen)
     raise ValueError(
         f"the tokens {part.tokens.folder} are of other {kind.items} than the tokenizer's data are "
-        f"now (other files, or files that changed); name the {kind.items} that the prior has not "
-        "seen as DATA"
+        "now: other files, files that changed, or other settings of data, such as data.size. Add "
+        f"those settings as KEY=VALUE, or name {kind.items} that the prior has not seen as DATA"
     )

@@ -193,6 +193,10 @@ def tokenizer_of(run: Path, device: str) -> "VQVAE":
     """
     from vqkit.storage import read_json
 
+    if not (run / TOKENIZER).is_dir():
+        raise FileNotFoundError(
+            f"{run} has no {TOKENIZER}; run its vqkit train-prior again with --tokenizer"
+        )
     model = open_tokenizer(run / TOKENIZER, device)
     path = run / FIGURES
     known = read_json(path).get("tokenizer") if path.is_file() else None

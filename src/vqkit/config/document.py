@@ -162,7 +162,9 @@ def read_file(path: Path) -> Document:
     try:
         return read(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
+        raise ConfigError(
+            f"{path}: there is no such file; check the name, or restore it from a copy"
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not text; give a YAML file in UTF-8") from None
 

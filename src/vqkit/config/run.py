@@ -22,8 +22,10 @@ from vqkit.config.document import (
 from vqkit.config.errors import did_you_mean, explain, wrong_text
 from vqkit.config.merge import defaults, merged, plain
 from vqkit.config.presets import preset_names, preset_path
+from vqkit.modalities.audio.data import AudioDataConfig
 from vqkit.modalities.image.data import ImageDataConfig
 from vqkit.modalities.image.model import ImageModelConfig
+from vqkit.modalities.text.data import TextDataConfig
 from vqkit.modalities.vector.data import VectorDataConfig
 from vqkit.priors import PriorConfig, TransformerConfig
 from vqkit.schema import STRICT, Seed
@@ -32,7 +34,10 @@ from vqkit.training import TrainConfig
 
 Run = TypeVar("Run")
 
-DataConfig = Annotated[ImageDataConfig | VectorDataConfig, Field(discriminator="type")]
+DataConfig = Annotated[
+    AudioDataConfig | ImageDataConfig | TextDataConfig | VectorDataConfig,
+    Field(discriminator="type"),
+]
 """The data of one modality, chosen by ``type``."""
 
 

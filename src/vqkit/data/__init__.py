@@ -1,7 +1,7 @@
 """Data: sources with random access, the index of a run, splits, the sampler and batches."""
 
 from vqkit.data.batch import Batch, collate
-from vqkit.data.example import Example, Examples, TensorExamples
+from vqkit.data.example import Example, Examples, TensorExamples, lengths_of
 from vqkit.data.index import Index
 from vqkit.data.items import Items, Reader, Splits, read_all, read_splits
 from vqkit.data.kinds import IMAGES, FileKind
@@ -32,6 +32,7 @@ __all__ = [
     "build_index",
     "collate",
     "in_order",
+    "lengths_of",
     "open_index",
     "open_source",
     "open_splits",

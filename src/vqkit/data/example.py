@@ -34,7 +34,8 @@ class Examples(Protocol):
     """A number of examples with random access.
 
     They may also have ``labels`` (names of the classes), ``fingerprint`` (changes when the data
-    do), ``id(index)`` (a name) and ``describe(index)`` (where an item is, for messages).
+    do), ``id(index)`` (a name), ``describe(index)`` (where an item is, for messages) and
+    ``lengths`` (how long each is: batches are then of items of like lengths).
     """
 
     def __len__(self) -> int: ...
@@ -47,6 +48,11 @@ class Examples(Protocol):
             seed: Chooses the random changes of augmentation; None: no augmentation.
         """
         ...
+
+
+def lengths_of(examples: Examples) -> Sequence[int] | None:
+    """How long each item is; None where the examples do not tell, or all are as long."""
+    return getattr(examples, "lengths", None)
 
 
 class TensorExamples:

@@ -58,8 +58,11 @@ class FolderSource:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Record:
-        data = (self.path / self._names[index]).read_bytes()
-        return Record(self.id(index), data, self.label(index))
+        return Record(self.id(index), self.file(index).read_bytes(), self.label(index))
+
+    def file(self, index: int) -> Path:
+        """Where an item is."""
+        return self.path / self._names[index]
 
     def id(self, index: int) -> str:
         return _readable(self._names[index])

@@ -12,11 +12,13 @@ class FileKind:
         item: What one holds, such as ``image``.
         items: What several hold, such as ``images``.
         known: Ends of names, in small letters, each with its dot, a space between.
+        is_text: Whether tables hold such items as text, too, and not as the bytes of files alone.
     """
 
     item: str
     items: str
     known: str
+    is_text: bool = False
 
     def has(self, name: str) -> bool:
         """Whether a file's name ends like those of this kind."""

@@ -34,6 +34,7 @@ class ParquetSource:
             Face hub stores them. May be left out where there is only one such column.
         label_column: Column of the classes: integers or text. When left out, the column
             ``label`` or ``labels`` where it is there and has a class in every row.
+        text: Whether the items are texts, which columns of strings hold, too.
 
     Raises:
         ValueError: If a file is no Parquet file, there are no rows, or a column does not fit.
@@ -45,11 +46,17 @@ class ParquetSource:
         files: Sequence[Path],
         column: str | None = None,
         label_column: str | None = None,
+        *,
+        text: bool = False,
     ) -> None:
         self._root, self._paths = root, tuple(files)
         footers = [_read_footer(path) for path in self._paths]
         schema = footers[0].schema.to_arrow_schema()
-        self._column = _find_column(self._paths[0], schema, column)
+        self._text = text
+        if text:
+            self._column = _find_text(self._paths[0], schema, column, label_column)
+        else:
+            self._column = _find_column(self._paths[0], schema, column)
         for path, footer in zip(self._paths, footers, strict=True):
             if self._column not in footer.schema.to_arrow_schema().names:
                 raise ValueError(f"{path} has no column {self._column!r}, as {files[0]} has")
@@ -106,7 +113,8 @@ class ParquetSource:
         group = bisect_right(self._group_starts, index) - 1
         value = self._read(group)[index - self._group_starts[group]].as_py()
         if value is None:
-            raise ValueError("is null; store the bytes of a file in every row")
+            what = "a text" if self._text else "the bytes of a file"
+            raise ValueError(f"is null; store {what} in every row")
         return Record(self.id(index), value, self.label(index))
 
     def id(self, index: int) -> str:
@@ -196,6 +204,23 @@ def _find_column(path: Path, schema: pa.Schema, column: str | None) -> str:
     if not _holds_bytes(kind):
         raise ValueError(f"column {column!r} of {path} holds {kind}; name one with bytes of files")
     return column
+
+
+def _find_text(path: Path, schema: pa.Schema, column: str | None, label: str | None) -> str:
+    """The column of the texts, of strings or of bytes, checked."""
+    labels = (*LABELS, label)
+    fits = [field.name for field in schema if _holds_text(field.type)]
+    if column is None and len(usual := [name for name in fits if name not in labels]) == 1:
+        return usual[0]
+    if column is not None and column in fits:
+        return column
+    what = "columns" if column is None else f"no column {column!r} of texts, but those"
+    have = f"{path} has {what} {', '.join(schema.names)} (of texts: {', '.join(fits) or 'none'})"
+    raise ValueError(f"{have}; set data.column to one")
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or _holds_bytes(kind)
 
 
 def _find_label_column(path: Path, schema: pa.Schema, wanted: str | None) -> str | None:

@@ -38,6 +38,11 @@ class Wanted:
             return f"a folder of images, {ARRAYS}"
         return f"a folder of {self.kind.items}, one of {self.kind.known}, or a .parquet file"
 
+    def tables(self, root: Path, files: list[Path]) -> ParquetSource:
+        """The rows of Parquet files below a folder."""
+        text = self.kind.is_text
+        return ParquetSource(root, files, self.column, self.label_column, text=text)
+
     def refuse_columns(self, path: str) -> None:
         """Raises ValueError if a column of data without columns is wanted."""
         for key in ("column", "label_column"):
@@ -133,7 +138,7 @@ def _open(path: str, wanted: Wanted) -> Source:
     if not files:
         raise FileNotFoundError(f"{path} is not there; name {wanted.known()}")
     root = next(parent for parent in files[0].parents if all(parent in f.parents for f in files))
-    return ParquetSource(root, files, wanted.column, wanted.label_column)
+    return wanted.tables(root, files)
 
 
 def _open_folder(folder: Path, wanted: Wanted) -> Source:
@@ -145,7 +150,7 @@ def _open_folder(folder: Path, wanted: Wanted) -> Source:
         both = f"{kind.items} and Parquet files"
         raise ValueError(f"{folder} holds {both}; name one kind: {tables[0]}")
     if tables:
-        return ParquetSource(folder, tables, wanted.column, wanted.label_column)
+        return wanted.tables(folder, tables)
     if len(arrays) == 1 and not items:
         return _open_file(arrays[0], wanted)
     wanted.refuse_columns(str(folder))
@@ -154,7 +159,7 @@ def _open_folder(folder: Path, wanted: Wanted) -> Source:
 
 def _open_file(file: Path, wanted: Wanted) -> Source:
     if file.suffix == ".parquet":
-        return ParquetSource(file.parent, [file], wanted.column, wanted.label_column)
+        return wanted.tables(file.parent, [file])
     if wanted.kind is not IMAGES:
         wanted.refuse_columns(str(file))
         if wanted.kind.has(file.name):

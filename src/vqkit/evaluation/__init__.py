@@ -10,6 +10,7 @@ from vqkit.evaluation.generation import Generation, measure_generation
 from vqkit.evaluation.levels import LevelPictures, LevelTotals
 from vqkit.evaluation.neighbors import Nearest, precision_recall
 from vqkit.evaluation.onnx_features import OnnxFeatures
+from vqkit.evaluation.probe import probe
 from vqkit.evaluation.reliance import code_reliance
 from vqkit.evaluation.report import write_report
 from vqkit.evaluation.run_sections import Samples
@@ -43,6 +44,7 @@ __all__ = [
     "measure_generation",
     "measure_search",
     "precision_recall",
+    "probe",
     "with_search",
     "write_report",
 ]

@@ -1,7 +1,7 @@
 """Evaluates a model on a whole split."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -11,27 +11,27 @@ from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
 from vqkit.codes import Codes, LevelSpec
-from vqkit.data import Batch, Examples, collate, in_order
+from vqkit.data import Batch, Examples, collate, in_order, lengths_of
 from vqkit.distributed import rank, world_size
 from vqkit.evaluation.codebook import CodebookStats, CodeCounter
 from vqkit.evaluation.gallery import Atlas, Shown, draw_atlas, show_items
 from vqkit.evaluation.items import Items, itemized
 from vqkit.evaluation.levels import LevelPictures, LevelTotals, show_levels
-from vqkit.evaluation.likelihood import Likelihood
+from vqkit.evaluation.likelihood import Likelihood, log_probs, num_dims
 from vqkit.evaluation.reliance import (
     Reliance,
-    fit_together,
+    in_pairs,
     log_prob_given,
     own_log_prob,
-    partners,
+    partners_in,
 )
+from vqkit.evaluation.stages import StageTotals, has_stages
 from vqkit.modalities.base import Modality
 from vqkit.nn import AutoregressiveDecoder
-from vqkit.nn.dropout import no_dropout
 from vqkit.nn.evaluating import device_of, evaluating
 from vqkit.priors import Conditioning, Prior
 from vqkit.tokens.progress import advancing
-from vqkit.tokens.sizes import by_size
+from vqkit.tokens.sizes import alike
 
 NUM_EXTREMES = 8
 """Most items that are shown as the most likely, and as the least."""
@@ -46,7 +46,7 @@ class Evaluation:
         metrics: All figures by name, as JSON values; docs/evaluation.md says what each means.
         stats: Use of each codebook of each level, coarsest level first.
         specs: Shapes of the levels of one item.
-        shown: Some items with reconstructions and codes; None if they are no pictures.
+        shown: Some items with reconstructions and codes; None if there is nothing to show.
         atlases: Entries decoded alone, one for each codebook.
         items: What each item costs.
         levels: Some items decoded from their coarsest levels alone; None for one level.
@@ -104,19 +104,16 @@ def evaluate(
         prior.to(place)
     totals = Totals(model, prior, place, examples)
     first, last = (len(examples) * r // world_size() for r in (rank(), rank() + 1))
-    items = range(first, last)
+    items, by_length = alike(examples, range(first, last)), lengths_of(examples) is not None
     batches = in_order(examples, batch_size, indices=items, num_workers=num_workers)
     others: Iterable[Batch | None] = repeat(None)
     if model.objective.claims_likelihood and len(examples) > 1:
-        shifted = partners(items, len(examples))
+        shifted = partners_in(examples, items)
         others = in_order(examples, batch_size, indices=shifted, num_workers=num_workers)
     with evaluating(model), advancing("evaluating", last - first, show=progress) as advance:
         for batch, other in zip(batches, others, strict=False):
-            if other is not None and fit_together(batch, other):
-                totals.add(batch.to(place), other.to(place))
-            else:
-                for part in by_size(batch):
-                    totals.add(part.to(place))
+            for part, partner in in_pairs(batch, other, by_length=by_length):
+                totals.add(part.to(place), None if partner is None else partner.to(place))
             advance(len(batch))
         found = totals.evaluation(num_shown, num_entries)
     return replace(found, metrics={"split": split, **found.metrics})
@@ -144,6 +141,10 @@ class Totals:
         several = len(model.quantizers) > 1
         self.levels = LevelTotals(model, examples, device=device) if several else None
         self.reliance = Reliance(device=device)
+        # To draw large items position after position takes too long.
+        autoregressive = isinstance(model.decoder, AutoregressiveDecoder)
+        self.draws = not autoregressive or getattr(model.objective.modality, "draws_all", False)
+        self.stages = StageTotals(model, device=device) if has_stages(model) else None
 
     def add(self, batch: Batch, other: Batch | None = None) -> None:
         """Counts a batch in.
@@ -154,15 +155,11 @@ class Totals:
         """
         model, out = self.model, self.model(batch.x, batch.mask)
         codes, said = out.codes, out.distribution
-        if not isinstance(model.decoder, AutoregressiveDecoder):  # to draw all takes too long
+        if self.draws:
             self.metrics.add(batch.x, said.mode(), batch.mask)
         self.codes.add(codes)
-        dims = batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
-        if batch.mask is not None:
-            dims = batch.mask.flatten(1).sum(1) * batch.x.shape[1]
-        decoder, given_other = own_log_prob(model, batch, out), None
-        if decoder is not None and other is not None:
-            given_other = log_prob_given(model, batch.x, other.x)
+        dims = num_dims(model, batch)
+        decoder = own_log_prob(model, batch, out)
         prior = of_level = None
         if self.prior is not None:
             given = Conditioning(None if self.prior.num_classes is None else batch.labels)
@@ -176,9 +173,38 @@ class Totals:
             prior=prior,
             levels=of_level,
         )
-        self.reliance.add(dims, decoder, given_other)
+        if decoder is None or other is None:
+            self.reliance.add(dims)
+        else:
+            self._compare(batch, other, codes, dims, decoder)
         if self.levels is not None:
             self.levels.add(batch, out, decoder)
+        if self.stages is not None:
+            self.stages.add(batch, codes)
+
+    def _compare(
+        self, batch: Batch, other: Batch, codes: Codes, dims: Tensor, decoder: Tensor
+    ) -> None:
+        """Counts in what own codes save, of the items that are not their own partners."""
+        theirs = self.model.encode(other.x)
+        apart = batch.positions != other.positions
+        given_other = log_prob_given(self.model, batch.x, theirs)
+        unlike = codes.flat() != theirs.flat()
+        found = (values[apart] for values in (decoder, given_other, unlike))
+        self.reliance.add(dims[apart.to(dims.device)], *found)
+
+    def _atlases(
+        self, specs: Sequence[LevelSpec], stats: Sequence[Sequence[CodebookStats]], num: int
+    ) -> list[Atlas]:
+        """At most so many entries of each codebook, where a modality shows entries."""
+        if not num or not self.model.objective.modality.shows_entries:
+            return []
+        places = [(i, j) for i, spec in enumerate(specs) for j in range(len(spec.codebook_sizes))]
+        own = {"num": num, "device": self.device}
+        return [
+            draw_atlas(self.model, specs, stats, level=level, codebook=codebook, **own)
+            for level, codebook in places
+        ]
 
     def evaluation(self, num_shown: int, num_entries: int) -> Evaluation:
         """All that was found, on every rank; every rank must call it."""
@@ -194,21 +220,8 @@ class Totals:
         specs = self.model.encode(one.x, one.mask).specs
         stats = self.codes.stats()
         shown = show_items(self.model, examples, num_shown, self.device) if num_shown else None
-        atlases: list[Atlas] = []
-        if shown is not None and num_entries and self.model.objective.modality.shows_entries:
-            atlases = [
-                draw_atlas(
-                    self.model,
-                    specs,
-                    stats,
-                    level=level,
-                    codebook=codebook,
-                    num=num_entries,
-                    device=self.device,
-                )
-                for level, spec in enumerate(specs)
-                for codebook in range(len(spec.codebook_sizes))
-            ]
+        drawable = shown is not None and shown.originals is not None
+        atlases = self._atlases(specs, stats, num_entries) if drawable else []
         exchanged, upto = [], None
         if self.levels is not None:
             exchanged, means = self.levels.results(), self.levels.means()
@@ -218,16 +231,22 @@ class Totals:
             "modality": self.model.objective.modality.name,
             "num_items": len(examples),
             "item_shape": list(one.x.shape[1:]),
-            "tokens_per_item": sum(spec.num_tokens for spec in specs),
             **measured,
             **bits,
             **self.reliance.results(),
+            **rates_of(self.model, bits),
             "levels": summaries(specs, stats, exchanged),
             "tokenizer": self.model.fingerprint(),
             "data": getattr(examples, "fingerprint", None),
         }
         if self.prior is not None:
             metrics["prior_exact"] = self.prior.exact
+        if self.stages is not None:
+            rows = self.stages.results(measured, bits["code_bits_per_dim_uniform"])
+            metrics["stages"] = [
+                row | rates_of(self.model, {"code_bits_per_dim_uniform": row["bits_per_dim"]})
+                for row in rows
+            ]
         items = itemized(
             self.model, examples, self.likelihood.items(), NUM_EXTREMES if num_shown else 0
         )
@@ -235,20 +254,13 @@ class Totals:
         return Evaluation(modality, metrics, stats, specs, shown, tuple(atlases), items, upto)
 
 
-def log_probs(prior: Prior, codes: Codes, given: Conditioning) -> tuple[Tensor, Tensor | None]:
-    """The log-probability of each item, as ``prior.log_prob`` has it, and of each of its levels.
+def rates_of(model: VQVAE, bits: Mapping[str, float]) -> dict[str, float]:
+    """Bits in the units of a modality that has units of its own for them; else nothing.
 
-    Returns:
-        (B,), and for each level given those before it (B, num_levels): None with one level, and
-        from a prior that has a bound of the whole alone. float64
+    Such a modality says so by a method ``rates(figures)``.
     """
-    with no_dropout():
-        nats = prior.nats(codes, given).double()
-    whole = prior.log_prob_lengths(codes).to(nats) - nats.sum(1)
-    if len(codes.levels) == 1 or not prior.exact:
-        return whole, None
-    parts = nats.split([spec.num_tokens for spec in codes.specs], dim=1)
-    return whole, torch.stack([-part.sum(1) for part in parts], dim=1)
+    rates: Any = getattr(model.objective.modality, "rates", None)
+    return {} if rates is None else rates(bits)
 
 
 def summaries(

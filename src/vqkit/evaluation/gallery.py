@@ -15,7 +15,7 @@ from vqkit.evaluation.colors import code_colors
 from vqkit.modalities.base import Media, Modality
 from vqkit.tokens.sizes import by_size
 
-LEFT_OUT = 240  # grey of a position without a code
+WHITE, LEFT_OUT = 255, 240  # grey of nothing, and of a position without a code
 MIDDLE = 32  # pixels of an entry's picture
 
 
@@ -26,8 +26,8 @@ class Shown:
     Attributes:
         indices: Their numbers in the split. N
         labels: Names of their classes; None without labels. N
-        originals: Pictures of them. (N, C, H, W) uint8
-        reconstructions: Of what the model makes of them. (N, C, H, W) uint8
+        originals: Pictures of them; None if there are none. (N, C, H, W) uint8
+        reconstructions: Of what the model makes of them, as ``originals``. (N, C, H, W) uint8
         media: Each and its reconstruction as a page plays them; none where pictures are all. N
         code_maps: What the codes of each level stand for, in colours, where that has a grid of two
             axes. Each (N, 3, h, w) uint8
@@ -35,8 +35,8 @@ class Shown:
 
     indices: tuple[int, ...]
     labels: tuple[str | None, ...]
-    originals: Tensor
-    reconstructions: Tensor
+    originals: Tensor | None
+    reconstructions: Tensor | None
     media: tuple[tuple[Media, Media], ...]
     code_maps: tuple[Tensor, ...]
 
@@ -63,7 +63,7 @@ class Atlas:
 
 @torch.no_grad()
 def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device) -> Shown | None:
-    """Reconstructs some items, evenly spread over the split; None if they are no pictures.
+    """Reconstructs some items, evenly spread over the split; None if there is nothing to show.
 
     Args:
         model: In evaluation mode.
@@ -80,7 +80,7 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
     for part in parts:
         moved = part.to(device)
         out = model(moved.x, moved.mask)
-        pairs = zip(part.x.split(1), out.reconstruction.cpu().split(1), strict=True)
+        pairs = zip(part.x, out.reconstruction.cpu(), strict=True)
         found |= zip(part.positions.tolist(), pairs, strict=True)
         maps = list(map_codes(model, out.codes)) if len(parts) == 1 else []
     ordered = [found[position] for position in batch.positions.tolist()]
@@ -88,8 +88,11 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
         pictures_of(modality, side) for side in zip(*ordered, strict=True)
     )
     if originals is None or reconstructions is None:
+        originals = reconstructions = None
+    played = [(modality.media(x), modality.media(y)) for x, y in ordered]
+    media = tuple((x, y) for x, y in played if x is not None and y is not None)
+    if originals is None and not media:
         return None
-    media = [(modality.media(x[0]), modality.media(y[0])) for x, y in ordered]
     names: Any = getattr(examples, "labels", ())
     labels: list[str | None] = [None] * num
     if batch.labels is not None and names:
@@ -99,25 +102,30 @@ def show_items(model: VQVAE, examples: Examples, num: int, device: torch.device)
         tuple(labels),
         originals,
         reconstructions,
-        tuple((x, y) for x, y in media if x is not None and y is not None),
+        media,
         tuple(maps),
     )
 
 
 def pictures_of(modality: Modality, items: Sequence[Tensor]) -> Tensor | None:
-    """Items of any lengths as pictures of one size; None if there are none of them.
+    """Items of any sizes as pictures of one; None if there are none of them.
 
     Args:
         modality: Draws them.
-        items: Each (1, C, *grid)
+        items: Each (C, *grid)
 
     Returns:
-        (N, C, H, W) uint8
+        Smaller ones at the top left, on white. (N, C, H, W) uint8
     """
-    drawn = [modality.pictures(x) for x in items]
-    found = [x for x in drawn if x is not None]
-    alike = len({x.shape for x in found}) == 1 and len(found) == len(drawn)
-    return torch.cat(found) if alike else None
+    drawn = [modality.pictures(x.unsqueeze(0)) for x in items]
+    found = [x[0] for x in drawn if x is not None]
+    if not found or len(found) < len(drawn):
+        return None
+    height, width = (max(x.shape[axis] for x in found) for axis in (1, 2))
+    whole = found[0].new_full((len(found), len(found[0]), height, width), WHITE)
+    for row, x in zip(whole, found, strict=True):
+        row[:, : x.shape[1], : x.shape[2]] = x
+    return whole
 
 
 def map_codes(model: VQVAE, codes: Codes) -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ from vqkit.evaluation.charts import Point
 CURVES = {
     "loss": "Loss",
     "psnr": "PSNR, dB",
+    "accuracy": "Share of symbols right",
     "bits_per_dim": "Bits/dim",
     "perplexity": "Perplexity",
 }

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
 from vqkit.data import Examples
+from vqkit.modalities.base import Media
 from vqkit.tokens.encode import id_of
 
 
@@ -65,6 +66,7 @@ class Items:
         least: Numbers of the least likely, the least likely first.
         pictures: Those of ``most``, then those of ``least``; none if they are no pictures. Each
             (C, H, W) uint8
+        media: The same as a page plays them, where they are no pictures.
     """
 
     ids: tuple[str, ...]
@@ -73,6 +75,7 @@ class Items:
     most: tuple[int, ...]
     least: tuple[int, ...]
     pictures: tuple[Tensor, ...]
+    media: tuple[Media, ...] = ()
 
     def table(self) -> str:
         """All of it as CSV, a line for each item; what was not measured is empty."""
@@ -103,9 +106,11 @@ def itemized(model: VQVAE, examples: Examples, bits: ItemBits, num_shown: int) -
         num_shown: Most pictures of either kind.
     """
     most, least = bits.extremes(num_shown)
-    draw = model.objective.modality.pictures
-    found = [draw(examples.example(number).x.unsqueeze(0)) for number in (*most, *least)]
+    modality = model.objective.modality
+    items = [examples.example(number).x for number in (*most, *least)]
+    found = [modality.pictures(x.unsqueeze(0)) for x in items]
     pictures = [each[0] for each in found if each is not None]
+    played = [] if pictures else [modality.media(x) for x in items]
     names = getattr(examples, "labels", ())
     labels: list[str | None] = [None] * len(bits)
     if bits.labels is not None and names:
@@ -117,4 +122,5 @@ def itemized(model: VQVAE, examples: Examples, bits: ItemBits, num_shown: int) -
         tuple(most),
         tuple(least),
         tuple(pictures) if len(pictures) == len(found) else (),
+        tuple(each for each in played if each is not None),
     )

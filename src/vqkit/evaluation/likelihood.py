@@ -1,13 +1,19 @@
 """Bits per dimension: what an item costs given its codes, and what its codes cost."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vqkit.autoencoder import VQVAE
 from vqkit.codes import Codes
+from vqkit.data import Batch
 from vqkit.distributed import all_gather, all_reduce, gather_rows
 from vqkit.evaluation.items import ItemBits
+from vqkit.nn.dropout import no_dropout
+from vqkit.priors import Conditioning, Prior
+from vqkit.tokens.rows import pad
 
 PARTS = ("decoder", "uniform", "prior")
 
@@ -100,16 +106,21 @@ class Likelihood:
         """The figures over all batches of all ranks; every rank must call it.
 
         Returns:
-            ``code_bits_uniform`` and ``code_bits_prior``, bits of the codes of one item, mean;
-            ``nats_per_token_uniform`` and ``nats_per_token_prior``; ``decoder_bits_per_dim``,
-            ``code_bits_per_dim_uniform`` and ``..._prior``, and their sums ``bits_per_dim_uniform``
-            and ``bits_per_dim_prior``. What was not measured is left out.
+            ``tokens_per_item`` and ``codes_per_dim``, means; ``code_bits_uniform`` and
+            ``code_bits_prior``, bits of the codes of one item, mean; ``nats_per_token_uniform`` and
+            ``nats_per_token_prior``; ``decoder_bits_per_dim``, ``code_bits_per_dim_uniform`` and
+            ``..._prior``, and their sums ``bits_per_dim_uniform`` and ``bits_per_dim_prior``. What
+            was not measured is left out.
         """
         bits = {part: float(all_reduce(value.clone())) for part, value in self.bits.items()}
         counts = {name: int(all_reduce(count.clone())) for name, count in self.counts.items()}
         if not counts["items"]:
             return {}
-        found: dict[str, float] = {}
+        each, rest = divmod(counts["tokens"], counts["items"])
+        found: dict[str, float] = {
+            "tokens_per_item": counts["tokens"] / counts["items"] if rest else each,
+            "codes_per_dim": counts["tokens"] / max(counts["dims"], 1),
+        }
         whole = counts["decoder_dims"] == counts["dims"]
         if whole:
             found["decoder_bits_per_dim"] = bits["decoder"] / max(counts["dims"], 1)
@@ -121,6 +132,44 @@ class Likelihood:
                 total = bits["decoder"] + bits[part]
                 found[f"bits_per_dim_{part}"] = total / max(counts["dims"], 1)
         return found
+
+
+def num_dims(model: VQVAE, batch: Batch) -> Tensor:
+    """How many dimensions each item has: its real values, or what its modality says they are.
+
+    A modality of which not every value is a dimension has a method ``num_dims(x)``.
+
+    Args:
+        model: Of the items.
+        batch: Items x (B, C, *grid), maybe with holes.
+
+    Returns:
+        (B,) int64
+    """
+    own: Any = getattr(model.objective.modality, "num_dims", None)
+    if own is not None:
+        return own(batch.x)
+    if batch.mask is not None:
+        return batch.mask.flatten(1).sum(1) * batch.x.shape[1]
+    return batch.x[0].numel() * torch.ones(len(batch), dtype=torch.int64)
+
+
+def log_probs(prior: Prior, codes: Codes, given: Conditioning) -> tuple[Tensor, Tensor | None]:
+    """The log-probability of each item, as ``prior.log_prob`` has it, and of each of its levels.
+
+    Returns:
+        (B,), and for each level given those before it (B, num_levels): None with one level, and
+        from a prior that has a bound of the whole alone. float64
+    """
+    if prior.lengths is not None and codes.specs != prior.specs:
+        codes = pad(codes, prior.specs)
+    with no_dropout():
+        nats = prior.nats(codes, given).double()
+    whole = prior.log_prob_lengths(codes).to(nats) - nats.sum(1)
+    if len(codes.levels) == 1 or not prior.exact:
+        return whole, None
+    parts = nats.split([spec.num_tokens for spec in codes.specs], dim=1)
+    return whole, torch.stack([-part.sum(1) for part in parts], dim=1)
 
 
 def to_bits(log_prob: Tensor) -> Tensor:

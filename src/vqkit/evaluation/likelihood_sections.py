@@ -4,7 +4,7 @@ from html import escape
 
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.items import Items
-from vqkit.evaluation.page import number, picture, section
+from vqkit.evaluation.page import number, picture, play, section
 
 
 def extremes(evaluation: Evaluation) -> str:
@@ -12,7 +12,7 @@ def extremes(evaluation: Evaluation) -> str:
     items, metrics = evaluation.items, evaluation.metrics
     kind = evaluation.modality
     bits, given = items.bits, "code_bits_prior" in metrics
-    if not items.pictures or (bits.decoder is None and not given):
+    if not (items.pictures or items.media) or (bits.decoder is None and not given):
         return ""  # all codes cost the same
     what = "its codes under the given prior" if given else "its codes, all equally likely"
     whole = f"its values given its codes, and {what}" if bits.decoder is not None else what
@@ -41,12 +41,16 @@ def cards(heading: str, items: Items, first: int, numbers: tuple[int, ...]) -> s
     """
     figures = []
     for place, index in enumerate(numbers, start=first):
-        image = picture(items.pictures[place], f"item {items.ids[index]}", title=items.ids[index])
+        if items.pictures:
+            name = items.ids[index]
+            image = picture(items.pictures[place], f"item {name}", title=name)
+        else:
+            image = play(items.media[place])
         words = "<br>".join(escape(line) for line in numbers_of(items, index))
         figures.append(f"<figure>{image}<figcaption>{words}</figcaption></figure>")
     return (
         f'<div class="body"><h3>{escape(heading)}</h3>'
-        f'<div class="cards">{"".join(figures)}</div></div>'
+        f'<div class="{"cards" if items.pictures else "texts"}">{"".join(figures)}</div></div>'
     )
 
 

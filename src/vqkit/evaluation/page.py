@@ -6,6 +6,7 @@ from html import escape
 
 from torch import Tensor
 
+from vqkit.evaluation.differences import differing, shown
 from vqkit.evaluation.style import STYLE
 from vqkit.modalities.base import Media
 from vqkit.modalities.image.pictures import png_bytes, shrink
@@ -75,11 +76,19 @@ def picture(image: Tensor, alt: str, *, title: str = "") -> str:
 def play(media: Media) -> str:
     """An item inside the page, as a browser plays or shows it."""
     if media.kind == "text":
-        return f"<pre>{escape(media.data.decode('utf-8', 'replace'))}</pre>"
+        return shown(media.data)
     data = f"data:{media.mime};base64,{base64.b64encode(media.data).decode()}"
     if media.kind == "audio":
         return f'<audio controls preload="none" src="{data}"></audio>'
     return f'<img alt="" src="{data}">'
+
+
+def compare(media: Media, other: Media) -> str:
+    """Two items side by side; of texts, what differs is marked."""
+    if media.kind != "text":
+        return f"{play(media)}{play(other)}"
+    pair = media.data, other.data
+    return "".join(shown(*each) for each in zip(pair, differing(*pair), strict=True))
 
 
 def table(rows: Iterable[tuple[str, Sequence[str]]], *, heads: Sequence[str] = ()) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,8 +14,10 @@ from vqkit.evaluation import (
     generation_sections,
     level_sections,
     likelihood_sections,
+    probe_sections,
     run_sections,
     sections,
+    stage_sections,
 )
 from vqkit.evaluation.captions import captioned, together
 from vqkit.evaluation.charts import standalone, usage_chart
@@ -53,8 +55,8 @@ def write_report(
 ) -> Path:
     """Writes ``metrics.json``, ``likelihood.csv``, ``pictures/`` and, last, ``report.html``.
 
-    Training curves and health messages are taken from the folder's ``metrics.jsonl``, the figures
-    of a prior's baselines from its ``priors.json``, when they are there.
+    Training curves and health messages are taken from the folder's ``metrics.jsonl``, baselines of
+    a prior from ``priors.json``, a probe from ``probe.json``, when they are there.
 
     Args:
         folder: The run folder; made when missing. Older files of these names are replaced.
@@ -66,18 +68,18 @@ def write_report(
     Returns:
         The path of the page.
     """
-    folder = Path(folder)
-    metrics = evaluation.metrics
-    if generation is not None:
-        metrics = {**metrics, "generation": generation.metrics}
+    judged = {} if generation is None else {"generation": generation.metrics}
+    folder, metrics = Path(folder), {**evaluation.metrics, **judged}
     kind, history = evaluation.modality, read_history(folder / HISTORY)
     body = [
         sections.header(title, evaluation),
         sections.items(evaluation.shown, kind, evaluation.specs),
         run_sections.samples(samples, kind),
         level_sections.levels(evaluation.metrics, evaluation.specs, evaluation.levels),
+        stage_sections.stages(evaluation.metrics, kind),
         *([] if generation is None else generation_sections.sections(generation)),
         *codebooks(evaluation),
+        probe_sections.probe(folder, metrics["tokenizer"], kind),
         run_sections.code_length(metrics, kind, read_baselines(folder / BASELINES)),
         likelihood_sections.extremes(evaluation),
         run_sections.training(history, kind),
@@ -93,16 +95,26 @@ def write_report(
             image.save(part / PICTURES / f"{name}.png")
         if generation is not None and generation.neighbors:
             generation_sections.sheet(generation).save(part / PICTURES / "neighbors.png")
-        for level, books in enumerate(evaluation.stats):
-            for number, stats in enumerate(books):
-                drawing = standalone(usage_chart(stats))
-                write_text(part / PICTURES / f"usage-{level}-{number}.svg", drawing)
+        for name, drawing in drawings(evaluation):
+            write_text(part / PICTURES / f"{name}.svg", drawing)
         written = {path.name for path in (part / PICTURES).iterdir()}
-    for name in OWN:  # pictures of an evaluation before this one, which had more to show
-        for path in (folder / PICTURES).glob(name):
+    remove_others(folder / PICTURES, written)
+    return folder / REPORT
+
+
+def remove_others(folder: Path, written: Collection[str]) -> None:
+    """Removes pictures of an evaluation before this one, which had more to show."""
+    for name in OWN:
+        for path in folder.glob(name):
             if path.name not in written:
                 path.unlink(missing_ok=True)
-    return folder / REPORT
+
+
+def drawings(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Names and contents of the SVG files."""
+    for level, books in enumerate(evaluation.stats):
+        for number, stats in enumerate(books):
+            yield f"usage-{level}-{number}", standalone(usage_chart(stats))
 
 
 def codebooks(evaluation: Evaluation) -> Iterator[str]:
@@ -128,7 +140,7 @@ def pictures(
     evaluation: Evaluation, samples: Sequence[Samples]
 ) -> Iterator[tuple[str, Image.Image]]:
     """Names and contents of the picture files."""
-    if evaluation.shown is not None:
+    if evaluation.shown is not None and evaluation.shown.originals is not None:
         yield "reconstructions", triples(evaluation.shown)
     if evaluation.levels is not None:
         yield "levels", level_sections.sheet(evaluation.levels, SIDE)
@@ -136,6 +148,8 @@ def pictures(
         images = enlarge(atlas.images, ENTRY_SIDE)
         yield f"entries-{atlas.level}-{atlas.codebook}", captioned(images, ATLAS_COLUMNS)
     for group in samples:
+        if group.images is None:
+            continue
         columns, names = SAMPLE_COLUMNS, []
         if group.labels is not None:
             columns = group.labels.count(group.labels[0])
@@ -146,6 +160,8 @@ def pictures(
 
 def triples(shown: Shown) -> Image.Image:
     """Original, codes and reconstruction of each item, several items in a row."""
+    assert shown.originals is not None
+    assert shown.reconstructions is not None
     size = shown.originals.shape[-2:]
     parts = [shown.originals, *shown.code_maps, shown.reconstructions]
     whole = [

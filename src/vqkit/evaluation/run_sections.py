@@ -26,14 +26,15 @@ class Samples:
 
     Attributes:
         name: Of the prior.
-        images: Pictures of them, uint8 or floating in [-1, 1]. (N, C, H, W)
+        images: Pictures of them, uint8 or floating in [-1, 1]; None if ``media`` are all that
+            there is. (N, C, H, W)
         labels: The class each was drawn for, those of one class together; None without. N
         note: What else to say of it, such as its nats per token.
         media: How a page plays them; none where pictures are all. N
     """
 
     name: str
-    images: Tensor
+    images: Tensor | None
     labels: tuple[str, ...] | None = None
     note: str = ""
     media: tuple[Media, ...] = ()
@@ -165,23 +166,26 @@ def samples(groups: Sequence[Samples], kind: Modality) -> str:
 
 
 def sample_rows(group: Samples) -> list[str]:
-    """All images together, or one row for each class."""
-    images = to_uint8(group.images).cpu()
+    """All items together, or one row for each class."""
+    images = None if group.images is None else to_uint8(group.images).cpu()
     if group.labels is None:
-        columns = min(UNLABELLED_COLUMNS, len(images))
-        return [strip(images, columns, group.name, group.media)]
+        num = len(group.media if images is None else images)
+        return [strip(images, min(UNLABELLED_COLUMNS, num), group.name, group.media)]
     rows, start = ['<div class="classes">'], 0
     for label, same in groupby(group.labels):
         stop = start + len(list(same))
         name, media = f"{label}, {group.name}", group.media[start:stop]
-        row = strip(images[start:stop], stop - start, name, media)
+        part = None if images is None else images[start:stop]
+        row = strip(part, stop - start, name, media)
         rows.append(f"<span>{escape(label)}</span>{row}")
         start = stop
     return [*rows, "</div>"]
 
 
-def strip(images: Tensor, columns: int, name: str, media: Sequence[Media] = ()) -> str:
-    """Pictures side by side, so many in a row, each with what a page plays."""
+def strip(images: Tensor | None, columns: int, name: str, media: Sequence[Media] = ()) -> str:
+    """Pictures side by side, so many in a row, each with what a page plays; or that alone."""
+    if images is None:
+        return f'<div class="texts">{"".join(map(play, media))}</div>'
     shown = [picture(image, f"sample: {name}") for image in images]
     if media:
         shown = [f"<div>{a}{play(b)}</div>" for a, b in zip(shown, media, strict=True)]

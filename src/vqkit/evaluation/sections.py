@@ -1,6 +1,5 @@
 """The sections of a report about images and codebooks."""
 
-import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -12,6 +11,7 @@ from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.gallery import Atlas, Shown
 from vqkit.evaluation.page import (
     CRISP_BELOW,
+    compare,
     first_up,
     number,
     picture,
@@ -32,9 +32,11 @@ def header(title: str, evaluation: Evaluation) -> str:
     """What this page is about, and the headline figures."""
     metrics, kind_of = evaluation.metrics, evaluation.modality
     codes = " + ".join(grid_of(spec) for spec in evaluation.specs)
+    size = kind_of.size(metrics["item_shape"])
+    num = f"{codes} codes" if size else f"{number(metrics['tokens_per_item'])} codes on average"
     lead = (
-        f"{metrics['num_items']:,} {kind_of.items} ({metrics['split']}) "
-        f"{kind_of.size(metrics['item_shape'])}, each turned into {codes} codes and back."
+        f"{metrics['num_items']:,} {kind_of.items} ({metrics['split']}){size and ' '}{size}, each "
+        f"turned into {num} and back."
     )
     kind = "prior" if "code_bits_prior" in metrics else "tokenizer"
     return (
@@ -64,7 +66,7 @@ def tiles(evaluation: Evaluation) -> str:
     size = metrics.get("code_bits_uniform")
     if size:
         bits, plain = kind.plain
-        share = bits * math.prod(metrics["item_shape"]) / size
+        share = bits / metrics["code_bits_per_dim_uniform"]
         note = f"per {kind.item}; {number(share, 2)} times less than {plain}"
         parts.append(tile("Codes", number(size), "bits", note))
     if "nats_per_token_prior" in metrics:
@@ -99,7 +101,7 @@ def bits_tile(metrics: dict[str, Any], kind: Modality) -> str:
             decoder = number(metrics["decoder_bits_per_dim"])
             codes = number(metrics[f"code_bits_per_dim_{part}"])
             which = "uniform" if part == "uniform" else "given"
-            note = f"{decoder} for {kind.items} + {codes} for codes, {which} prior"
+            note = f"{decoder} for its values + {codes} for codes, {which} prior"
             bound = part == "prior" and not metrics.get("prior_exact", True)
             unit = "bits/dim at most" if bound else "bits/dim"
             return tile("Lossless copy", number(metrics[f"bits_per_dim_{part}"]), unit, note)
@@ -110,6 +112,8 @@ def items(shown: Shown | None, kind: Modality, specs: Sequence[LevelSpec] = ()) 
     """Originals, code maps and reconstructions side by side."""
     if shown is None:
         return ""
+    if shown.originals is None or shown.reconstructions is None:
+        return pairs(shown, kind)
     cards = []
     for i, (number_, label) in enumerate(zip(shown.indices, shown.labels, strict=True)):
         row = [
@@ -137,6 +141,18 @@ def items(shown: Shown | None, kind: Modality, specs: Sequence[LevelSpec] = ()) 
         lead,
         f'<div class="triples{large}">{"".join(cards)}</div>',
     )
+
+
+def pairs(shown: Shown, kind: Modality) -> str:
+    """Originals and reconstructions that are no pictures, side by side."""
+    cards = []
+    for media, label in zip(shown.media, shown.labels, strict=True):
+        caption = f"<figcaption>{escape(label)}</figcaption>" if label is not None else ""
+        cards.append(f'<figure><div class="row">{compare(*media)}</div>{caption}</figure>')
+    lead = f"Left the {kind.item}, right what the decoder makes of its codes alone"
+    lead += "; what differs is marked." if shown.media[0][0].kind == "text" else "."
+    body = f'<div class="texts">{"".join(cards)}</div>'
+    return section(f"{first_up(kind.items)} and their codes", lead, body)
 
 
 def codebook(name: str, stats: CodebookStats, atlas: Atlas | None) -> str:

@@ -79,6 +79,14 @@ figure { margin: 0; }
 .track b { position: absolute; inset: 0 auto 0 0; border-radius: 3px; background: var(--accent); }
 .track i { position: absolute; top: -3px; bottom: -3px; border-left: 2px solid var(--second); }
 .cards figcaption { font-size: 13px; line-height: 1.35; color: var(--soft); margin-top: 5px; }
+pre.text { margin: 0; padding: 9px 12px; border-radius: 5px; background: var(--well);
+  font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap;
+  overflow-wrap: anywhere; unicode-bidi: isolate; overflow: hidden; }
+pre.text mark { background: var(--second); color: var(--paper); border-radius: 2px; }
+pre.text i { font-style: normal; font-size: 10px; border: 1px solid currentColor;
+  border-radius: 3px; padding: 0 2px; }
+.texts { display: grid; gap: 14px; }
+.texts .row { display: grid; gap: 8px; grid-template-columns: 1fr 1fr; }
 .facts { border-collapse: collapse; width: 100%; font-size: 15px; }
 .facts th { text-align: left; font-weight: 500; color: var(--soft); }
 .facts th, .facts td { padding: 9px 14px 9px 0; border-bottom: 1px solid var(--rule);
@@ -102,7 +110,8 @@ footer { margin-top: 72px; padding-top: 18px; border-top: 1px solid var(--rule);
   body { font-size: 16px; }
   main { padding: 32px 16px 28px; }
   section { margin-top: 48px; }
-  .two { grid-template-columns: 1fr; gap: 20px; }
+  .two, .texts .row { grid-template-columns: 1fr; gap: 20px; }
+  .texts .row { gap: 4px; }
   .tiles > div { flex-basis: 40%; padding: 14px 14px 13px; }
   .tiles .value { font-size: 27px; }
   .triples, .triples.large { grid-template-columns: 1fr; }

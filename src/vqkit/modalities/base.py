@@ -85,7 +85,15 @@ class Metrics(Protocol):
 
 
 class Modality(Protocol):
-    """One kind of data. An objective has it as ``modality``."""
+    """One kind of data. An objective has it as ``modality``.
+
+    It may also have ``raw_features(x, mask)``: of a batch of items of one size (B, C, *grid) the
+    features (B, F) that a linear classifier gets of them in a probe, where their plain values say
+    little. And where not every value is a dimension ``num_dims(x)``, how many each item of such a
+    batch has; ``draws_all``, true where an evaluation draws all items position after position;
+    ``samples_apart``, true where new items have a file each in spite of a ``collection``; and
+    ``judges_new``, false where new items are shown, but not compared with others in features.
+    """
 
     @property
     def name(self) -> str:

@@ -31,3 +31,17 @@ def grid_positions(height: int, width: int, dim: int, like: Tensor) -> Tensor:
     vectors[:, :, : 2 * num_waves] = waves[:height, None]
     vectors[:, :, 2 * num_waves : 4 * num_waves] = waves[:width]
     return vectors.flatten(0, 1).to(like.dtype)
+
+
+def line_positions(length: int, dim: int, like: Tensor) -> Tensor:
+    """A vector for each position of a line; where 2 does not divide ``dim``, the last is 0.
+
+    Args:
+        length: Number of positions L.
+        dim: Length D of the vectors, at least 1.
+        like: Says the type and the device.
+
+    Returns:
+        (L, D)
+    """
+    return grid_positions(length, 1, 2 * dim, like)[:, :dim]

@@ -83,13 +83,13 @@ class CodeEmbedding(nn.Module):
         """The vectors of integers, 0 where they are not real.
 
         Args:
-            flat: Integers in the order of ``Codes.flat``. (B, L) int64
+            flat: Integers in the order of ``Codes.flat``, of the first slots at least. (B, L) int64
             mask: True where real; None when all are. (B, L) bool
 
         Returns:
             (B, L, W)
         """
-        vectors = self.table(flat + self.offsets)
+        vectors = self.table(flat + self.offsets[: flat.shape[1]])
         return vectors if mask is None else vectors.masked_fill(~mask.unsqueeze(-1), 0)
 
     def at(self, slot: int, integers: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -93,8 +93,9 @@ class HierarchicalPrior(Prior):
         self._config = config = config or HierarchicalConfig()
         if len(config.members) != len(specs):
             raise ValueError(
-                f"there are {len(config.members)} members for {len(specs)} levels, "
-                f"{describe(specs)}; give one for each, coarsest first"
+                f"prior.members is a list of {len(config.members)} for {len(specs)} levels "
+                f"({describe(specs)}); write one for each, coarsest first, such as "
+                "prior.members='[{type: transformer}, {type: pixelcnn}]'"
             )
         own, width = self.conditioning, config.width
         below = replace(own, above_channels=width)

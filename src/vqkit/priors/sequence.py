@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated
 
+import torch.nn.functional as F
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -104,13 +105,16 @@ class SequencePrior(AutoregressivePrior):
             told: What is known of the items.
 
         Returns:
-            (B, L, W)
+            Of all slots, or of the first ones if none behind them is real. (B, up to L, W)
         """
 
     def nats(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
         flat, mask = self.check_codes(codes), codes.flat_mask()
-        nats = self.embedding.nats(self._hidden(flat, mask, given), flat)
-        return nats if mask is None else nats.masked_fill(~mask, 0)
+        hidden = self._hidden(flat, mask, given)
+        nats = self.embedding.nats(hidden, flat[:, : hidden.shape[1]])
+        if mask is None:
+            return nats
+        return F.pad(nats, (0, flat.shape[1] - nats.shape[1])).masked_fill(~mask, 0)
 
     def logits(self, codes: Codes, given: Conditioning | None = None) -> Tensor:
         """The logits of every slot, given the integers before it.
@@ -124,7 +128,9 @@ class SequencePrior(AutoregressivePrior):
             where a slot's own has no entry. (B, L, K)
         """
         flat = self.check_codes(codes)
-        return self.embedding.every_logits(self._hidden(flat, codes.flat_mask(), given))
+        hidden = self._hidden(flat, codes.flat_mask(), given)
+        rest = flat.shape[1] - hidden.shape[1]
+        return self.embedding.every_logits(F.pad(hidden, (0, 0, 0, rest)))
 
     def _hidden(self, flat: Tensor, mask: Tensor | None, given: Conditioning | None) -> Tensor:
         told = self.conditioner(self.check_given(given, len(flat)), len(flat), mask)

@@ -63,9 +63,11 @@ class TransformerPrior(SequencePrior):
         return self._config
 
     def hidden(self, flat: Tensor, mask: Tensor | None, told: Conditioned) -> Tensor:
-        before = self.embedding(flat, mask)[:, :-1]
+        num = reach(mask, flat.shape[1])
+        before = self.embedding(flat[:, : num - 1], None if mask is None else mask[:, : num - 1])
         begin = self.embedding.nothing.expand(len(flat), 1, -1)
-        x = torch.cat([begin, before], dim=1) + self.places() + told.at_slots(self.specs)
+        added = self.places()[:num] + told.at_slots(self.specs)[:, :num]
+        x = torch.cat([begin, before], dim=1) + added
         return self.transformer(self.dropout(x), memory=memory_of(told))
 
     def next_logits(self, num: int, given: Conditioning, mask: Tensor | None) -> NextLogits:
@@ -81,3 +83,16 @@ class TransformerPrior(SequencePrior):
             return self.embedding.logits(hidden, codebooks[slot])
 
         return next_logits
+
+
+def reach(mask: Tensor | None, length: int) -> int:
+    """How many slots there are up to the last that is real in any item, at least 1.
+
+    Args:
+        mask: Which integers are real; None when all are. (B, L) bool
+        length: Number of slots L.
+    """
+    if mask is None or not len(mask):
+        return length
+    real = mask.any(0).nonzero()
+    return int(real[-1]) + 1 if len(real) else 1

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from vqkit.tokens.rows import Shape
-from vqkit.tokens.shards import Header, damaged, read_columns
+from vqkit.tokens.sharding import damaged
+from vqkit.tokens.shards import Header, read_columns
 
 
 class Columns:
@@ -22,9 +23,10 @@ class Columns:
 
     def __init__(self, header: Header, folder: Path) -> None:
         self.path = folder / header.name
-        table = read_columns(self.path, ["id", "codes", "shape", "label", "mask"])
+        table = read_columns(self.path, ["id", "codes", "shape", "label", "mask", "size"])
         columns = {name: table[name].combine_chunks() for name in table.column_names}
         self._ids, self._shapes, self._masks = columns["id"], columns["shape"], columns["mask"]
+        self._sizes = columns.get("size")
         labels = columns["label"]
         self._labelled = labels.is_valid().to_numpy(zero_copy_only=False)
         self._labels = labels.fill_null(0).to_numpy()
@@ -34,6 +36,11 @@ class Columns:
             largest = int(self._values.max())
             error = ValueError(f"code {largest}, the vocabulary is {header.vocabulary}")
             raise damaged(self.path, error)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many codes each item has. (N,) int"""
+        return np.diff(self._ends)
 
     def codes(self, place: int) -> np.ndarray:
         """The codes of an item in a row. (L,) int64"""
@@ -55,6 +62,11 @@ class Columns:
         """Which codes of an item are real; None when all are. (L,) bool"""
         values = self._masks[place].as_py()
         return None if values is None else np.array(values, dtype=bool)
+
+    def size(self, place: int) -> tuple[int, ...] | None:
+        """Lengths of an item's own grid; None where its codes tell."""
+        values = None if self._sizes is None else self._sizes[place].as_py()
+        return None if values is None else tuple(values)
 
 
 def as_shape(value: pa.Scalar) -> Shape:

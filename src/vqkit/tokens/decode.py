@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from vqkit.codes import Codes
+from vqkit.codes import Codes, LevelSpec
 from vqkit.distributed import barrier, is_main, rank, world_size
 from vqkit.modalities.base import Modality
 from vqkit.nn.evaluating import device_of
 from vqkit.storage import FORMAT_VERSION, read_json, write_json
-from vqkit.tokens.encode import fill
+from vqkit.tokens.encode import at_once, fill
 from vqkit.tokens.names import file_names
 from vqkit.tokens.progress import advancing
 from vqkit.tokens.token_set import TokenSet
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MARK = "decoded.json"
 WRITERS = 16
+AT_ONCE = 64  # batches of items that go into one file: among many, most have others of their size
 
 
 def decode_dataset(
@@ -56,7 +57,7 @@ def decode_dataset(
         claim(folder, tokens, model.objective.modality)
     barrier()
     modality = model.objective.modality
-    if modality.collection is not None:
+    if modality.collection is not None and not have_files(tokens, modality.suffix):
         if is_main() and not (folder / modality.collection).exists():
             together(model, tokens, folder / modality.collection, batch_size, progress)
         barrier()
@@ -74,6 +75,11 @@ def decode_dataset(
     if is_main():  # what killed runs left behind
         for part in folder.rglob(f".*{modality.suffix}.*.part"):
             part.unlink(missing_ok=True)
+
+
+def have_files(tokens: TokenSet, suffix: str) -> bool:
+    """Whether every item had a file of its own, by the ends of their names."""
+    return all(tokens.id(i).lower().endswith(suffix) for i in range(len(tokens)))
 
 
 def claim(folder: Path, tokens: TokenSet, modality: Modality) -> None:
@@ -107,24 +113,35 @@ def decode_items(
 ) -> list[Tensor]:
     """Some items in order, those of one size together, as their files hold them. Each (C, *grid)"""
     codes = [tokens.codes(i) for i in items]
+    groups: dict[tuple[LevelSpec, ...], list[int]] = {}
+    for place, part in enumerate(codes):
+        groups.setdefault(part.specs, []).append(place)
     found: dict[int, Tensor] = {}
-    for specs in dict.fromkeys(part.specs for part in codes):
-        same = [place for place, part in enumerate(codes) if part.specs == specs]
-        batch = Codes.cat([codes[place] for place in same])
-        batch = batch.map(lambda x: fill(x, batch_size)).to(device_of(model))
-        stored = model.objective.modality.stored(model.decode(batch)).cpu()
-        found |= zip(same, stored, strict=False)
-    return [found[place] for place in range(len(items))]
+    for group in groups.values():
+        for start in range(0, len(group), batch_size):
+            same = group[start : start + batch_size]
+            batch = Codes.cat([codes[place] for place in same])
+            batch = batch.map(lambda x: fill(x, at_once(model, batch_size))).to(device_of(model))
+            stored = model.objective.modality.stored(model.decode(batch)).cpu()
+            found |= zip(same, stored, strict=False)
+    sizes = [tokens.size(i) for i in items]
+    whole = [found[place] for place in range(len(items))]
+    return [x if size is None else cut(x, size) for x, size in zip(whole, sizes, strict=True)]
+
+
+def cut(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The first so many positions along each axis of an item. (C, *more) -> (C, *size)"""
+    return x[(slice(None), *map(slice, size))].contiguous()
 
 
 def together(model: "VQVAE", tokens: TokenSet, path: Path, batch_size: int, progress: bool) -> None:
     """Writes all items into one file."""
-    starts = range(0, len(tokens), batch_size)
+    size = AT_ONCE * batch_size
 
     def items() -> Iterator[Tensor]:
         with advancing("decoding", len(tokens), show=progress) as advance:
-            for start in starts:
-                part = range(start, min(start + batch_size, len(tokens)))
+            for start in range(0, len(tokens), size):
+                part = range(start, min(start + size, len(tokens)))
                 yield from decode_items(model, tokens, part, batch_size)
                 advance(len(part))
 

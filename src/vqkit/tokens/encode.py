@@ -1,7 +1,6 @@
 """Encodes a data set, shard by shard, on any number of processes."""
 
 import hashlib
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,10 @@ from torch import Tensor
 from vqkit.codes import LevelSpec
 from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Examples
-from vqkit.data.loader import in_order
-from vqkit.distributed import barrier, is_main, rank, world_size
 from vqkit.nn.evaluating import device_of
-from vqkit.tokens.progress import advancing
 from vqkit.tokens.rows import Row, rows
-from vqkit.tokens.shards import PATTERN, Header, read_header, write_shard
+from vqkit.tokens.sharding import write_shards
+from vqkit.tokens.shards import TOKENS, Header
 from vqkit.tokens.sizes import by_size
 
 if TYPE_CHECKING:
@@ -37,7 +34,8 @@ def encode_dataset(
 
     Shards that are there already are kept, so running it again continues where it stopped. Ranks
     take shards in turn. Every batch has ``batch_size`` items, the last one of a shard being
-    filled up: the tokens do not depend on where an earlier run stopped.
+    filled up: the tokens do not depend on where an earlier run stopped. Where items are of any
+    size, those of one size within a batch are encoded together, and nothing is filled up.
 
     Args:
         model: The tokenizer, on its device.
@@ -52,43 +50,25 @@ def encode_dataset(
         ValueError: If there are no examples, or the folder holds tokens of another tokenizer, of
             other data or in other shards, or no tokens but something else.
     """
+    check_sizes(batch_size, shard_size)
+    folder = Path(folder)
+    TOKENS.check_place(folder)
+    write_shards(
+        TOKENS,
+        header_of(model, examples, shard_size),
+        examples,
+        folder,
+        lambda batch: encode_batch(model, examples, batch, batch_size),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        progress=progress,
+    )
+
+
+def check_sizes(batch_size: int, shard_size: int) -> None:
+    """Raises ValueError unless both are at least 1."""
     if batch_size < 1 or shard_size < 1:
         raise ValueError(f"batch_size is {batch_size}, shard_size {shard_size}; give at least 1")
-    folder = Path(folder)
-    check_place(folder)
-    header = header_of(model, examples, shard_size)
-    folder.mkdir(parents=True, exist_ok=True)
-    # By number, not by place among the missing: ranks may look while others already write.
-    missing = missing_shards(folder, header)
-    mine = [shard for shard in missing if shard.shard % world_size() == rank()]
-    total = sum(len(shard.items) for shard in mine)
-    with advancing("encoding", total, show=progress) as advance:
-        for shard in mine:
-            items: list[Row] = []
-            for batch in in_order(
-                examples, batch_size, indices=shard.items, num_workers=num_workers
-            ):
-                items += encode_batch(model, examples, batch, batch_size)
-                advance(len(batch))
-            write_shard(folder / shard.name, shard, items)
-    barrier()
-    if is_main():  # what killed runs left behind
-        for part in folder.glob(f".{PATTERN}.*.part"):
-            part.unlink(missing_ok=True)
-
-
-def check_place(folder: Path) -> None:
-    """Raises ValueError unless a folder is new, empty or a token set."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is a file; give another folder for the tokens")
-    names = sorted(path.name for path in folder.iterdir())
-    others = [name for name in names if not fnmatch(name, f".{PATTERN}.*.part")]
-    if others and not any(fnmatch(name, PATTERN) for name in others):
-        raise ValueError(
-            f"{folder} holds {others[0]} and is no token set; give another folder for the tokens"
-        )
 
 
 def header_of(model: "VQVAE", examples: Examples, shard_size: int) -> Header:
@@ -127,48 +107,17 @@ def levels_of(model: "VQVAE", examples: Examples) -> tuple[LevelSpec, ...]:
     return model.encode(first.x, first.mask).specs
 
 
-def missing_shards(folder: Path, header: Header) -> list[Header]:
-    """The shards that are still to be written.
-
-    Raises:
-        ValueError: If a file of the folder belongs to another set, or is damaged.
-    """
-    wanted = {shard.name: shard for shard in map(header.at, range(header.num_shards))}
-    for path in sorted(folder.glob(PATTERN)):
-        found = read_header(path)
-        difference = differing(found, header)
-        if difference is not None:
-            raise ValueError(f"{path} {difference}; give another folder, or remove its tokens")
-        wanted.pop(found.name)
-    return list(wanted.values())
-
-
-def differing(found: Header, wanted: Header) -> str | None:
-    """In words, how a shard differs from those to be written; None when it is one of them."""
-    if found.tokenizer != wanted.tokenizer:
-        return f"is of tokenizer {found.tokenizer[:12]}, this one is {wanted.tokenizer[:12]}"
-    if (found.source, found.num_items) != (wanted.source, wanted.num_items):
-        return (
-            f"is of other data ({found.num_items} items, fingerprint {found.source[:12]}; now "
-            f"{wanted.num_items}, {wanted.source[:12]})"
-        )
-    if found.shard_size != wanted.shard_size:
-        return f"is of shards of {found.shard_size} items, now {wanted.shard_size} are asked for"
-    if found.common != wanted.common:
-        return "has other labels or levels than this data and tokenizer"
-    return None
-
-
 def encode_batch(model: "VQVAE", examples: Examples, batch: Batch, batch_size: int) -> list[Row]:
     """The items of one batch in order, each without padding."""
     found: dict[int, Row] = {}
-    device = device_of(model)
+    device, most = device_of(model), at_once(model, batch_size)
     for part in by_size(batch):
-        mask = None if part.mask is None else fill(part.mask, batch_size).to(device)
-        codes = model.encode(fill(part.x, batch_size).to(device), mask)[: len(part)]
+        mask = None if part.mask is None else fill(part.mask, most).to(device)
+        codes = model.encode(fill(part.x, most).to(device), mask)[: len(part)]
+        size = tuple(part.x.shape[2:]) if takes_any_size(model) else None
         numbers = part.positions.tolist()
         labels = [None] * len(part) if part.labels is None else part.labels.tolist()
-        same = rows(codes, [id_of(examples, number) for number in numbers], labels)
+        same = rows(codes, [id_of(examples, number) for number in numbers], labels, size)
         found |= zip(numbers, same, strict=True)
     return [found[number] for number in batch.positions.tolist()]
 
@@ -176,6 +125,19 @@ def encode_batch(model: "VQVAE", examples: Examples, batch: Batch, batch_size: i
 def fill(x: Tensor, size: int) -> Tensor:
     """A batch made ``size`` long by copies of its last item. (B, ...) -> (size, ...)"""
     return torch.cat([x, x[-1:].expand(size - len(x), *x.shape[1:])]) if len(x) < size else x
+
+
+def takes_any_size(model: "VQVAE") -> bool:
+    """Whether items are padded to whole codes, so that codes do not tell how long an item is."""
+    return hasattr(model.encoder, "padded")
+
+
+def at_once(model: "VQVAE", batch_size: int) -> int:
+    """How many items a batch is filled up to: 1, which fills nothing, where items are of any size.
+
+    There each size is a batch of its own, and most of them would be copies.
+    """
+    return 1 if takes_any_size(model) else batch_size
 
 
 def id_of(examples: Examples, index: int) -> str:

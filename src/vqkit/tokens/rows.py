@@ -23,6 +23,8 @@ class Row:
         shape: The lengths (*grid, Q) of each level, coarsest first.
         label: The item's class; None when it has none.
         mask: True where a code is real; None when all are. (L,) bool
+        size: Lengths of the item's own grid, where its codes do not tell: a code may stand for
+            more than was there. None where they do.
     """
 
     id: str
@@ -30,39 +32,57 @@ class Row:
     shape: Shape
     label: int | None = None
     mask: np.ndarray | None = None
+    size: tuple[int, ...] | None = None
 
 
-def rows(codes: Codes, ids: Sequence[str], labels: Sequence[int | None]) -> list[Row]:
+def rows(
+    codes: Codes,
+    ids: Sequence[str],
+    labels: Sequence[int | None],
+    size: tuple[int, ...] | None = None,
+) -> list[Row]:
     """The items of a batch one by one.
 
     Args:
         codes: Codes of B items of one size, as ``by_size`` gives them: masked only at holes.
         ids: Their names. B
         labels: Their classes. B
+        size: See ``Row``; of all of them.
     """
     if codes.flat_mask() is None:
         flat = codes.flat().cpu().numpy()
         shape = tuple(tuple(level.indices.shape[1:]) for level in codes.levels)
-        return [Row(*item) for item in zip(ids, flat, [shape] * len(ids), labels, strict=True)]
+        found = zip(ids, flat, labels, strict=True)
+        return [Row(id, own, shape, label, size=size) for id, own, label in found]
     items = [codes[i : i + 1].to("cpu") for i in range(len(ids))]
-    return [row(*item) for item in zip(items, ids, labels, strict=True)]
+    return [row(*item, size) for item in zip(items, ids, labels, strict=True)]
 
 
-def row(codes: Codes, id: str, label: int | None) -> Row:
+def row(codes: Codes, id: str, label: int | None, size: tuple[int, ...] | None = None) -> Row:
     """One item, given as a batch of one that holds no padding it can do without."""
     mask = codes.flat_mask()
     shape = tuple(tuple(level.indices.shape[1:]) for level in codes.levels)
     real = None if mask is None or mask.all() else mask[0].numpy()
-    return Row(id, codes.flat()[0].numpy(), shape, label, real)
+    return Row(id, codes.flat()[0].numpy(), shape, label, real, size)
 
 
 def pad(codes: Codes, specs: Sequence[LevelSpec]) -> Codes:
-    """A batch of one with every grid as long as in ``specs``, masked where nothing was."""
+    """Codes of B items with every grid as long as in ``specs``, masked where nothing was.
+
+    Raises:
+        ValueError: If a grid is longer than that.
+    """
     levels = []
     for level, spec in zip(codes.levels, specs, strict=True):
-        box = (slice(None), *(slice(length) for length in level.indices.shape[1:-1]))
-        indices = level.indices.new_zeros(1, *spec.grid, len(spec.codebook_sizes))
-        mask = torch.zeros(1, *spec.grid, dtype=torch.bool)
+        own = tuple(level.indices.shape[1:-1])
+        if any(length > most for length, most in zip(own, spec.grid, strict=True)):
+            raise ValueError(
+                f"an item has {own} codes, more than {spec.grid}; leave such items out"
+            )
+        box = (slice(None), *(slice(length) for length in own))
+        num = len(level.indices)
+        indices = level.indices.new_zeros(num, *spec.grid, len(spec.codebook_sizes))
+        mask = torch.zeros(num, *spec.grid, dtype=torch.bool, device=indices.device)
         indices[box] = level.indices
         mask[box] = True if level.mask is None else level.mask
         levels.append(Level(indices, level.codebook_sizes, level.structure, mask))

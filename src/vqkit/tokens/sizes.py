@@ -1,10 +1,25 @@
-"""Batches without padding."""
+"""Batches and items without padding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from vqkit.data import Batch
+from vqkit.codes import Codes
+from vqkit.data import Batch, Examples, lengths_of
+
+
+def alike(examples: Examples, indices: Sequence[int]) -> Sequence[int]:
+    """Items in an order that has those of one length together, where the examples tell lengths.
+
+    Args:
+        examples: Maybe with ``lengths``, one for each.
+        indices: Which items.
+
+    Returns:
+        The same; items of one length in the order they were in.
+    """
+    lengths = lengths_of(examples)
+    return indices if lengths is None else sorted(indices, key=lengths.__getitem__)
 
 
 def by_size(batch: Batch) -> Iterator[Batch]:
@@ -38,3 +53,24 @@ def extent(mask: Tensor) -> tuple[int, ...]:
     """
     places = mask.nonzero()
     return tuple((places.amax(0) + 1).tolist()) if len(places) else (1,) * mask.dim()
+
+
+def cropped(items: Tensor, codes: Codes) -> list[Tensor]:
+    """Decoded items one by one, without what there are no codes for.
+
+    Args:
+        items: What a decoder made of the codes. (B, C, *grid)
+        codes: Whose finest level says by its mask how far each item goes.
+
+    Returns:
+        Each (C, *own grid)
+    """
+    mask, grid = codes.levels[-1].mask, items.shape[2:]
+    if mask is None or mask.dim() - 1 != len(grid):
+        return list(items)
+    shares = [length // places for length, places in zip(grid, mask.shape[1:], strict=True)]
+    sizes = [
+        [places * share for places, share in zip(extent(each), shares, strict=True)]
+        for each in mask
+    ]
+    return [x[(..., *map(slice, size))] for x, size in zip(items, sizes, strict=True)]

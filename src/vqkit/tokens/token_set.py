@@ -14,7 +14,8 @@ from vqkit.data.example import Example
 from vqkit.priors import ConditioningSpec
 from vqkit.tokens.columns import Columns, as_shape
 from vqkit.tokens.rows import codes_of, pad
-from vqkit.tokens.shards import PATTERN, Header, damaged, read_columns, read_header
+from vqkit.tokens.sharding import damaged, read_header
+from vqkit.tokens.shards import TOKENS, Header, read_columns
 
 if TYPE_CHECKING:
     from vqkit.autoencoder import VQVAE
@@ -57,7 +58,7 @@ class TokenSet:
                 together.
         """
         folder = Path(folder)
-        paths = sorted(path for path in folder.glob(PATTERN) if NAME.fullmatch(path.name))
+        paths = sorted(path for path in folder.glob(TOKENS.pattern) if NAME.fullmatch(path.name))
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"{folder}: there is no such folder; make a token set with `vqkit encode`"
@@ -66,7 +67,7 @@ class TokenSet:
             raise FileNotFoundError(
                 f"{folder} holds no tokens-*.parquet; make a token set with `vqkit encode`"
             )
-        headers = [read_header(path) for path in paths]
+        headers = [read_header(path, Header, TOKENS.what) for path in paths]
         for path, header in zip(paths, headers, strict=True):
             check_belongs(path, header, paths[0], headers[0])
         found = {header.shard for header in headers}
@@ -103,15 +104,33 @@ class TokenSet:
         """The codes of one item as they were made, with its own grids. 1 item"""
         return self._item(*self._locate(index))
 
+    def size(self, index: int) -> tuple[int, ...] | None:
+        """Lengths of an item's own grid, where codes stand for more than was there; else None."""
+        shard, place = self._locate(index)
+        return shard.size(place)
+
     def id(self, index: int) -> str:
         """The name of an item in the data it was made of."""
         shard, place = self._locate(index)
         return shard.id(place)
 
+    def label(self, index: int) -> int | None:
+        """The class of an item; None when it has none."""
+        shard, place = self._locate(index)
+        return shard.label(place)
+
     def describe(self, index: int) -> str:
         """Where an item is, for messages."""
         number, place = divmod(index, self._shard_size)
         return f"{self.folder / self._headers[number].name} row {place}"
+
+    @cached_property
+    def lengths(self) -> list[int] | None:
+        """How many codes each item has, where items differ; None where all have as many."""
+        if not self.ragged:
+            return None
+        starts = range(0, self._size, self._shard_size)
+        return [int(n) for start in starts for n in self._locate(start)[0].lengths]
 
     @property
     def num_classes(self) -> int | None:

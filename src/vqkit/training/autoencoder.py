@@ -45,12 +45,15 @@ class AutoencoderTask(Task):
         x = batch.x
         if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        out = self.model(x, batch.mask)
+        return self.seen(self.model(x, batch.mask), x, batch.mask, measure)
+
+    def seen(self, out: Output, x: Tensor, mask: Tensor | None, measure: bool) -> StepOutput:
+        """What the engine is told of a forward pass."""
         terms = {name: Mean(mean.total.detach(), mean.count) for name, mean in out.terms.items()}
         usage: dict[str, Tensor] = {}
         for names, level in zip(self.names.values(), out.codes.levels, strict=True):
             usage |= dict(zip(names, usage_of(level), strict=True))
-        measures = self._measure(out, x, batch.mask) if measure else {}
+        measures = self._measure(out, x, mask) if measure else {}
         return StepOutput(out.objectives, terms, usage, measures)
 
     @torch.no_grad()
@@ -81,12 +84,16 @@ class AutoencoderTask(Task):
             count = next(iter(out.objectives.values())).count
             return {"bits_per_dim": Mean(torch.stack(nats).sum() / math.log(2), count)}
         normalize = self.model.objective.normalize
+        own: Any = getattr(self.model.objective, "measures", None)
+        if own is not None:  # whatever squares of differences mean nothing for
+            return own(out.reconstruction, normalize(x), mask)
         error = (normalize(out.reconstruction) - normalize(x)).square()
         real = None if mask is None else mask.unsqueeze(1).expand_as(error)
         return {"mse": Mean.over(error, real)}
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        self.unit = self.model.objective.modality.items
+        kind = self.model.objective.modality
+        self.unit = kind.items if kind.name != "image" or batch.x.dim() == 4 else "items"
         return self.model.counts(batch.x, batch.mask)
 
     @property

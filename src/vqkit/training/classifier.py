@@ -96,7 +96,11 @@ def kept_classes(folder: Path) -> tuple[str, ...] | None:
     """The classes that the classifier of a folder knows; None where none was finished there."""
     if finish.finished(folder) is None:
         return None
-    return ImageClassifier.from_pretrained(folder).config.labels
+    try:
+        return ImageClassifier.from_pretrained(folder).config.labels
+    except ValueError as error:
+        reason = str(error).split(";")[0]
+        raise ValueError(f"{reason}; remove {folder}, and it is trained anew") from None
 
 
 def plan(num_images: int, device: str) -> TrainConfig:

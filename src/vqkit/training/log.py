@@ -139,13 +139,16 @@ def summary(values: Mapping[str, Any], unit: str, room: float = math.inf) -> str
         parts |= {f"terms/{name}": f"{name} {x:.4f}" for name, x in values["terms"].items()}
     if values.get("psnr") is not None:
         parts["psnr"] = f"PSNR {values['psnr']:.2f} dB"
+    if "accuracy" in values:
+        parts["accuracy"] = f"{values['accuracy']:.2%} right"
     if "bits_per_dim" in values:
         parts["bits"] = f"{values['bits_per_dim']:.3f} bits/dim"
     if "perplexity" in values:
         parts["perplexity"] = "perplexity " + "/".join(f"{x:.0f}" for x in values["perplexity"])
     if f"{unit}_per_s" in values:
         parts["speed"] = f"{values[f'{unit}_per_s']:.0f} {unit}/s"
-    first = [name for name in ("loss", "psnr", "bits", "perplexity", "speed") if name in parts]
+    best = ("loss", "psnr", "accuracy", "bits", "perplexity", "speed")
+    first = [name for name in best if name in parts]
     kept: set[str] = set()
     for name in dict.fromkeys([*first, *parts]):
         if len("  ".join(text for key, text in parts.items() if key in {*kept, name})) <= room:

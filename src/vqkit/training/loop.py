@@ -46,14 +46,14 @@ class Trainer:
         self.task = task
         self.config = config
         self.runtime = runtime
-        self.parameters = [p for p in task.model.parameters() if p.requires_grad]
+        self.parameters = [p for p in task.trained.parameters() if p.requires_grad]
         if not self.parameters:
             raise ValueError("the model has no trainable parameters; unfreeze some")
-        groups = parameter_groups(task.model, config.weight_decay)
+        groups = parameter_groups(task.trained, config.weight_decay)
         self.optimizer = make_optimizer(groups, config)
         self.average: WeightAverage | None = None
         if config.ema_decay is not None:
-            self.average = WeightAverage(task.model, config.ema_decay)
+            self.average = WeightAverage(task.trained, config.ema_decay)
         self.module = runtime.prepare(task)
         self.meters = Meters()
         self.watch = Watch(runtime.device)
@@ -98,7 +98,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.task.commit()
         if self.average is not None:
-            self.average.update(self.task.model, step)
+            self.average.update(self.task.trained, step)
         self._record(outputs, norm)
         return stop
 

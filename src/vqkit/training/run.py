@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from vqkit.autoencoder import VQVAE
 from vqkit.data.example import Examples
 from vqkit.priors import CountedPrior, Prior
+from vqkit.training.adversarial import AdversarialTask
 from vqkit.training.autoencoder import AutoencoderTask
 from vqkit.training.config import TrainConfig
 from vqkit.training.prior import PriorTask
@@ -83,7 +84,9 @@ def task_of(model: nn.Module) -> Task:
     if isinstance(model, Task):
         return model
     if isinstance(model, VQVAE):
-        return AutoencoderTask(model)
+        make: Any = getattr(model.objective, "judge", None)
+        judge = None if make is None else make()
+        return AutoencoderTask(model) if judge is None else AdversarialTask(model, judge)
     if isinstance(model, Prior):
         return PriorTask(model)
     raise TypeError(f"model is a {type(model).__name__}; give a VQVAE, a Prior or a Task")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vqkit import distributed
-from vqkit.data.example import Examples
+from vqkit.data.example import Examples, lengths_of
 from vqkit.data.loader import Loader
 from vqkit.data.sampler import StatelessSampler
 from vqkit.priors import CountedPrior
@@ -63,6 +63,7 @@ class Session:
             num_micro_batches=config.micro_batches,
             rank=distributed.rank(),
             world_size=runtime.world_size,
+            lengths=lengths_of(examples),
         )
         self.checkpoints = None if folder is None else Checkpoints(folder, config.keep_checkpoints)
         self.screen = Screen(config.progress, config.steps)
@@ -71,7 +72,7 @@ class Session:
     def go(self) -> None:
         """Trains what is left to train."""
         self.task.to(self.runtime.device)
-        share_state(self.task.model)
+        share_state(self.task.trained)
         checkpoint = self.find()
         if self.is_finished(checkpoint):
             return
@@ -84,7 +85,7 @@ class Session:
                 self.screen.say(f"{self.folder} has no whole checkpoint: training begins anew")
             initialize(self.task, self.examples, self.config, self.runtime)
         else:
-            snapshot.load_model(self.task.model, checkpoint)
+            snapshot.load_model(self.task.trained, checkpoint)
         self.trainer = Trainer(self.task, self.config, self.runtime)
         if checkpoint is not None:
             self.restore(checkpoint)
@@ -240,7 +241,7 @@ class Session:
     def evaluate(self, step: int, examples: Examples) -> None:
         """Evaluates the weights that would be saved now."""
         average = self.trainer.average
-        applied = nullcontext() if average is None else average.applied(self.task.model)
+        applied = nullcontext() if average is None else average.applied(self.task.trained)
         with self.journal.clock.pause(), applied:
             values = evaluate(self.task, examples, self.config, self.runtime)
             if not on_main(lambda: math.isfinite(values["loss"])):
@@ -260,7 +261,7 @@ class Session:
         def write() -> Path:
             tensors = snapshot.tensors(self.trainer, self.journal)
             state = {"run": self.identity, "journal": self.journal.state()}
-            return checkpoints.save(step, self.task.model.state_dict(), tensors, state)
+            return checkpoints.save(step, self.task.trained.state_dict(), tensors, state)
 
         with self.journal.clock.pause():
             self.trainer.meters.join()
@@ -270,7 +271,7 @@ class Session:
     def end(self, step: int) -> None:
         """Fits what is fitted last, and saves the model of so many steps."""
         if self.trainer.average is not None:
-            self.trainer.average.apply(self.task.model)
+            self.trainer.average.apply(self.task.trained)
         finish.calibrate(self.task, self.examples, self.config, self.runtime)
         if self.folder is not None:
             finish.save(self.task, self.folder, step, self.which_weights(), self.identity)

@@ -14,7 +14,7 @@ from vqkit.training.optimizer import load_optimizer, optimizer_tensors
 def tensors(trainer: Trainer, journal: Journal) -> dict[str, Tensor]:
     """All tensors of a run but the model's: the optimizer's, averages, running means."""
     groups: dict[str, dict[str, Tensor]] = {
-        "optimizer": optimizer_tensors(trainer.optimizer, trainer.task.model),
+        "optimizer": optimizer_tensors(trainer.optimizer, trainer.task.trained),
         "average": {} if trainer.average is None else trainer.average.tensors,
         "meters": trainer.meters.tensors(),
         "journal": journal.tensors(),
@@ -33,7 +33,7 @@ def restore(
         saved: What ``tensors`` gave.
         state: What ``journal.state()`` gave.
     """
-    load_optimizer(trainer.optimizer, trainer.task.model, part(saved, "optimizer/"))
+    load_optimizer(trainer.optimizer, trainer.task.trained, part(saved, "optimizer/"))
     if trainer.average is not None:
         trainer.average.load(part(saved, "average/"))
     trainer.meters.load(part(saved, "meters/"), trainer.runtime.device)

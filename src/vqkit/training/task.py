@@ -51,6 +51,11 @@ class Task(nn.Module, ABC):
         super().__init__()
         self.model = model
 
+    @property
+    def trained(self) -> nn.Module:
+        """Whatever is trained: the model, and what is trained beside it and not saved with it."""
+        return self.model
+
     @abstractmethod
     def forward(self, batch: Batch, measure: bool = False) -> StepOutput:
         """The objectives of a micro-batch.

@@ -25,7 +25,7 @@ class ImageModality:
     figures = (
         Figure("psnr_db", "PSNR", "dB"),
         Figure("ssim", "SSIM", note="1 is a perfect copy"),
-        Figure("mse_over_variance", "MSE / variance"),
+        Figure("mse_over_variance", "MSE / variance", note="share of the variance that is lost"),
     )
     scale = (
         "Values go from 0 (black) to 1 (white). PSNR and SSIM are the means of those of each image."

@@ -1,0 +1,139 @@
+"""Codes of what is still coming in, and what codes stand for as they come in: chunk by chunk."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqkit.autoencoder.model import VQVAE
+from vqkit.codes import Codes, Level
+from vqkit.nn.causal import Past, fold
+from vqkit.nn.evaluating import dtype_of
+
+
+class StreamEncoder:
+    """Encodes items in pieces of any length along time, the first axis of their grid.
+
+    The codes are those of the whole item (ARCHITECTURE, seam 7): bit for bit where it comes in one
+    piece, else equal wherever two entries are not as near to within rounding. It works on with the
+    weights that the model has when it is made.
+
+    Args:
+        model: With one level, and an encoder that streams: causal, with ``hop`` and ``delay``.
+
+    Raises:
+        ValueError: If the model has several levels, or an encoder that needs the whole item.
+
+    Attributes:
+        hop: Positions in time that one code stands for.
+        latency: Positions that come in from one until the codes are out by which it is decoded.
+    """
+
+    def __init__(self, model: VQVAE) -> None:
+        self.hop, self.delay = check_streams(model)
+        self.latency = self.hop * (1 + self.delay)
+        self.encoder, self.quantizer, self.objective = frozen(
+            model.encoder, model.quantizers[0], model.objective
+        )
+        self._past: Past = {}
+        self._rest: Tensor | None = None
+
+    @torch.no_grad()
+    def push(self, x: Tensor) -> Codes:
+        """The codes of all whole hops that have come in, and that were not given before.
+
+        Args:
+            x: What comes next. (B, C, t, ...)
+
+        Returns:
+            Perhaps of no positions.
+        """
+        x = self.objective.normalize(x).to(dtype_of(self.encoder))
+        x = x if self._rest is None else torch.cat([self._rest, x], dim=2)
+        whole = x.shape[2] // self.hop * self.hop
+        self._rest = x[:, :, whole:]
+        if not whole:
+            return self._codes(x.new_zeros(len(x), 0, self.quantizer.dim))
+        return self._codes(self.encoder(x[:, :, :whole], past=self._past).movedim(1, -1))
+
+    @torch.no_grad()
+    def end(self) -> Codes:
+        """The codes of what is left, and of silence for as long as the decoder waits.
+
+        Raises:
+            ValueError: If nothing has come in.
+        """
+        if self._rest is None:
+            raise ValueError("nothing has come in; push something first")
+        rest = self._rest
+        lacking = -rest.shape[2] % self.hop + self.delay * self.hop
+        codes = self.push(rest.new_zeros(*rest.shape[:2], lacking, *rest.shape[3:]))
+        self._past, self._rest = {}, None
+        return codes
+
+    def _codes(self, z_e: Tensor) -> Codes:
+        """The codes of vectors (B, L, ..., D)."""
+        quantizer = self.quantizer
+        if z_e.shape[1]:
+            indices = quantizer.encode(z_e)
+        else:
+            sizes = (*z_e.shape[:-1], len(quantizer.codebook_sizes))
+            indices = torch.zeros(sizes, dtype=torch.int64, device=z_e.device)
+        return Codes((Level(indices, quantizer.codebook_sizes, quantizer.structure),))
+
+
+class StreamDecoder:
+    """Decodes codes in pieces of any length along time; see ``StreamEncoder``.
+
+    Args:
+        model: As for ``StreamEncoder``.
+    """
+
+    def __init__(self, model: VQVAE) -> None:
+        hop, delay = check_streams(model)
+        self.decoder, self.quantizer, self.objective = frozen(
+            model.decoder, model.quantizers[0], model.objective
+        )
+        self._past: Past = {}
+        self._early = hop * delay
+
+    @torch.no_grad()
+    def push(self, codes: Codes) -> Tensor:
+        """What can be said by now, and was not before.
+
+        Args:
+            codes: What comes next, of one level.
+
+        Returns:
+            Perhaps of no positions: the first ones wait for codes that come later. (B, C, t, ...)
+        """
+        (level,) = codes.levels
+        z_q = self.quantizer.decode(level.indices).contiguous().movedim(-1, 1)
+        y = self.decoder(z_q.to(dtype_of(self.decoder)), past=self._past)
+        early = min(self._early, y.shape[2])
+        self._early -= early
+        return self.objective.distribution(y[:, :, early:]).mode()
+
+
+def check_streams(model: VQVAE) -> tuple[int, int]:
+    """The hop and the delay of a model.
+
+    Raises:
+        ValueError: If it has several levels, or networks that need the whole item.
+    """
+    hop, delay = (getattr(model.encoder, name, None) for name in ("hop", "delay"))
+    if len(model.quantizers) > 1 or hop is None or delay is None:
+        raise ValueError(
+            "the model does not stream; take one of one level whose networks are causal, such as "
+            "those of sound"
+        )
+    return hop, delay
+
+
+def frozen(*modules: Any) -> list[Any]:
+    """Copies in evaluation mode that nobody trains any more."""
+    found: list[nn.Module] = [copy.deepcopy(module).eval() for module in modules]
+    for module in found:
+        fold(module)
+    return found

@@ -1,0 +1,70 @@
+"""What ``vqkit probe`` prints, keeps and refuses."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Cli, Made
+from tests.cli.folders import make_images
+
+
+def test_a_probe_prints_a_table_and_keeps_its_figures_for_the_report(
+    cli: Cli, made: Made, tmp_path: Path
+):
+    run = shutil.copytree(made.run, tmp_path / "run")
+    result = cli("probe", run)
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    assert lines[0] == "over 2 images, held-out; learned from 18, 2 classes:"
+    assert lines[1].split() == ["features", "accuracy", "95", "%", "interval", "penalty"]
+    assert [line.split("  ")[1] for line in lines[2:9]] == [
+        "histogram of codes",
+        "mean z_q",
+        "mean z_q of each part",
+        "mean z_e, unquantized",
+        "mean z_e of each part",
+        "raw input",
+        "most frequent class",
+    ]
+    assert lines[9] == "codes and classes, over 80 codes:"
+    assert lines[-1] == f"figures: {run / 'probe.json'}"
+    kept = json.loads((run / "probe.json").read_text())
+    assert kept["features"]["input"]["num_features"] == 8 * 8 * 3
+    again = json.loads(cli("probe", run, "--json").out)
+    assert again == {"run": str(run), **kept}
+    assert cli("evaluate", run).code == 0
+    assert "Codes as features" in (run / "report.html").read_text()
+
+
+def test_other_data_are_split_as_those_of_the_run(cli: Cli, made: Made, tmp_path: Path):
+    run = shutil.copytree(made.run, tmp_path / "run")
+    make_images(tmp_path / "others", 30)
+    result = cli("probe", run, tmp_path / "others", "data.eval_fraction=0.5", "--most", 10)
+    assert result.code == 0, result.err
+    assert result.out.startswith(f"over 15 images, {tmp_path / 'others'}; learned from 10, 2")
+
+
+@pytest.mark.parametrize("classes", [(), ("cat",)])
+def test_data_without_classes_to_tell_apart_are_refused(
+    cli: Cli, made: Made, tmp_path: Path, classes: tuple[str, ...]
+):
+    make_images(tmp_path / "others", 6, classes=classes)
+    failure = cli("probe", made.run, tmp_path / "others").failure
+    words = "all items are of the class cat" if classes else "the items have no classes"
+    assert failure.startswith(words)
+    assert not (made.run / "probe.json").exists()
+
+
+def test_without_scikit_learn_the_extra_is_named(
+    cli: Cli, made: Made, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    failure = cli("probe", made.run).failure
+    assert failure == 'the probe needs scikit-learn; pip install "vqkit[probe]"'
+
+
+def test_data_that_are_named_twice_are_refused(cli: Cli, made: Made):
+    failure = cli("probe", made.run, made.images, "data.path=elsewhere").failure
+    assert failure == f"data.path=elsewhere: DATA is {made.images} already; leave one of them out"
