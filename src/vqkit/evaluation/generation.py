@@ -95,7 +95,11 @@ def measure_generation(
     near = study.nearest(training, found[LEARNED], real)
     metrics["neighbors"] = near.metrics
     columns = near.numbers[: len(shown)].T.tolist()
-    return Generation(metrics, shown, tuple(items_of(modality, training, each) for each in columns))
+    rows = [shown, *(items_of(modality, training, each) for each in columns)]
+    drawn = [each for each in map(modality.pictures, rows) if each is not None]
+    if len(drawn) < len(rows):
+        return Generation(metrics, shown, ())
+    return Generation(metrics, drawn[0], tuple(drawn[1:]))
 
 
 def figures(judges: Judges, real: Featured, found: Mapping[str, Featured]) -> dict[str, Any]:

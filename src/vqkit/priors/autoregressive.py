@@ -68,10 +68,10 @@ class AutoregressivePrior(Prior):
         untold = None if decoding.guidance == 1 else self.completing(known, given.left_out, mask)
         u = decoding.uniform(torch.arange(len(order), device=order.device))
         flat, previous = torch.zeros_like(known.flat), torch.zeros_like(decoding.items)
+        walk = None if decoding.valid is None else decoding.valid.walk(len(flat))
         if mask is not None:  # nothing depends on what comes behind the last real one
             real = mask.any(0)[order].nonzero()
             order = order[: int(real[-1]) + 1] if len(real) else order[:0]
-        walk = None if decoding.valid is None else decoding.valid.walk(len(flat))
         for slot in order.tolist():
             logits = told(slot, previous)
             if untold is not None:

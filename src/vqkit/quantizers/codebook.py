@@ -39,11 +39,10 @@ class Codebook(CodebookState):
         dim: Length D of each entry.
         metric: "euclidean", or "cosine": vectors and entries are put on the sphere of radius 1,
             and everything (lookup, losses, value, statistics) is about these.
-        start: How ``initialize`` makes entries from vectors: "kmeans", "progressive", "data" or
-            "normal".
+        start: How ``initialize`` makes entries: "kmeans", "progressive", "data" or "normal".
 
     Attributes:
-        start_steps: Number of steps of Lloyd's algorithm in it; None for the usual one.
+        start_steps: Number of Lloyd steps in it; None for the usual one.
         entries: The table. (K, D)
         average_counts: Running average of the vectors per step that chose each entry. (K,)
         average_sums: Running average of the sum of those vectors. (K, D)
@@ -99,10 +98,7 @@ class Codebook(CodebookState):
         self.entries.requires_grad_(mover == "gradients" and not self.is_frozen)
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keeps the entries where they are, or lets them move again; use is still followed.
-
-        It is not part of the saved state.
-        """
+        """Keeps the entries where they are, or not; use is followed, and this is not saved."""
         self.is_frozen = frozen
         if frozen:
             self.entries.grad = None  # an optimizer would go on with it
@@ -168,8 +164,8 @@ class Codebook(CodebookState):
             ValueError: If there are no vectors, or one is not finite.
         """
         first_seed = distributed.all_gather(self.seed.new_tensor(whole_seed(seed)))[0]
-        z, steps = z.to(self.entries.dtype), self.start_steps
-        start = started(self.start, z, self.size, seed=int(first_seed), steps=steps)
+        how = {"seed": int(first_seed), "steps": self.start_steps}
+        start = started(self.start, z.to(self.entries.dtype), self.size, **how)
         if not are_finite(start.entries):
             raise NotFinite("vectors are too large to start a codebook; look at the encoder")
         self.seed.copy_(first_seed)
