@@ -14,8 +14,8 @@ from vqkit.cli.generation import (
     check_features,
     generation_of,
     in_short,
+    judged,
     training_items,
-    without_judges,
 )
 from vqkit.cli.options import (
     BatchSize,
@@ -109,8 +109,7 @@ def evaluate(
     num = checked_samples(samples, features, prior, how, run)
     home = run if prior is None else run / TOKENIZER
     model = open_tokenizer(home, device) if prior is None else tokenizer_of(run, device)
-    if num and not getattr(model.objective.modality, "judges_new", True):
-        num = without_judges(samples, model.objective.modality)
+    num = judged(num, samples, model.objective.modality)
     training, examples = measured_items(run, home, prior, data, words or (), new=num > 0)
     generation = None
     if prior is not None:
@@ -130,8 +129,7 @@ def evaluate(
         num_workers=num_workers,
         progress=True,
     )
-    if prior is None:
-        found = searched(found, run, model, examples)
+    found = searched(found, run, model, examples) if prior is None else found
     if is_main():
         drawn = [] if prior is None else sample_groups(prior, model, run, how, batch_size)
         show(run, found, drawn, generation)

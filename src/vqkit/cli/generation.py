@@ -61,12 +61,19 @@ def check_features(features: str | None) -> None:
         raise FileNotFoundError(f"--features {features}: there is no such file")
 
 
-def without_judges(samples: int | None, kind: "Modality") -> int:
-    """How many new items are judged where there is no feature space for them: none.
+def judged(num: int, samples: int | None, kind: "Modality") -> int:
+    """How many new items are judged: none where there is no feature space for them.
+
+    Args:
+        num: How many would be.
+        samples: How many were asked for; None when left out.
+        kind: Of the items.
 
     Raises:
-        ValueError: If some shall be.
+        ValueError: If some were asked for, and there is none.
     """
+    if not num or getattr(kind, "judges_new", True):
+        return num
     if samples is not None:
         raise ValueError(
             f"--samples is {samples}, but new {kind.items} are shown, not judged; leave it out"

@@ -95,11 +95,16 @@ def measure_generation(
     near = study.nearest(training, found[LEARNED], real)
     metrics["neighbors"] = near.metrics
     columns = near.numbers[: len(shown)].T.tolist()
+    return Generation(metrics, *drawn_beside(modality, training, shown, columns))
+
+
+def drawn_beside(
+    modality: Modality, training: Examples, shown: Tensor, columns: Sequence[Sequence[int]]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Pictures of samples and of their nearest training items; none of these if there are none."""
     rows = [shown, *(items_of(modality, training, each) for each in columns)]
     drawn = [each for each in map(modality.pictures, rows) if each is not None]
-    if len(drawn) < len(rows):
-        return Generation(metrics, shown, ())
-    return Generation(metrics, drawn[0], tuple(drawn[1:]))
+    return (drawn[0], tuple(drawn[1:])) if len(drawn) == len(rows) else (shown, ())
 
 
 def figures(judges: Judges, real: Featured, found: Mapping[str, Featured]) -> dict[str, Any]:

@@ -121,7 +121,9 @@ class AutoencoderTask(Task):
     def only_starts(self) -> bool:
         books = self.codebooks.values()
         waits = not books or not all(book.is_initialized for book in books)
-        return waits and not any(p.requires_grad for p in self.model.parameters())
+        networks = self.model.encoder, *self.model.top_down, self.model.decoder
+        frozen = any(True for network in networks for _ in network.parameters())
+        return waits and not frozen and not any(p.requires_grad for p in self.model.parameters())
 
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:
         pairs = [(batch.x, batch.mask) for batch in batches]
