@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.modalities.text import texts
 
+from vqkit.cli.token_parts import TokenPart
 from vqkit.data import TensorExamples
 from vqkit.tokens import TokenSet, decode_dataset, encode_dataset
 from vqkit.tokens.decode import have_files
@@ -31,6 +32,9 @@ def test_tokens_are_those_of_each_text_alone_and_give_one_file_in_order(
     decode_dataset(model, tokens, tmp_path / "out", batch_size=8)
     assert (tmp_path / "out" / "text.txt").read_bytes() == written
     assert not have_files(tokens, ".txt")
+    assert tokens.lengths == [examples.lengths[i] // 2 for i in range(NUM)]
+    part = TokenPart(tokens, [5, 3])
+    assert part.lengths == [tokens.lengths[5], tokens.lengths[3]]
 
 
 def test_items_of_one_length_come_together_where_lengths_are_told():
