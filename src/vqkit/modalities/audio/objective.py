@@ -117,7 +117,8 @@ class SpectralObjective(nn.Module):
             x: What it should have given. (B, C, T)
             mask: True where a sample is real; None when all are. (B, T) bool
         """
-        config, y = self.config, outputs.to(x.dtype)
+        kind = torch.promote_types(x.dtype, outputs.dtype)  # the more exact of both
+        config, x, y = self.config, x.to(kind), outputs.to(kind)
         if mask is None:
             mask = torch.ones_like(x[:, 0], dtype=torch.bool)
         real = mask.unsqueeze(1)
