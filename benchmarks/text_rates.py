@@ -39,6 +39,8 @@ from vqkit.training import TrainConfig, fit
 
 TEXTS = {"tiny_shakespeare": "tiny-shakespeare", "multi30k_en": "text"}
 """The preset of each text: pieces of 256 bytes, and lines."""
+BATCHES = {"tiny_shakespeare": 16, "multi30k_en": 64}
+"""Items of a step of the priors: some 2,000 codes."""
 AUTOREGRESSIVE = (
     "data.patch=8",
     "model.network.patch=8",
@@ -133,7 +135,7 @@ def measured(options: argparse.Namespace, name: str) -> dict[str, Any]:
     torch.manual_seed(options.seed)
     lengths = None if tokens.lengths is None else Lengths.of(tokens, specs)
     prior = PRIOR.build(specs, None, lengths)
-    fit(prior, tokens, prior_training(options), folder=home / "prior")
+    fit(prior, tokens, prior_training(options, name), folder=home / "prior")
     minutes = (time.process_time() - start) / 60
     found = evaluate(model, items.evaluation, prior=prior.eval(), batch_size=64)
     write_report(home, found, title=name)
@@ -150,10 +152,11 @@ def measured(options: argparse.Namespace, name: str) -> dict[str, Any]:
     }
 
 
-def prior_training(options: argparse.Namespace) -> TrainConfig:
+def prior_training(options: argparse.Namespace, name: str) -> TrainConfig:
+    """How a prior is trained."""
     return TrainConfig(
         steps=options.prior_steps,
-        batch_size=32,
+        batch_size=BATCHES[name.split(": ")[0]],
         learning_rate=2e-3,
         betas=(0.9, 0.99),
         weight_decay=0.01,

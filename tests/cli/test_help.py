@@ -19,6 +19,7 @@ COMMANDS = [
     "encode",
     "decode",
     "export",
+    "ids",
     "train-prior",
     "sample",
     "complete",

@@ -64,7 +64,7 @@ def test_words_change_items_that_a_file_lists(tmp_path: Path):
         ([TWO, "2.codebook_size=3"], ".2: is no item that can be set alone; write the whole list"),
         ([TWO, "0.codebook_sise=3"], ".0.codebook_sise: there is no such key; did you mean model"),
         ([TWO, "0.codebook_size=1"], ".0.codebook_size: must be at least 2 (you wrote 1)"),
-        ([TWO, "1.type=fsk"], ".1.type: must be one of bsq, ema, fsq,"),
+        ([TWO, "1.type=fsk"], ".1.type: must be one of additive, bsq, ema, fsq,"),
         (["[{type: ema}, {decay: 0.5}]"], ".1.type: is missing; say which one"),
         (["[{type: ema}, ema]"], ".1: must hold keys of its own (you wrote ema)"),
         (["ema"], ": must be a list (you wrote ema)"),
@@ -151,7 +151,7 @@ def test_a_run_that_was_saved_before_there_were_levels_loads_as_it_did(tmp_path:
 def test_the_type_of_a_list_of_configs_is_told_in_words():
     found = {key.name: key for key in keys(RunConfig, resolve(RunConfig, written("photos-64")))}
     key = found["model.quantizers"]
-    assert key.type.startswith("list of bsq | ema | fsq")
+    assert key.type.startswith("list of additive | bsq | ema | fsq")
     assert key.type.endswith(", or null")
     assert key.value == key.default == "null"
     listed = {

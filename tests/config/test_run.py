@@ -86,7 +86,7 @@ def test_a_preset_is_a_whole_run_but_for_its_data(name: str):
     words = [] if name == "digits" else ["data.path=photos"]
     config = load_config(name, words)
     assert config.data.type == config.model.type
-    VQVAE.from_config(config.model.fitted((3, 32, 32)))
+    VQVAE.from_config(config.model.fitted((32, 32, 32)))
 
 
 def test_the_type_of_the_data_is_that_of_the_model_and_the_other_way_round():

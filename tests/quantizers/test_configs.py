@@ -11,6 +11,7 @@ from vqkit.quantizers import (
     NormalizedConfig,
     Quantizer,
     QuantizerConfig,
+    VectorQuantizer,
     VQConfig,
 )
 
@@ -36,6 +37,7 @@ VALUES = {
     "gradient": "rotation",
     "hiding": {"share": 0.5, "block": 2},
     "how": "l2",
+    "iterations": 7,
     "keep": 0.3,
     "levels": (3, 4, 5, 6),
     "metric": "cosine",
@@ -43,6 +45,7 @@ VALUES = {
     "parts": 4,
     "quantizer": {"type": "latent", "levels": (2, 2, 2, 2)},
     "revive": False,
+    "rounds": 9,
     "scales": (1, (2, 3), 5),
     "shared": True,
     "stages": 3,
@@ -76,6 +79,8 @@ def built(config: Any, key: str) -> tuple[Any, Quantizer]:
         values["parts"] = 1  # so that it fits the vectors' length
     if key == "quantizer" and "dim" in config.__pydantic_fields__:
         values["dim"] = DIM
+    if key == "quantizer" and config.type == "additive":
+        values["quantizer"] = {"type": "vq", "codebook_size": 9}
     if config.type == "random-projection":
         values.setdefault("entry_dim", DIM)
     made = ADAPTER.validate_python({"type": config.type, **values})
@@ -95,7 +100,7 @@ def test_every_key_reaches_the_layer(config: Any, key: str):
     assert value != config.__pydantic_fields__[key].default, "the default shows nothing"
     if key == "quantizer":
         (inner,) = {type(part) for part in layer.parts}  # pyright: ignore
-        assert inner is LatentQuantizer
+        assert inner is (VectorQuantizer if config.type == "additive" else LatentQuantizer)
     else:
         assert PLACES.get(key, lambda layer: getattr(layer, key))(layer) == value
 

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from vqkit.means import Mean
 from vqkit.quantizers import (
+    AdditiveConfig,
     Annealing,
     Balanced,
     BSQConfig,
@@ -31,6 +32,7 @@ from vqkit.quantizers import (
     RandomProjectionConfig,
     RegularizedConfig,
     ResidualConfig,
+    RotatedConfig,
     Sampled,
     SelectiveConfig,
     SimVQConfig,
@@ -64,6 +66,7 @@ LEARNED = {
     "cosine ema from data": EMAConfig(codebook_size=SIZE, start="data", metric="cosine"),
     "ema from normal": EMAConfig(codebook_size=SIZE, start="normal"),
     "simvq from normal": SimVQConfig(codebook_size=SIZE, start="normal"),
+    "progressive ema": EMAConfig(codebook_size=SIZE, start="progressive"),
 }
 WITHOUT_TABLE = {
     "fsq": FSQConfig(levels=(5, 4, 3, 2)),
@@ -132,6 +135,15 @@ COMPOSED = {
         quantizer=RegularizedConfig(quantizer=VQ, orthogonality=5, **ENTROPIES), stages=2
     ),
     "regularized fsq": RegularizedConfig(quantizer=WITHOUT_TABLE["fsq"]),
+    "additive": AdditiveConfig(quantizer=EMA, stages=3, beams=3, rounds=4),
+    "additive vq": AdditiveConfig(quantizer=VQ, stages=2, beams=1, rounds=1),
+    "turned product": RotatedConfig(quantizer=PAIRS, iterations=4),
+    "turned fsq": RotatedConfig(quantizer=WITHOUT_TABLE["fsq"], iterations=4),
+    "turned vq": RotatedConfig(quantizer=VQ, iterations=4),
+    "turned residual": RotatedConfig(
+        quantizer=ResidualConfig(quantizer=PAIRS, stages=2), iterations=4
+    ),
+    "selective turned": SelectiveConfig(quantizer=RotatedConfig(quantizer=PAIRS, iterations=4)),
     "residual from data": ResidualConfig(
         quantizer=EMAConfig(codebook_size=SIZE, start="data"), stages=2
     ),
@@ -148,7 +160,7 @@ AT_RANDOM = {n for n in CASES if "normal" in n.split()}  # not every entry is us
 WITH_CODEBOOKS = {name for name in CASES if CASES[name].build(DIM).codebooks()}
 MOVING = WITH_CODEBOOKS | {name for name in CASES if "lfq" in name or "bsq" in name}
 # Their weights are rounded, as those of any network.
-WITH_NETWORKS = {name for name in CASES if "projected" in name}
+WITH_NETWORKS = {name for name in CASES if {*name.split()} & {"projected", "turned"}}
 
 
 def only(names: Iterable[str]) -> pytest.MarkDecorator:

@@ -32,6 +32,14 @@ def test_l2_gives_length_1_and_the_same_direction():
 
 
 @pytest.mark.parametrize("how", ["layernorm", "l2"])
+def test_encoding_looks_up_the_normalized_vectors(how: str):
+    direction = layer(how).normalize(torch.randn(DIM))
+    short_and_whole = Codebook.from_entries(torch.stack([0.1 * direction, direction]))
+    outer = Normalized(VectorQuantizer(DIM, 2, codebook=short_and_whole), how)  # pyright: ignore
+    assert outer.encode(0.05 * direction).item() == 1
+
+
+@pytest.mark.parametrize("how", ["layernorm", "l2"])
 def test_lookup_losses_and_value_are_those_of_the_normalized_vectors(how: str):
     outer = layer(how)
     z_e = 5 * torch.randn(50, DIM)

@@ -133,7 +133,7 @@ def test_vectors_that_are_no_start_are_refused_by_each(start: str):
 
 
 def test_a_start_that_is_none_or_another_is_refused():
-    with pytest.raises(ValueError, match="start is 'zeros'; give one of kmeans, data, normal"):
+    with pytest.raises(ValueError, match="start is 'zeros'; give one of kmeans, progressive"):
         Codebook(SIZE, DIM, start="zeros")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="codebook has start 'kmeans'; make it with 'data'"):
         VectorQuantizer(DIM, SIZE, start="data", codebook=Codebook(SIZE, DIM))

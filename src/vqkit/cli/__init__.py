@@ -14,6 +14,7 @@ from vqkit.cli.encode import encode
 from vqkit.cli.evaluate import evaluate
 from vqkit.cli.export import export
 from vqkit.cli.failures import guarded
+from vqkit.cli.ids import ids
 from vqkit.cli.inspect import inspect
 from vqkit.cli.presets import presets
 from vqkit.cli.probe import probe
@@ -38,6 +39,7 @@ for _name, _command in {
     "encode": encode,
     "decode": decode,
     "export": export,
+    "ids": ids,
     "train-prior": train_prior,
     "sample": sample,
     "complete": complete,

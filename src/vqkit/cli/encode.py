@@ -39,6 +39,9 @@ def encode(
     shard_size: ShardSize = None,
     num_workers: NumWorkers = 0,
     device: Device = "auto",
+    faiss: Annotated[
+        Path | None, typer.Option("--faiss", help="Also an index of Faiss of vectors, a new file.")
+    ] = None,
 ) -> None:
     """Write the codes of a data set as Parquet files. The same command again goes on.
 
@@ -64,8 +67,22 @@ def encode(
     tokens = encode_items(model, items, out, shard_size=shard_size or 8192, **how)
     if is_main():
         print(summary(tokens))
+        if faiss is not None:
+            write_index(model, tokens, faiss)
         then = command("train-prior", out, "prior-small", "--tokenizer", run)
         print(f"  {then}    learns what codes are likely")
+
+
+def write_index(model: "VQVAE", tokens: "TokenSet", path: Path) -> None:
+    """Writes an index of Faiss that holds the codes of a token set of vectors."""
+    from vqkit.atomic import atomic_file
+    from vqkit.codes import Codes
+    from vqkit.interop.faiss_index import library, to_faiss
+
+    index = to_faiss(model, Codes.cat([tokens.codes(number) for number in range(len(tokens))]))
+    with atomic_file(path) as part:
+        library().write_index(index, str(part))
+    print(f"index of Faiss, {counted(index.ntotal, 'vector')}: {path}")
 
 
 def encode_items(

@@ -28,7 +28,7 @@ from vqkit.cli.options import (
     TopK,
     TopP,
 )
-from vqkit.cli.runs import check_trained, choose_device, items_of, open_tokenizer
+from vqkit.cli.runs import check_trained, choose_device, config_of, items_of, open_tokenizer
 from vqkit.cli.token_parts import prior_items
 from vqkit.cli.train_prior import FIGURES, HISTOGRAM, baselines, class_names, tokenizer_of
 from vqkit.cli.wording import counted
@@ -130,9 +130,20 @@ def evaluate(
         num_workers=num_workers,
         progress=True,
     )
+    if prior is None:
+        found = searched(found, run, model, examples)
     if is_main():
         drawn = [] if prior is None else sample_groups(prior, model, run, how, batch_size)
         show(run, found, drawn, generation)
+
+
+def searched(found: "Evaluation", run: Path, model: "VQVAE", examples: "Items") -> "Evaluation":
+    """An evaluation with how well codes find the nearest training items, if these are vectors."""
+    from vqkit.evaluation import with_search
+
+    if model.objective.modality.name != "vector":
+        return found
+    return with_search(found, model, config_of(run).data.open(folder=run).train, examples)
 
 
 def show(

@@ -92,10 +92,12 @@ def judges_of(subject: Subject, features: str | None) -> "Judges":
     folder = subject.run / CLASSIFIER
     kept = kept_classes(folder) == labels
     trainable = subject.training is not None and tuple(subject.training.labels) == labels
-    possible = len(labels) > 1 and (kept or trainable)
+    pictured = subject.tokenizer.objective.modality.name == "image"
+    possible = pictured and len(labels) > 1 and (kept or trainable)
     if features == CLASSIFIER and not possible:
         why = "there are no training images of these classes"
         why = why if len(labels) > 1 else "there are not two classes to tell apart"
+        why = why if pictured else "it is one of images"
         raise ValueError(f"--features {CLASSIFIER}: {why}; take {ENCODER}, or a file {ONNX}")
     classifier = None
     if possible and (kept or features in (None, CLASSIFIER)):

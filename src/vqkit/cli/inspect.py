@@ -119,9 +119,9 @@ def count(
     from vqkit.data import in_order
     from vqkit.evaluation import CodebookStats, CodeCounter, FitCounter, LevelTotals
     from vqkit.evaluation.reliance import own_log_prob
-    from vqkit.nn.evaluating import evaluating
+    from vqkit.nn.evaluating import device_of, evaluating
 
-    device = next(model.parameters()).device
+    device = device_of(model)
     counter = CodeCounter([layer.codebook_sizes for layer in model.quantizers], device=device)
     tables = model.codebooks()
     fits = {book: FitCounter(book) for book in tables.values()}

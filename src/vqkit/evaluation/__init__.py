@@ -14,6 +14,7 @@ from vqkit.evaluation.probe import probe
 from vqkit.evaluation.reliance import code_reliance
 from vqkit.evaluation.report import write_report
 from vqkit.evaluation.run_sections import Samples
+from vqkit.evaluation.search import measure_search, with_search
 from vqkit.evaluation.study import Judges
 
 __all__ = [
@@ -41,7 +42,9 @@ __all__ = [
     "frechet_distance",
     "histogram",
     "measure_generation",
+    "measure_search",
     "precision_recall",
     "probe",
+    "with_search",
     "write_report",
 ]

@@ -28,7 +28,7 @@ from vqkit.evaluation.reliance import (
 from vqkit.evaluation.stages import StageTotals, has_stages
 from vqkit.modalities.base import Modality
 from vqkit.nn import AutoregressiveDecoder
-from vqkit.nn.evaluating import evaluating
+from vqkit.nn.evaluating import device_of, evaluating
 from vqkit.priors import Conditioning, Prior
 from vqkit.tokens.progress import advancing
 from vqkit.tokens.sizes import alike
@@ -98,7 +98,7 @@ def evaluate(
     """
     if not len(examples):
         raise ValueError("the split has 0 items; there is nothing to evaluate")
-    place = next(model.parameters()).device if device is None else torch.device(device)
+    place = device_of(model) if device is None else torch.device(device)
     model.to(place)
     if prior is not None:
         prior.to(place)

@@ -76,7 +76,7 @@ class EncoderFeatures:
         """Features (B, F) of images (B, C, H, W), the coarsest level first."""
         levels = range(len(self.tokenizer.quantizers))
         vectors = (self.tokenizer.inputs(images, level=level)[0] for level in levels)
-        pooled = [each.float().flatten(1, -2).mean(1) for each in vectors]
+        pooled = [each.float().reshape(len(each), -1, each.shape[-1]).mean(1) for each in vectors]
         return torch.cat(pooled, dim=1)
 
 

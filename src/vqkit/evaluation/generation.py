@@ -16,6 +16,7 @@ from vqkit.evaluation.frechet import Moments, frechet_distance
 from vqkit.evaluation.neighbors import precision_recall
 from vqkit.evaluation.study import SEED, Judges, Study, chosen
 from vqkit.modalities.base import Modality
+from vqkit.nn.evaluating import device_of
 from vqkit.priors import Prior
 
 LEARNED, TRAINING = "learned", "training_images"
@@ -69,7 +70,7 @@ def measure_generation(
         num_workers: Processes that read ahead; 0 reads in this one.
         progress: Whether to show bars.
     """
-    device = next(tokenizer.parameters()).device
+    device = device_of(tokenizer)
     modality = tokenizer.objective.modality
     study = Study(judges, modality, device, batch_size, num_workers, progress)
     real = study.examples(held_out, range(len(held_out)), "features")
@@ -94,7 +95,11 @@ def measure_generation(
     near = study.nearest(training, found[LEARNED], real)
     metrics["neighbors"] = near.metrics
     columns = near.numbers[: len(shown)].T.tolist()
-    return Generation(metrics, shown, tuple(items_of(modality, training, each) for each in columns))
+    rows = [shown, *(items_of(modality, training, each) for each in columns)]
+    drawn = [each for each in map(modality.pictures, rows) if each is not None]
+    if len(drawn) < len(rows):
+        return Generation(metrics, shown, ())
+    return Generation(metrics, drawn[0], tuple(drawn[1:]))
 
 
 def figures(judges: Judges, real: Featured, found: Mapping[str, Featured]) -> dict[str, Any]:

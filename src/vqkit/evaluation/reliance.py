@@ -12,7 +12,7 @@ from vqkit.codes import Codes
 from vqkit.data import Batch, Examples, in_order, lengths_of
 from vqkit.distributed import all_reduce, rank, world_size
 from vqkit.evaluation.likelihood import num_dims
-from vqkit.nn.evaluating import evaluating
+from vqkit.nn.evaluating import device_of, evaluating
 from vqkit.tokens.sizes import alike, by_size
 
 LEAST_BITS = 0.01
@@ -169,7 +169,7 @@ def code_reliance(model: VQVAE, examples: Examples, *, batch_size: int = 64) -> 
     Raises:
         ValueError: If no likelihood is claimed.
     """
-    num, device = len(examples), next(model.parameters()).device
+    num, device = len(examples), device_of(model)
     if num < 2:
         return None
     reliance = Reliance(device=device)

@@ -1,7 +1,8 @@
-"""What a module does and computes in: evaluation for a while, its type."""
+"""What a module does, computes in and lies on: evaluation for a while, its type, its device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import nn
@@ -22,3 +23,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def dtype_of(module: nn.Module) -> torch.dtype:
     """What a module computes in: the type of its first parameter, float32 if it has none."""
     return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module is: the device of its first parameter or buffer, the CPU if it has none."""
+    first = next(chain(module.parameters(), module.buffers()), None)
+    return torch.device("cpu") if first is None else first.device

@@ -6,10 +6,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vqkit.codes import Codes
 from vqkit.priors.base import Prior
 from vqkit.priors.conditioning import Conditioning
 from vqkit.priors.known import Known
 from vqkit.priors.sampling import Decoding
+from vqkit.priors.trie import Trie
 
 NextLogits = Callable[[int, Tensor], Tensor]
 """To be called with the slots in the prior's order and the integers (B,) of the slot before each in
@@ -26,6 +28,12 @@ class AutoregressivePrior(Prior):
     def order(self) -> Tensor:
         """The slots of ``Codes.flat`` in the order in which they are drawn. (L,) int64"""
         return torch.arange(len(self.slot_sizes))
+
+    def tree(self, valid: Codes) -> Trie:
+        if valid.flat_mask() is not None:
+            raise ValueError("valid codes have masks; give codes that are real everywhere")
+        flat = self.check_codes(valid.to(self.slot_sizes.device))
+        return Trie(flat, self.order.to(flat.device), int(self.slot_sizes.max()))
 
     @abstractmethod
     def next_logits(self, num: int, given: Conditioning, mask: Tensor | None) -> NextLogits:
@@ -60,6 +68,7 @@ class AutoregressivePrior(Prior):
         untold = None if decoding.guidance == 1 else self.completing(known, given.left_out, mask)
         u = decoding.uniform(torch.arange(len(order), device=order.device))
         flat, previous = torch.zeros_like(known.flat), torch.zeros_like(decoding.items)
+        walk = None if decoding.valid is None else decoding.valid.walk(len(flat))
         if mask is not None:  # nothing depends on what comes behind the last real one
             real = mask.any(0)[order].nonzero()
             order = order[: int(real[-1]) + 1] if len(real) else order[:0]
@@ -67,9 +76,13 @@ class AutoregressivePrior(Prior):
             logits = told(slot, previous)
             if untold is not None:
                 logits = decoding.guided(logits, untold(slot, previous))
+            if walk is not None:
+                logits = logits.masked_fill(~walk.allowed(logits.shape[-1]), -torch.inf)
             drawn = decoding.choose(logits, u[:, slot])
             previous = torch.where(known.mask[:, slot], known.flat[:, slot], drawn)
             if mask is not None:
                 previous = previous.masked_fill(~mask[:, slot], 0)
+            if walk is not None:
+                walk.step(previous)
             flat[:, slot] = previous
         return flat

@@ -19,6 +19,7 @@ from vqkit.priors.known import Known
 from vqkit.priors.lengths import Lengths
 from vqkit.priors.sampling import Decoding
 from vqkit.priors.slots import slots_of
+from vqkit.priors.trie import Trie
 
 if TYPE_CHECKING:
     from vqkit.priors import PriorConfig
@@ -126,6 +127,10 @@ class Prior(nn.Module, ABC):
             Integers in the order of ``Codes.flat``, 0 where not real. (B, L) int64
         """
 
+    def tree(self, valid: Codes) -> Trie:
+        """What may follow what in samples that keep to valid codes."""
+        raise ValueError("valid is for priors that draw one integer after another; leave it out")
+
     def check_steps(self, steps: int) -> None:
         """Raises ValueError if samples cannot be drawn in so many steps."""
         if not self.in_steps:
@@ -172,6 +177,7 @@ class Prior(nn.Module, ABC):
         seed: int,
         first: int = 0,
         known: Codes | None = None,
+        valid: Codes | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -187,12 +193,11 @@ class Prior(nn.Module, ABC):
             first: Number of the first item: draw many in parts by it.
             known: Codes to complete, with masks that are True where a position is known. A prior
                 with ``lengths`` draws the length first, of those that hold what is known.
+            valid: The codes that items may have, any number of them; None for all.
             temperature: Divides the logits: below 1 more typical, above 1 more varied.
             top_k: Only the k most probable entries are drawn from; None for all.
-            top_p: Only the fewest most probable entries that sum up to p; 0 for the most
-                probable alone, None for all.
-            guidance: How much more than without it the conditioning counts: 1 as it was trained,
-                2 to 4 for more typical items of their class, 0 to leave it out.
+            top_p: Only the fewest most probable that sum up to p; 0: the best alone, None: all.
+            guidance: How much more the conditioning counts: 1 as trained, 2 to 4 more, 0 not.
             steps: In how many steps a prior draws that draws many integers at once.
 
         Returns:
@@ -212,6 +217,7 @@ class Prior(nn.Module, ABC):
             top_p=top_p,
             guidance=guidance,
             steps=steps,
+            valid=None if valid is None else self.tree(valid),
         )
         check_drawing(self, decoding)
         return self._complete(known, self.check_given(given, num), decoding)

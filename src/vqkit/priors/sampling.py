@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vqkit.drawing import Drawing, check_choice
+from vqkit.priors.trie import Trie
 from vqkit.random import uniform
 
 STREAM = int.from_bytes(b"prior")  # keeps these numbers apart from others of the same seed
@@ -19,10 +20,12 @@ class Decoding(Drawing):
     Attributes:
         seed: Of all items.
         items: Number of each item; what it becomes depends on (seed, number) only. (B,) int64
+        valid: The codes that items may have; None for all.
     """
 
     seed: int
     items: Tensor
+    valid: Trie | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, int):

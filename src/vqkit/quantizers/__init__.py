@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import rebuild_dataclass
 
+from vqkit.quantizers.additive import Additive, AdditiveConfig
 from vqkit.quantizers.assignment import Assignment, Balanced, Nearest, Sampled
 from vqkit.quantizers.base import Quantized, Quantizer
 from vqkit.quantizers.binary import (
@@ -34,12 +35,15 @@ from vqkit.quantizers.projected import Projected, ProjectedConfig
 from vqkit.quantizers.random_projection import RandomProjectionConfig, RandomProjectionQuantizer
 from vqkit.quantizers.regularized import Regularized, RegularizedConfig
 from vqkit.quantizers.residual import Residual, ResidualConfig
+from vqkit.quantizers.rotated import Rotated, RotatedConfig
 from vqkit.quantizers.scalar import FiniteScalarQuantizer, FSQConfig
 from vqkit.quantizers.selective import Selective, SelectiveConfig
 from vqkit.quantizers.simvq import LinearCodebook, SimVQConfig, SimVQuantizer
 from vqkit.quantizers.vector import VectorQuantizer, VQConfig
 
 __all__ = [
+    "Additive",
+    "AdditiveConfig",
     "Annealing",
     "Assignment",
     "BSQConfig",
@@ -79,6 +83,8 @@ __all__ = [
     "RegularizedConfig",
     "Residual",
     "ResidualConfig",
+    "Rotated",
+    "RotatedConfig",
     "SQConfig",
     "Sampled",
     "Selective",
@@ -92,7 +98,8 @@ __all__ = [
 ]
 
 QuantizerConfig = Annotated[
-    BSQConfig
+    AdditiveConfig
+    | BSQConfig
     | EMAConfig
     | FSQConfig
     | GumbelConfig
@@ -106,6 +113,7 @@ QuantizerConfig = Annotated[
     | RandomProjectionConfig
     | RegularizedConfig
     | ResidualConfig
+    | RotatedConfig
     | SQConfig
     | SelectiveConfig
     | SimVQConfig
@@ -115,12 +123,14 @@ QuantizerConfig = Annotated[
 
 # What these hold may be any of the union, themselves included.
 for _config in (
+    AdditiveConfig,
     MultiScaleConfig,
     NormalizedConfig,
     ProductConfig,
     ProjectedConfig,
     RegularizedConfig,
     ResidualConfig,
+    RotatedConfig,
     SelectiveConfig,
 ):
     rebuild_dataclass(_config)  # pyright: ignore[reportArgumentType]

@@ -1,46 +1,81 @@
 """A search for sums of entries, one of each of several codebooks."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.scores import nearest_several
+from vqkit.quantizers.search import full_precision
 
-ELEMENTS_PER_CHUNK = 2**22
+ELEMENTS_PER_CHUNK = 2**20
 
 
-@torch.no_grad()
-def beam_search(z: Tensor, codebooks: Sequence[Codebook], beams: int) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """The sums of entries that are followed for some vectors.
+
+    Attributes:
+        indices: One of each codebook so far. (N, beams, Q) int64
+        left: What the sums leave of the vectors. (N, beams, D)
+    """
+
+    indices: Tensor
+    left: Tensor
+
+    @classmethod
+    def nothing(cls, z: Tensor) -> "Sums":
+        """The empty sum for each vector (N, D)."""
+        return cls(torch.zeros(len(z), 1, 0, dtype=torch.int64, device=z.device), z.unsqueeze(1))
+
+    def longer(self, table: Tensor, beams: int) -> "Sums":
+        """The best of all sums with one entry more.
+
+        |l - e|^2 = |l - c|^2 - 2 (l - c).(e - c) + |e - c|^2; far from the origin the products
+        would lose the digits that matter, if c were not the mean of the entries.
+
+        Args:
+            table: The entries of the next codebook. (K, D)
+            beams: Number of sums to follow.
+        """
+        center, (num, width, dim) = table.mean(0), self.left.shape
+        left, entries = self.left - center, table - center
+        errors = entries.square().sum(-1).repeat(num * width, 1)
+        errors.addmm_(left.flatten(0, 1), entries.T, alpha=-2)  # in place: autocast leaves it alone
+        errors = errors.view(num, width, -1) + left.square().sum(-1, keepdim=True)
+        best = errors.flatten(1).topk(min(beams, width * len(table)), largest=False).indices
+        before, entry = best // len(table), best % len(table)
+        picked = before.unsqueeze(-1)
+        indices = self.indices.gather(1, picked.expand(-1, -1, self.indices.shape[-1]))
+        left = self.left.gather(1, picked.expand(-1, -1, dim)) - table[entry]
+        return Sums(torch.cat([indices, entry.unsqueeze(-1)], -1), left)
+
+
+# An operator, so that the precision of its products stays what it is here when it is compiled.
+@torch.library.custom_op("vqkit::beam_search", mutates_args=())
+def beam_search(z: Tensor, tables: Sequence[Tensor], beams: int) -> Tensor:
     """Entries whose sum is near to a vector: the best of several sums that are followed at a time.
 
     Args:
         z: Vectors. (N, D)
-        codebooks: One for each stage.
+        tables: The entries of each codebook. Each (K, D)
         beams: Number of sums to follow.
 
     Returns:
         Indices. (N, Q) int64
     """
-    num = max(1, ELEMENTS_PER_CHUNK // (beams * beams * max(1, z.shape[-1])))
-    found = [_search(chunk, codebooks, beams) for chunk in z.split(num)]
-    return torch.cat(found) if found else z.new_zeros(0, len(codebooks), dtype=torch.int64)
+    found = torch.empty(len(z), len(tables), dtype=torch.int64, device=z.device)
+    z = z.to(tables[0].dtype)
+    num = max(1, ELEMENTS_PER_CHUNK // (beams * max(map(len, tables))))
+    with full_precision(z.device.type):
+        for first in range(0, len(z), num):
+            sums = Sums.nothing(z[first : first + num])
+            for table in tables:
+                sums = sums.longer(table, beams)
+            found[first : first + num] = sums.indices[:, 0]
+    return found
 
 
-def _search(z: Tensor, codebooks: Sequence[Codebook], beams: int) -> Tensor:
-    """What ``beam_search`` does, all vectors at once."""
-    sums = z.new_zeros(len(z), 1, z.shape[-1], dtype=codebooks[0].entries.dtype)
-    indices = torch.zeros(len(z), 1, 0, dtype=torch.int64, device=z.device)
-    for codebook in codebooks:
-        left = codebook.project(z.unsqueeze(1) - sums)
-        some = min(beams, codebook.size)
-        near = nearest_several(left.flatten(0, 1), codebook.table, some).view(*left.shape[:2], some)
-        longer = sums.unsqueeze(2) + codebook.lookup(near)
-        errors = (z[:, None, None] - longer).square().sum(-1).flatten(1)
-        best = errors.topk(min(beams, errors.shape[1]), largest=False).indices
-        pick = best.unsqueeze(-1)
-        sums = longer.flatten(1, 2).gather(1, pick.expand(-1, -1, z.shape[-1]))
-        before = indices.gather(1, (pick // some).expand(-1, -1, indices.shape[-1]))
-        indices = torch.cat([before, near.flatten(1).gather(1, best).unsqueeze(-1)], -1)
-    return indices[:, 0]
+@beam_search.register_fake
+def _(z: Tensor, tables: Sequence[Tensor], beams: int) -> Tensor:
+    return z.new_empty(len(z), len(tables), dtype=torch.int64)

@@ -39,9 +39,10 @@ class Codebook(CodebookState):
         dim: Length D of each entry.
         metric: "euclidean", or "cosine": vectors and entries are put on the sphere of radius 1,
             and everything (lookup, losses, value, statistics) is about these.
-        start: How ``initialize`` makes entries from vectors: "kmeans", "data" or "normal".
+        start: How ``initialize`` makes entries: "kmeans", "progressive", "data" or "normal".
 
     Attributes:
+        start_steps: Number of Lloyd steps in it; None for the usual one.
         entries: The table. (K, D)
         average_counts: Running average of the vectors per step that chose each entry. (K,)
         average_sums: Running average of the sum of those vectors. (K, D)
@@ -64,6 +65,7 @@ class Codebook(CodebookState):
             raise ValueError(f"start is {start!r}; give one of {', '.join(STARTS)}")
         self.metric: Metric = metric
         self.start: Start = start
+        self.start_steps: int | None = None
         self.moved_by: Mover | None = None
         self.is_frozen = False
 
@@ -96,10 +98,7 @@ class Codebook(CodebookState):
         self.entries.requires_grad_(mover == "gradients" and not self.is_frozen)
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keeps the entries where they are, or lets them move again; use is still followed.
-
-        It is not part of the saved state.
-        """
+        """Keeps the entries where they are, or not; use is followed, and this is not saved."""
         self.is_frozen = frozen
         if frozen:
             self.entries.grad = None  # an optimizer would go on with it
@@ -165,7 +164,8 @@ class Codebook(CodebookState):
             ValueError: If there are no vectors, or one is not finite.
         """
         first_seed = distributed.all_gather(self.seed.new_tensor(whole_seed(seed)))[0]
-        start = started(self.start, z.to(self.entries.dtype), self.size, seed=int(first_seed))
+        how = {"seed": int(first_seed), "steps": self.start_steps}
+        start = started(self.start, z.to(self.entries.dtype), self.size, **how)
         if not are_finite(start.entries):
             raise NotFinite("vectors are too large to start a codebook; look at the encoder")
         self.seed.copy_(first_seed)
@@ -260,11 +260,7 @@ class Codebook(CodebookState):
         self.revived.add_(accepted.sum())
 
     def usage(self, dead_after: float = DEAD_AFTER) -> Usage:
-        """How the entries are used now, from the running average, and what moves them.
-
-        Args:
-            dead_after: That of ``revive``.
-        """
+        """How entries are used now, by the running average; ``dead_after`` as for ``revive``."""
         return usage_of(self, dead_after)
 
     @torch.no_grad()

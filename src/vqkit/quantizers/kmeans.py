@@ -15,6 +15,8 @@ ROUNDS = 8
 TRIALS = 8
 NOISE = 1e-2
 ROWS = 4096  # vectors that are compared at a time
+FURTHER = 1.9  # how far past the old place entries move toward their means, in all steps but ...
+PLAIN = 2  # ... so many, the last ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,40 @@ def _kmeans(vectors: Tensor, size: int, seed: int, iterations: int) -> Started:
             entries = start_in_rounds(vectors, size, seed)
             # A mean of few vectors is soon where it stays, and each step costs N K D.
             iterations = min(iterations, len(vectors) // size)
-        for iteration in range(iterations):
-            entries = lloyd_step(vectors, entries, random.hash_int(seed, iteration))
-    counts = _counts(nearest(vectors, entries), size)
+    return refined(vectors, entries, seed, iterations if len(vectors) > size else 0)
+
+
+@torch.no_grad()
+def refined(vectors: Tensor, entries: Tensor, seed: int, iterations: int) -> Started:
+    """Entries after Lloyd's algorithm; those that stand for nothing become noisy copies.
+
+    Args:
+        vectors: What the entries stand for. (N, D)
+        entries: The first ones. (K, D)
+        seed: What the draws for empty clusters depend on.
+        iterations: Number of steps at most.
+    """
+    entries = lloyd_steps(vectors, entries, seed, iterations)
+    counts = _counts(nearest(vectors, entries), len(entries))
     if (unused := counts == 0).any():
         scale = NOISE * vectors.std(0, correction=0)
         entries[unused] += scale * noise(entries, seed)[unused]
     return Started(entries, counts)
+
+
+def lloyd_steps(vectors: Tensor, entries: Tensor, seed: int, iterations: int) -> Tensor:
+    """Steps of Lloyd's algorithm, until nothing moves; arguments as for ``refined``. (K, D)
+
+    All but the last go nearly twice as far: for the same vectors n |c + r (m - c) - m|^2 is
+    n (1 - r)^2 |c - m|^2, so the error falls for any r between 0 and 2, and fewer steps are needed.
+    """
+    for iteration in range(iterations):
+        reach = FURTHER if iteration < iterations - PLAIN else 1.0
+        own = random.hash_int(seed, iteration)
+        before, entries = entries, lloyd_step(vectors, entries, own, reach)
+        if torch.equal(before, entries):
+            break
+    return entries
 
 
 def check_vectors(vectors: Tensor) -> None:
@@ -130,13 +159,14 @@ def start_in_rounds(vectors: Tensor, size: int, seed: int) -> Tensor:
     return entries
 
 
-def lloyd_step(vectors: Tensor, entries: Tensor, seed: int) -> Tensor:
+def lloyd_step(vectors: Tensor, entries: Tensor, seed: int, reach: float = 1.0) -> Tensor:
     """Moves each entry to the mean of its vectors, and each without any to a vector far from its.
 
     Args:
         vectors: What the centres stand for. (N, D)
         entries: Centres. (K, D)
         seed: What the draws for empty clusters depend on.
+        reach: How far entries go toward the means, where 1 is to them; less than 2.
 
     Returns:
         Better centres. (K, D)
@@ -149,12 +179,14 @@ def lloyd_step(vectors: Tensor, entries: Tensor, seed: int) -> Tensor:
         block = slice(first, first + ROWS)
         sums.index_add_(0, indices[block], vectors[block] - center)
     means = sums.div_(counts.clamp(min=1).unsqueeze(-1)).add_(center)
-    errors = squared_gaps(vectors, entries, indices)
-    rows = torch.arange(len(vectors), device=vectors.device)
-    keys = -random.uniform(seed, rows).log() / errors
-    drawn = keys.topk(size, largest=False).indices
-    empty = counts == 0
-    means[empty] = vectors[drawn[: int(empty.sum())]]  # the first takes the first draw
+    if reach != 1:
+        means = torch.lerp(entries, means, reach)
+    empty = (counts == 0).nonzero().flatten()[: len(vectors)]
+    if num := len(empty):
+        errors = squared_gaps(vectors, entries, indices)
+        rows = torch.arange(len(vectors), device=vectors.device)
+        keys = -random.uniform(seed, rows).log() / errors
+        means[empty] = vectors[keys.topk(num, largest=False).indices]
     return means
 
 

@@ -34,6 +34,7 @@ class CodebookOptions:
         Start,
         Field(
             description="What the entries begin with: kmeans, the centres of the first vectors; "
+            "progressive, centres found in few principal directions first, for long vectors; "
             "data, some of these vectors; normal, random numbers of their mean and spread."
         ),
     ] = "kmeans"

@@ -215,8 +215,18 @@ class Reading:
 
     def move_averages(self) -> None:
         """Makes the averages those of a training that had such batches for long."""
-        book = self.book
-        book.average_counts.copy_(self.counts / self.num_batches)
-        book.average_sums.copy_(book.average_counts.unsqueeze(-1) * book.table)
-        book.unused_for.copy_(self.counts.sum() * (self.counts == 0))
-        book.forget_pending()
+        set_averages(self.book, self.counts, self.num_batches)
+
+
+def set_averages(book: Codebook, counts: Tensor, num_batches: int) -> None:
+    """Makes the averages of a codebook those of a training that had such batches for long.
+
+    Args:
+        book: Whose entries stay.
+        counts: How often each was used in all batches of all ranks. (K,) int64
+        num_batches: Number of batches of a rank.
+    """
+    book.average_counts.copy_(counts / num_batches)
+    book.average_sums.copy_(book.average_counts.unsqueeze(-1) * book.table)
+    book.unused_for.copy_(counts.sum() * (counts == 0))
+    book.forget_pending()

@@ -178,7 +178,8 @@ class Residual(StagedQuantizer):
     def start_parts(
         self, z_e: Tensor, mask: Tensor | None, *, seed: int, keep_started: bool
     ) -> None:
-        left, seen = self.squashed(real_rows(z_e, mask)), []
+        whole = left = self.squashed(real_rows(z_e, mask))
+        seen = []
         self.seed.fill_(random.hash_int(seed))
         self.has_common_seed = True
         # Of one quantizer for all stages a copy starts, to see what the stages leave.
@@ -189,7 +190,10 @@ class Residual(StagedQuantizer):
             if not self.is_shared or number == 0:
                 own = random.hash_int(seed, number)
                 part.initialize(left, seed=own, keep_started=keep_started)
-            left = grown(left - part.decode(part.encode(left)), part, number)
+            if self.beams > 1 and trial is None:  # what the best sums leave, not the first found
+                left = whole - self.decode(self._found(whole, number + 1))
+            else:
+                left = grown(left - part.decode(part.encode(left)), part, number)
         if self.is_shared:  # all stages have to live with one codebook
             own = random.hash_int(seed, 0)
             self.parts[0].initialize(torch.cat(seen), seed=own, keep_started=keep_started)
@@ -222,9 +226,13 @@ class Residual(StagedQuantizer):
 
     def _searched(self, z_e: Tensor, mask: Tensor | None) -> Tensor:
         """Indices by a search that follows several sums of entries at a time. (..., Q)"""
-        books = [part.codebook for part in self.parts if isinstance(part, LearnedQuantizer)]
-        found = beam_search(z_e.detach().reshape(-1, self.dim), books, self.beams)
-        return mask_out(found.view(*z_e.shape[:-1], len(books)), mask)
+        found = self._found(z_e.reshape(-1, self.dim), len(self.parts))
+        return mask_out(found.view(*z_e.shape[:-1], len(self.parts)), mask)
+
+    def _found(self, z: Tensor, num_stages: int) -> Tensor:
+        """The indices of the first stages, by that search. (N, D) -> (N, num_stages)"""
+        tables = [book.table.detach() for book in self.codebooks()[:num_stages]]
+        return beam_search(z.detach(), tables, self.beams)
 
     def _along(self, z_e: Tensor, indices: Tensor, mask: Tensor | None) -> Quantized:
         """What ``forward`` returns in evaluation, for indices that were searched for."""

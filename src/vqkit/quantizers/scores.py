@@ -110,17 +110,3 @@ def best_priced(z: Tensor, entries: Tensor, scale: Tensor, prices: Tensor) -> Te
 @best_priced.register_fake
 def _(z: Tensor, entries: Tensor, scale: Tensor, prices: Tensor) -> Tensor:
     return z.new_empty(len(z), dtype=torch.int64)
-
-
-@torch.library.custom_op("vqkit::nearest_several", mutates_args=())
-def nearest_several(z: Tensor, entries: Tensor, num: int) -> Tensor:
-    """The indices of several nearest entries of each vector. (N, D), (K, D) -> (N, num) int64"""
-    found = torch.empty(len(z), num, dtype=torch.int64, device=z.device)
-    for rows, scores in scores_in_chunks(z, entries):
-        found[rows] = scores.topk(num, -1).indices
-    return found
-
-
-@nearest_several.register_fake
-def _(z: Tensor, entries: Tensor, num: int) -> Tensor:
-    return z.new_empty(len(z), num, dtype=torch.int64)

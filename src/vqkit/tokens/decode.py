@@ -10,8 +10,9 @@ from torch import Tensor
 from vqkit.codes import Codes, LevelSpec
 from vqkit.distributed import barrier, is_main, rank, world_size
 from vqkit.modalities.base import Modality
+from vqkit.nn.evaluating import device_of
 from vqkit.storage import FORMAT_VERSION, read_json, write_json
-from vqkit.tokens.encode import at_once, device_of, fill
+from vqkit.tokens.encode import at_once, fill
 from vqkit.tokens.names import file_names
 from vqkit.tokens.progress import advancing
 from vqkit.tokens.token_set import TokenSet

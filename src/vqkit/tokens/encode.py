@@ -10,6 +10,7 @@ from torch import Tensor
 from vqkit.codes import LevelSpec
 from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Examples
+from vqkit.nn.evaluating import device_of
 from vqkit.tokens.rows import Row, rows
 from vqkit.tokens.sharding import write_shards
 from vqkit.tokens.shards import TOKENS, Header
@@ -143,8 +144,3 @@ def id_of(examples: Examples, index: int) -> str:
     """The name of an item, its number when the data has no names."""
     name = getattr(examples, "id", None)
     return str(index) if name is None else name(index)
-
-
-def device_of(model: "VQVAE") -> torch.device:
-    """Where the model is."""
-    return next(model.parameters()).device

@@ -15,8 +15,9 @@ from pydantic.dataclasses import dataclass as config_dataclass
 from vqkit.atomic import atomic_file
 from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Examples
+from vqkit.nn.evaluating import device_of
 from vqkit.schema import STRICT
-from vqkit.tokens.encode import at_once, check_sizes, device_of, fill, id_of, source_of
+from vqkit.tokens.encode import at_once, check_sizes, fill, id_of, source_of
 from vqkit.tokens.rows import Shape
 from vqkit.tokens.sharding import ShardHeader, ShardKind, metadata, write_shards
 from vqkit.tokens.sizes import by_size

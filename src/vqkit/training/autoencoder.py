@@ -113,6 +113,16 @@ class AutoencoderTask(Task):
             found |= dict.fromkeys([level, *names], settings_of(config, number))
         return found
 
+    @property
+    def has_psnr(self) -> bool:
+        return self.model.objective.modality.name in ("image", "video")
+
+    @property
+    def only_starts(self) -> bool:
+        books = self.codebooks.values()
+        waits = not books or not all(book.is_initialized for book in books)
+        return waits and not any(p.requires_grad for p in self.model.parameters())
+
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:
         pairs = [(batch.x, batch.mask) for batch in batches]
         self.model.initialize(pairs, seed=seed, keep_started=True)

@@ -37,4 +37,4 @@ def evaluate(
         meters.add(task(batch.to(runtime.device), True))
     task.train()
     meters.join()
-    return {"num_items": num, **report(meters)}
+    return {"num_items": num, **report(meters, has_psnr=task.has_psnr)}

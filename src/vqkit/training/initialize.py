@@ -21,7 +21,14 @@ PURPOSE = 1
 """A word of the hash that keeps these random numbers apart from those of training."""
 
 
-def initialize(task: Task, examples: Examples, config: TrainConfig, runtime: Runtime) -> None:
+def initialize(
+    task: Task,
+    examples: Examples,
+    config: TrainConfig,
+    runtime: Runtime,
+    *,
+    everything: bool = False,
+) -> None:
     """Lets the task start from data, seen through its untrained networks.
 
     The reservoir is a pure function of the seed, whatever the number of processes, and a run that
@@ -32,13 +39,15 @@ def initialize(task: Task, examples: Examples, config: TrainConfig, runtime: Run
         examples: The training data.
         config: Of the run.
         runtime: Where.
-
+        everything: Whether all examples are seen, as far as there is room for their vectors.
     """
     order = torch.randperm(len(examples), generator=generator(config.seed, PURPOSE)).tolist()
     size = config.batch_size // config.micro_batches
     seen = _vectors_per_item(task, _batches(examples, order[:size], size, config, runtime)[0])
     needs = [(len(book.entries), seen[name]) for name, book in task.codebooks.items()]
     wanted = num_items(needs, config.batch_size)
+    if everything:
+        wanted = math.ceil(MAX_VECTORS / max([1.0, *seen.values()]))
     num_batches = max(1, min(wanted, len(order)) // size)
     batches = _batches(examples, order[: num_batches * size], size, config, runtime)
     task.train()

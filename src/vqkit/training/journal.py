@@ -71,7 +71,7 @@ class Journal:
         task, config, rate = self.task, self.config, self.clock.steps_per_s()
         values = {
             "step": step,
-            **report(meters),
+            **report(meters, has_psnr=task.has_psnr),
             "learning_rate": learning_rate(config, step - 1),
             f"{task.unit}_per_s": rate * config.batch_size,
             "elapsed_s": self.clock.elapsed(),

@@ -98,8 +98,12 @@ def named(kind: str, means: Mapping[str, Mean]) -> dict[str, Mean]:
     return {f"{kind}/{name}": mean for name, mean in means.items()}
 
 
-def report(meters: Meters) -> dict[str, Any]:
+def report(meters: Meters, *, has_psnr: bool = True) -> dict[str, Any]:
     """Running means as metrics.jsonl says them, on rank 0 after ``join``.
+
+    Args:
+        meters: What was added up.
+        has_psnr: Whether values are in [-1, 1], so that the error has a PSNR.
 
     Returns:
         The loss; its terms by name; ``mse``, ``psnr`` in dB for values in [-1, 1] (None for a
@@ -119,7 +123,7 @@ def report(meters: Meters) -> dict[str, Any]:
             norms.setdefault(kind, []).append(value)
         else:
             values[name] = value
-    if "mse" in measures:
+    if "mse" in measures and has_psnr:
         mse = measures["mse"]
         values["psnr"] = 10 * math.log10(4 / mse) if mse > 0 else None
     return values | norms | _usage(meters.stats())

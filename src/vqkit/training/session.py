@@ -76,6 +76,9 @@ class Session:
         checkpoint = self.find()
         if self.is_finished(checkpoint):
             return
+        if self.task.only_starts:
+            self.start_alone()
+            return
         first = 0 if checkpoint is None else checkpoint.step
         if checkpoint is None:
             if self.checkpoints is not None and self.checkpoints.paths():
@@ -90,6 +93,21 @@ class Session:
         with self.screen.open(first), self.trainer.stop.caught():
             self.steps(first)
             self.end(max(first, self.config.steps))
+
+    def start_alone(self) -> None:
+        """All of the training of a model whose start from data is all: codebooks by k-means."""
+        steps = self.config.steps
+        for book in self.task.codebooks.values():
+            book.start_steps = steps
+        self.journal.begin(0)
+        self.screen.say(f"no network to train: {steps} steps of k-means for each codebook")
+        initialize(self.task, self.examples, self.config, self.runtime, everything=True)
+        if self.eval_examples is not None:
+            values = evaluate(self.task, self.eval_examples, self.config, self.runtime)
+            self.journal.evaluation(steps, {"weights": "last", **values})
+        finish.calibrate(self.task, self.examples, self.config, self.runtime)
+        if self.folder is not None:
+            finish.save(self.task, self.folder, steps, "last", self.identity)
 
     def count(self, prior: CountedPrior) -> None:
         """One pass over the data, for a prior that is counted and not optimised."""
@@ -131,7 +149,7 @@ class Session:
             done = f"{self.folder} is finished at step {record['step']}"
             self.screen.say(f"{done}; raise train.steps to train on")
             return True
-        if checkpoint is None:
+        if checkpoint is None and not self.task.only_starts:
             raise ValueError(
                 f"{self.folder} holds a model of {record['step']} steps and no checkpoint to go on "
                 "from; train in a new folder"

@@ -91,6 +91,16 @@ class Task(nn.Module, ABC):
         """What is set of the quantizers, by the names of codebooks and levels; none if unknown."""
         return {}
 
+    @property
+    def has_psnr(self) -> bool:
+        """Whether items are of values in [-1, 1], so that an error has a PSNR."""
+        return True
+
+    @property
+    def only_starts(self) -> bool:
+        """Whether there is nothing that an optimizer moves, and something that starts from data."""
+        return False
+
     def initialize(self, batches: Sequence[Batch], seed: int) -> None:
         """Sets what is taken from data before step 0; every rank gives its share of the batches."""
 

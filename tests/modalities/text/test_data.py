@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -89,6 +89,7 @@ def test_pieces_of_a_file_joined_give_it_back(tmp_path: Path):
 
 @settings(deadline=None, max_examples=50)
 @given(data=st.binary(min_size=1, max_size=60), chunk=st.integers(4, 9))
+@example(data=b"\xc3" + b"\xa4" * 8, chunk=4)
 def test_pieces_of_what_is_no_text_end_somewhere_too(data: bytes, chunk: int):
     import numpy as np
 

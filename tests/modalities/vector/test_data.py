@@ -32,7 +32,7 @@ def test_vectors_are_float32_with_a_label_and_a_name(tmp_path: Path):
     assert rows(examples).dtype == np.float32
     assert [examples.example(i).label for i in range(3)] == [0, 1, 0]
     assert examples.labels == ("0", "1")
-    assert (examples.id(3), examples.describe(3)) == ("03", f"{path}[x] row 3")
+    assert (examples.id(3), examples.describe(3)) == ("3", f"{path}[x] row 3")
 
 
 def test_items_of_more_axes_are_flattened(tmp_path: Path):
@@ -51,7 +51,7 @@ def test_rows_with_what_is_no_number_are_listed_and_left_out(
     path = write_npy(path, x) if suffix == "npy" else write_csv(path, x.tolist())
     examples, lines = config(path).open_all()
     assert np.array_equal(rows(examples), np.delete(X, [3, 11], axis=0))
-    assert [examples.id(2), examples.id(3)] == ["02", "04"]
+    assert [examples.id(2), examples.id(3)] == ["2", "4"]
     assert lines == tuple(
         f"{path} row {row} has {bad} in column {column}, which is no number; mend it, or remove "
         "the row"

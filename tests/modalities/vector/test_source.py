@@ -45,7 +45,7 @@ def test_npy_rows_are_read_where_they_lie(tmp_path: Path):
     assert np.array_equal(values(source), X)
     assert isinstance(source[0].value.base, np.memmap)
     assert source.labels == ()
-    assert source.id(3) == "03"
+    assert source.id(3) == "3"
     assert source.describe(3) == f"{tmp_path}/x.npy row 3"
 
 

@@ -117,7 +117,7 @@ STARTS = (
         "quantizers/kmeans.py",
         (
             (
-                "means[empty] = vectors[drawn[: int(empty.sum())]]",
+                "means[empty] = vectors[keys.topk(num, largest=False).indices]",
                 "means[empty] = sums[empty] / 1e-5",
             ),
         ),

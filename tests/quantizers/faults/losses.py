@@ -80,7 +80,7 @@ TERMS = (
                 "self.quantizer.encode(self.checked(z_e, mask), mask)",
             ),
         ),
-        "quantizers/test_contract.py::test_encode_equals_forward_in_evaluation[layernorm vq]",
+        "quantizers/test_normalized.py::test_encoding_looks_up_the_normalized_vectors[layernorm]",
     ),
 )
 MEANS = (

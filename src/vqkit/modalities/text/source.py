@@ -104,7 +104,7 @@ def piece_ends(data: np.ndarray, chunk: int) -> np.ndarray:
     while end + chunk < len(data):
         end += chunk
         shorter = end
-        while shorter > end - 4 and data[shorter] & 0xC0 == 0x80:  # inside of a character
+        while shorter > end - 3 and data[shorter] & 0xC0 == 0x80:  # inside of a character
             shorter -= 1
         end = shorter if data[shorter] & 0xC0 != 0x80 else end  # no UTF-8, which is said later
         ends.append(end)

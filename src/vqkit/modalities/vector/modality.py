@@ -27,6 +27,10 @@ class VectorModality:
         Figure("mse", "MSE"),
         Figure("explained_variance", "explained variance", note="1 is a perfect copy"),
         Figure("mse_over_variance", "MSE / variance", note="share of the variance that is lost"),
+        Figure("recall_at_1", "recall@1", note="the nearest of the training vectors, by codes"),
+        Figure("recall_at_10", "recall@10", note="the nearest is among 10 that are found"),
+        Figure("recall_at_100", "recall@100", note="the nearest is among 100 that are found"),
+        Figure("collision_rate", "collisions", note="share of vectors with codes of another"),
     )
     scale = "Errors are in the units of the data."
 

@@ -52,10 +52,11 @@ class Rows:
 
     def __getitem__(self, index: int) -> Record:
         record = self.source[index]
-        return record if self.ids is None else Record(self.id(index), record.value, record.label)
+        return Record(self.id(index), record.value, record.label)
 
     def id(self, index: int) -> str:
-        return self.source.id(index) if self.ids is None else self.ids[index]
+        # Not the source's own, which gets longer with the number of rows: names have to stay.
+        return str(index) if self.ids is None else self.ids[index]
 
     def label(self, index: int) -> int | None:
         return self.source.label(index)
