@@ -27,7 +27,7 @@ class StreamEncoder:
 
     Attributes:
         hop: Positions in time that one code stands for.
-        latency: Positions that come in from one until the codes are out by which it is decoded.
+        latency: Positions that come in from one on, itself among them, until its code is out.
     """
 
     def __init__(self, model: VQVAE) -> None:
@@ -38,6 +38,7 @@ class StreamEncoder:
         )
         self._past: Past = {}
         self._rest: Tensor | None = None
+        self._early = self.delay  # features that are left out
 
     @torch.no_grad()
     def push(self, x: Tensor) -> Codes:
@@ -55,11 +56,14 @@ class StreamEncoder:
         self._rest = x[:, :, whole:]
         if not whole:
             return self._codes(x.new_zeros(len(x), 0, self.quantizer.dim))
-        return self._codes(self.encoder(x[:, :, :whole], past=self._past).movedim(1, -1))
+        z_e = self.encoder(x[:, :, :whole], past=self._past).movedim(1, -1)
+        early = min(self._early, z_e.shape[1])
+        self._early -= early
+        return self._codes(z_e[:, early:])
 
     @torch.no_grad()
     def end(self) -> Codes:
-        """The codes of what is left, and of silence for as long as the decoder waits.
+        """The codes of what is left, as if silence followed.
 
         Raises:
             ValueError: If nothing has come in.
@@ -69,7 +73,7 @@ class StreamEncoder:
         rest = self._rest
         lacking = -rest.shape[2] % self.hop + self.delay * self.hop
         codes = self.push(rest.new_zeros(*rest.shape[:2], lacking, *rest.shape[3:]))
-        self._past, self._rest = {}, None
+        self._past, self._rest, self._early = {}, None, self.delay
         return codes
 
     def _codes(self, z_e: Tensor) -> Codes:
@@ -91,29 +95,26 @@ class StreamDecoder:
     """
 
     def __init__(self, model: VQVAE) -> None:
-        hop, delay = check_streams(model)
+        check_streams(model)
         self.decoder, self.quantizer, self.objective = frozen(
             model.decoder, model.quantizers[0], model.objective
         )
         self._past: Past = {}
-        self._early = hop * delay
 
     @torch.no_grad()
     def push(self, codes: Codes) -> Tensor:
-        """What can be said by now, and was not before.
+        """What the codes stand for, given those before them.
 
         Args:
-            codes: What comes next, of one level.
+            codes: What comes next, of one level; perhaps of no positions.
 
         Returns:
-            Perhaps of no positions: the first ones wait for codes that come later. (B, C, t, ...)
+            (B, C, t, ...)
         """
         (level,) = codes.levels
         z_q = self.quantizer.decode(level.indices).contiguous().movedim(-1, 1)
         y = self.decoder(z_q.to(dtype_of(self.decoder)), past=self._past)
-        early = min(self._early, y.shape[2])
-        self._early -= early
-        return self.objective.distribution(y[:, :, early:]).mode()
+        return self.objective.distribution(y).mode()
 
 
 def check_streams(model: VQVAE) -> tuple[int, int]:

@@ -8,7 +8,6 @@ from tests.modalities.audio.sounds import config, model, ragged, signals
 from torch.testing import assert_close
 
 from vqkit.autoencoder import VQVAE
-from vqkit.codes import Codes, Level
 from vqkit.modalities.audio import CausalConfig, network
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -41,7 +40,7 @@ def test_sound_of_any_length_goes_in_and_comes_out(delay: int, length: int):
     x = signals(2, length)
     out = tokenizer(x)
     assert out.reconstruction.shape == x.shape
-    assert out.codes.levels[0].indices.shape[1] == -(-length // 8) + delay
+    assert out.codes.levels[0].indices.shape[1] == -(-length // 8)
     decoded = tokenizer.decode(tokenizer.encode(x))
     assert_close(decoded[..., :length], out.reconstruction, rtol=0, atol=1e-5)
 
@@ -64,29 +63,28 @@ def test_a_masked_batch_gives_what_its_items_give_alone(delay: int):
         assert_close(found, alone.reconstruction, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("delay", [0, 2])
-def test_codes_of_unequal_lengths_decode_as_each_alone(delay: int):
-    tokenizer = model(delay=delay)
-    indices = torch.randint(8, (2, 9, 3))
-    mask = torch.arange(9) < torch.tensor([[9], [5]])
-    indices[~mask] = 0
-    sizes = (8, 8, 8)
-    together = tokenizer.decode(Codes((Level(indices, sizes, "residual", mask),)))
-    alone = tokenizer.decode(Codes((Level(indices[1:, :5], sizes, "residual"),)))
-    assert_close(together[1:, :, :40], alone, rtol=0, atol=1e-5)
-    assert not together[1, :, 40:].any()
-
-
-@pytest.mark.parametrize("delay", [0, 1, 2])
-def test_a_sample_depends_on_codes_up_to_the_delay_and_on_no_later_ones(delay: int):
-    layers = config(delay=delay).network
-    decoder = layers.decoder(1)
+def test_a_sample_depends_on_codes_up_to_its_own_and_on_no_later_ones():
+    decoder = config().network.decoder(1)
     z = torch.randn(1, 6, 10)
     changed = z.clone()
     changed[..., 6:] = torch.randn(1, 6, 4)
     same = (decoder(z) == decoder(changed))[0, 0]
-    assert same[: (6 - delay) * 8].all()
-    assert not same[(6 - delay) * 8 : (10 - delay) * 8].all()
+    assert same[:48].all()
+    assert not same[48:].all()
+
+
+@pytest.mark.parametrize("delay", [0, 1, 2])
+def test_a_code_depends_on_samples_up_to_the_delay_and_on_no_later_ones(delay: int):
+    encoder = config(delay=delay).network.encoder(1)
+    x = torch.randn(1, 1, 80)
+    for code in range(10):
+        last = (code + 1 + delay) * 8
+        changed = x.clone()
+        changed[..., last:] = torch.randn(1, 1, max(0, 80 - last))
+        assert encoder(x)[..., code].equal(encoder(changed)[..., code])
+        changed = x.clone()
+        changed[..., last - 8 : last] = torch.randn(1, 1, 8)[..., : max(0, 80 - last + 8)]
+        assert last > 80 or not encoder(x)[..., code].equal(encoder(changed)[..., code])
 
 
 def test_long_sound_is_worked_on_in_chunks_with_the_same_result(monkeypatch: pytest.MonkeyPatch):

@@ -54,8 +54,8 @@ class CausalConfig:
     dim: Positive = 128
     """Length D of the vectors that are quantized."""
     delay: Annotated[int, Field(ge=0)] = 0
-    """By how many codes the decoder is late: it knows so many codes that come after a sample. More
-    sound better, and are heard later."""
+    """So many hops a code waits for, after the one it stands for: it sounds better, and is heard
+    later."""
     activation: Activation = "elu"
     """What is before each convolution. silu takes a quarter of elu's time on a CPU, snake twice as
     long."""
@@ -108,7 +108,7 @@ class CausalConfig:
         kernel = max(2 if self.patch > 1 else 1, -(-self.kernel_size // self.patch))
         last = CausalUpsample(widths[0], channels, self.patch, kernel_size=kernel, gain=gain / LOUD)
         stack = CausalStack(*layers, activated(act, widths[0]), last)
-        return AudioDecoder(stack, channels, self.hop, self.delay)
+        return AudioDecoder(stack, channels, self.hop)
 
 
 class AudioEncoder(nn.Module):
@@ -119,7 +119,8 @@ class AudioEncoder(nn.Module):
     Args:
         layers: From sound (B, C, 1, T) to features (B, D, 1, T / hop).
         hop: Samples that one code stands for.
-        delay: Codes after a sample that its reconstruction waits for.
+        delay: So many hops a code waits for, after the one it stands for: the first features, that
+            have not seen as much, are left out.
     """
 
     def __init__(self, layers: CausalStack, hop: int, delay: int = 0) -> None:
@@ -127,39 +128,29 @@ class AudioEncoder(nn.Module):
         self.layers, self.hop, self.delay = layers, hop, delay
 
     def padded(self, grid: tuple[int, ...]) -> tuple[int, ...]:
-        """What is read of sound that is (T,) long: whole codes, and those that are waited for."""
-        return ((-(-grid[0] // self.hop) + self.delay) * self.hop,)
-
-    def code_mask(self, mask: Tensor) -> Tensor:
-        """Which codes any real sample is made of.
-
-        Args:
-            mask: True where a sample is real, of a padded length. (B, T) bool
-
-        Returns:
-            (B, L) bool
-        """
-        codes = mask.unflatten(1, (-1, self.hop)).any(2)
-        if not self.delay:
-            return codes
-        late = F.pad(codes, (self.delay, 0))[:, : codes.shape[1]]
-        late[:, : self.delay] |= codes[:, :1]
-        return late
+        """Whole codes are read of sound that is (T,) long."""
+        return (-(-grid[0] // self.hop) * self.hop,)
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         """Features of sound; long ones without gradients in chunks.
 
         Args:
             x: Sound, or the chunk that follows what ``past`` has seen; whole codes. (B, C, T)
-            past: See ``Causal``.
+            past: See ``Causal``. With it, features are given as they come, the first ones that
+                would be left out too; without, silence follows the end of the sound.
 
         Returns:
             (B, D, L)
         """
+        if past is not None:
+            return self.layers(channels_last(x), past).squeeze(2)
+        x = F.pad(x, (0, self.delay * self.hop))
         size = chunk_of(len(x)) // self.hop * self.hop
-        if past is None and not torch.is_grad_enabled() and 0 < size < x.shape[2]:
-            return in_chunks(self, x, size)
-        return self.layers(channels_last(x), past).squeeze(2)
+        if torch.is_grad_enabled() or not 0 < size < x.shape[2]:
+            z = self.layers(channels_last(x)).squeeze(2)
+        else:
+            z = in_chunks(self, x, size)
+        return z[..., self.delay :]
 
 
 class AudioDecoder(nn.Module):
@@ -169,42 +160,28 @@ class AudioDecoder(nn.Module):
         layers: From vectors (B, D, 1, L) to sound (B, C, 1, L hop).
         channels: Number C of channels.
         hop: Samples that one code stands for.
-        delay: Codes that it waits for, see ``CausalConfig``.
     """
 
-    reads_mask = True
-
-    def __init__(self, layers: CausalStack, channels: int, hop: int, delay: int = 0) -> None:
+    def __init__(self, layers: CausalStack, channels: int, hop: int) -> None:
         super().__init__()
-        self.layers, self.channels, self.hop, self.delay = layers, channels, hop, delay
+        self.layers, self.channels, self.hop = layers, channels, hop
 
-    def forward(self, z_q: Tensor, mask: Tensor | None = None, past: Past | None = None) -> Tensor:
+    def forward(self, z_q: Tensor, past: Past | None = None) -> Tensor:
         """Sound of vectors; long ones without gradients in chunks.
 
         Args:
             z_q: Vectors, or the chunk that follows what ``past`` has seen. (B, D, L)
-            mask: True where a vector is real; None when all are. (B, L) bool
-            past: See ``Causal``. With it the sound is late by ``delay`` codes; without, it is
-                moved to its place, and what no real code is waited for is silent.
+            past: See ``Causal``.
 
         Returns:
             (B, C, L hop)
         """
         if not z_q.shape[2]:
             return z_q.new_zeros(len(z_q), self.channels, 0)
-        if past is not None:
-            return self.layers(channels_last(z_q), past).squeeze(2)
         size = chunk_of(len(z_q)) // self.hop
-        if torch.is_grad_enabled() or not 0 < size < z_q.shape[2]:
-            y = self.layers(channels_last(z_q)).squeeze(2)
-        else:
-            y = in_chunks(lambda chunk, past: self(chunk, past=past), z_q, size)
-        late = self.delay * self.hop
-        y = F.pad(y[..., late:], (0, late)) if late else y
-        if mask is None:
-            return y
-        real = F.pad(mask[:, self.delay :], (0, self.delay)).repeat_interleave(self.hop, 1)
-        return y.masked_fill(~real.unsqueeze(1), 0)
+        if past is None and not torch.is_grad_enabled() and 0 < size < z_q.shape[2]:
+            return in_chunks(self, z_q, size)
+        return self.layers(channels_last(z_q), past).squeeze(2)
 
 
 def chunk_of(num_items: int) -> int:
