@@ -21,7 +21,7 @@ BOTH = pytest.mark.parametrize("decoder", ["parallel", "autoregressive"])
 
 
 def train(folder: Path | None, decoder: str, **keys) -> dict[str, torch.Tensor]:
-    model = texts.model(decoder, dropout=0.1).double()
+    model = texts.model(decoder, dropout=0.1, started=False).double()
     options = {"steps": 12, "checkpoint_every": 5, "log_every": 4, "micro_batches": 2} | keys
     fit(model, texts.many(), tiny.config(**options), folder=folder, eval_examples=texts.many(9))
     return tiny.state(model)

@@ -34,8 +34,10 @@ def network(patch: int = 2, **options) -> TextNetworkConfig:
     return TextNetworkConfig(patch=patch, **(small | options))
 
 
-def model(decoder: str = "parallel", *, patch: int = 2, seed: int = 0, **options) -> VQVAE:
-    """A model whose codebook was started from data, and whose patches see each other."""
+def model(
+    decoder: str = "parallel", *, patch: int = 2, seed: int = 0, started: bool = True, **options
+) -> VQVAE:
+    """A model whose patches see each other, and whose codebook was started from data if wanted."""
     torch.manual_seed(seed)
     kind: DecoderConfig = DECODERS[decoder]
     config = TextModelConfig(
@@ -44,6 +46,8 @@ def model(decoder: str = "parallel", *, patch: int = 2, seed: int = 0, **options
     made = VQVAE.from_config(config.fitted((1, patch)))
     if made.encoder.blocks.transformer is not None:
         torch.nn.init.constant_(made.encoder.blocks.share, 0.5)
+    if not started:
+        return made
     batch = collated(items(patch))
     made.initialize([(batch.x, batch.mask)], seed=0)
     return made
