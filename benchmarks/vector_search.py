@@ -34,8 +34,12 @@ from vqkit.quantizers import (
 
 SIZE, BITS, ROUNDS = 256, 8, 7
 LONG = 32  # numbers of a vector from which on entries start in few directions
-PRODUCT, SUM = ("Faiss ProductQuantizer", "Faiss OPQ"), ("Faiss Residual", "Faiss LocalSearch")
-KIND = {"product": PRODUCT, "rotated product": PRODUCT, "residual": SUM, "additive": SUM}
+PRODUCT, STAGES = ("Faiss ProductQuantizer", "Faiss OPQ"), ("Faiss Residual",)
+KIND = {
+    **dict.fromkeys(("product", "product from data", "rotated product"), PRODUCT),
+    "residual": STAGES,
+    "additive": (*STAGES, "Faiss LocalSearch"),
+}
 
 
 @dataclass
@@ -48,7 +52,7 @@ class Coder:
 
 
 def peers(train: np.ndarray, num: int) -> dict[str, Coder]:
-    """What Faiss has, at its defaults, and the residual of LSQ's cost: more beams."""
+    """What Faiss has, at its defaults."""
     dim = train.shape[1]
     opq = faiss.index_factory(dim, f"OPQ{num},PQ{num}x{BITS}np")
     found = {
@@ -72,14 +76,14 @@ def peers(train: np.ndarray, num: int) -> dict[str, Coder]:
     return found
 
 
-def config(name: str, dim: int, num: int, start: str | None = None) -> QuantizerConfig:
+def config(name: str, dim: int, num: int) -> QuantizerConfig:
     """Ours, by name."""
-    parts = ProductConfig(parts=num, quantizer=EMAConfig(codebook_size=SIZE))
+    plain, drawn = (EMAConfig(codebook_size=SIZE, start=start) for start in ("kmeans", "data"))
     stage = EMAConfig(codebook_size=SIZE, start="progressive" if dim >= LONG else "kmeans")
-    if start is not None:
-        parts = ProductConfig(parts=num, quantizer=EMAConfig(codebook_size=SIZE, start=start))  # pyright: ignore
+    parts = ProductConfig(parts=num, quantizer=plain)
     return {
         "product": parts,
+        "product from data": ProductConfig(parts=num, quantizer=drawn),
         "rotated product": RotatedConfig(quantizer=parts),
         "residual": ResidualConfig(stages=num, quantizer=stage, beams=5),
         "residual, 1 beam": ResidualConfig(stages=num, quantizer=stage),
@@ -151,7 +155,7 @@ def times(train: Tensor, num: int) -> None:
     dim, array = train.shape[1], train.numpy()
     product = faiss.ProductQuantizer(dim, num, BITS)
     residual = faiss.ResidualQuantizer(dim, num, BITS)
-    quick = config("product", dim, num, start="data")
+    quick = config("product from data", dim, num)
     plain, beams = (config(name, dim, num) for name in ("residual, 1 beam", "residual"))
     made: dict[str, Quantizer] = {}
 

@@ -22,6 +22,7 @@ LENGTHS = {
     "language_model": 60,
     "lossless_text": 60,
     "posterior_collapse": 60,
+    "semantic_ids": 60,
     "stream_sound": 60,
 }
 
@@ -129,3 +130,12 @@ def test_strings_of_any_kind_come_back_and_those_like_the_data_at_less_cost(
     assert known < strange
     assert known < 3
     assert other < strange
+
+
+@pytest.mark.slow
+def test_semantic_ids_stay_and_valid_samples_are_items(capsys: pytest.CaptureFixture[str]):
+    runpy.run_path(str(EXAMPLES / "semantic_ids.py"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "IDs that stayed: 1000"
+    free, valid = (int(line.split(": ")[1]) for line in lines[2:4])
+    assert free < valid == 200

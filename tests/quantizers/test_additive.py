@@ -177,5 +177,23 @@ def test_a_beam_of_one_takes_the_nearest_entry_each_time():
     assert torch.equal(beam_search(z, tables, 1), residual.encode(z))
 
 
+def test_far_from_the_origin_entries_are_chosen_as_in_float64():
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(64, DIM, generator=generator) + 1000
+    z = torch.randn(500, DIM, generator=generator) + 1000
+    gaps = (z.double().unsqueeze(1) - table.double()).square().sum(-1)
+    assert torch.equal(beam_search(z, [table], 1).squeeze(1), gaps.argmin(1))
+
+
 def test_no_vectors_have_no_sums():
     assert beam_search(torch.zeros(0, DIM), [torch.randn(5, DIM)], 2).shape == (0, 1)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_noise_is_as_large_as_what_is_left_so_that_rounds_pay_at_any_error(scale: float):
+    """Few sums stand for nearly all: noise as large as the vectors would lose what was found."""
+    generator = torch.Generator().manual_seed(0)
+    far = 50 * torch.randn(SIZE, DIM, generator=generator)
+    z = scale * (far[torch.randint(SIZE, (1500,), generator=generator)] + sums())
+    few, many = (started(Additive(stages(), beams=4, rounds=rounds), z) for rounds in (0, 25))
+    assert error(many, z) < 0.95 * error(few, z)

@@ -12,7 +12,7 @@ from vqkit.quantizers.kmeans import noise
 
 MOST_ENTRIES = 2**13  # of all codebooks: the normal equations are a matrix of so many rows
 RIDGE = 0.1  # vectors at 0 that every entry has besides its own: without, sums are ambiguous
-NOISE = 0.3  # part of the spread of the vectors by which entries are moved in the first round
+NOISE = 0.3  # part of what the sums leave by which entries are moved in the first round
 QUIET = 2  # rounds at the end without any
 
 
@@ -87,11 +87,11 @@ def fitted_together(
     """
     center = z.mean(0)  # which no ridge may pull to 0
     first = [tables[0] - center, *tables[1:]]
-    z, found, spread = z - center, first, z.std(0, correction=0) / len(tables) ** 0.5
-    sizes = [len(table) for table in tables]
+    z, found, sizes = z - center, first, [len(table) for table in tables]
+    spread = left_by(z, first, beams).square().mean(0).sqrt()
     for number in range(rounds):
-        left = 1 - number / max(1, rounds - QUIET)
-        strength = NOISE * max(0.0, left) ** 0.5 if number else 0.0
+        share = 1 - number / max(1, rounds - QUIET)
+        strength = NOISE * max(0.0, share) ** 0.5 if number else 0.0
         moved = [
             table + strength * spread * noise(table, random.hash_int(seed, number, q))
             for q, table in enumerate(found)
@@ -99,13 +99,13 @@ def fitted_together(
         equations = NormalEquations(sizes, z)
         equations.add(z, beam_search(z, moved, beams))
         found = equations.solve()
-    best = min(first, found, key=lambda some: error(z, some, beams))
+    best = min(
+        first, found, key=lambda some: float(left_by(z, some, beams).double().square().sum())
+    )
     return [best[0] + center, *best[1:]]
 
 
-def error(z: Tensor, tables: Sequence[Tensor], beams: int) -> float:
-    """Sum of the squared distances of vectors (N, D) from the sums that a search finds."""
-    indices = beam_search(z, tables, beams).unbind(-1)
-    pairs = zip(tables, indices, strict=True)
-    left = z - torch.stack([table[some] for table, some in pairs]).sum(0)
-    return float(left.square().sum(dtype=torch.float64))
+def left_by(z: Tensor, tables: Sequence[Tensor], beams: int) -> Tensor:
+    """What the sums that a search finds leave of vectors. (N, D)"""
+    pairs = zip(tables, beam_search(z, tables, beams).unbind(-1), strict=True)
+    return z - torch.stack([table[some] for table, some in pairs]).sum(0)
