@@ -191,6 +191,29 @@ def test_dropped_items_have_no_part_in_a_stages_statistics_and_losses():
     assert_close(z_e.grad, pull)
 
 
+@pytest.mark.parametrize("around", ["alone", "product", "shared", "normalized"])
+def test_integers_that_were_coded_are_told_from_those_of_stages_left_out(around: str):
+    inner = [layer(dropout=0.8, kind=VectorQuantizer) for _ in range(2)]
+    quantizer = {
+        "alone": lambda: inner[0],
+        "product": lambda: Product(inner),
+        "shared": lambda: Product([inner[0]] * 2),
+        "normalized": lambda: Normalized(inner[0]),
+    }[around]()
+    out = quantizer(torch.randn(200, 3, quantizer.dim))
+    assert out.coded is not None
+    assert out.coded.shape == out.indices.shape
+    halves = zip(out.z_q.split(DIM, -1), out.indices.split(STAGES, -1), strict=True)
+    for number, (z_q, indices) in enumerate(halves):
+        coded = out.coded[..., number * STAGES : (number + 1) * STAGES]
+        books = inner[number if around == "product" else 0].codebooks()
+        stages = [book.lookup(some) for book, some in zip(books, indices.unbind(-1), strict=True)]
+        assert_close((torch.stack(stages, -2) * coded.unsqueeze(-1)).sum(-2), z_q)
+        assert coded[..., 0].all()
+        assert not coded[..., -1].all()
+    assert quantizer.eval()(torch.randn(5, 3, quantizer.dim)).coded is None
+
+
 def test_dropout_depends_on_seed_step_and_number_of_the_item_alone():
     whole, split, other = (layer(dropout=0.5, kind=VectorQuantizer) for _ in range(3))
     split.load_state_dict(whole.state_dict())

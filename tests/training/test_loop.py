@@ -11,10 +11,12 @@ from tests.training import tiny
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from vqkit.autoencoder import VQVAE
 from vqkit.data import TensorExamples
 from vqkit.data.batch import Batch
 from vqkit.means import Mean
 from vqkit.nn.dropout import StatelessDropout
+from vqkit.quantizers import EMAVectorQuantizer, Residual
 from vqkit.training import NotFiniteError, StepOutput, Task, fit
 from vqkit.training.autoencoder import AutoencoderTask
 
@@ -206,6 +208,18 @@ def test_usage_counts_every_real_vector_of_the_interval(tmp_path: Path):
     fit(tiny.model(), examples, tiny.config(steps=3, log_every=3), folder=tmp_path)
     real = sum(examples.example(index).x.shape[1] for index in range(24))
     assert tiny.lines(tmp_path)[-1]["num_vectors"] == [real]
+
+
+def test_usage_counts_no_stage_that_an_item_was_coded_without():
+    model = tiny.model()
+    stages = Residual([EMAVectorQuantizer(4, 8) for _ in range(3)], dropout=0.9)
+    task = AutoencoderTask(VQVAE(model.encoder, stages, model.decoder, model.objective))
+    batch = Batch(2 * torch.rand(64, 2, 6) - 1, None, None, torch.arange(64))
+    found = [int(counts.sum()) for counts in task(batch).usage.values()]
+    positions = task.model.encode(batch.x).levels[0].indices[..., 0].numel()
+    assert found[0] == positions
+    assert positions > found[1] > found[2] > 0
+    assert [int(counts.sum()) for counts in task.eval()(batch).usage.values()] == 3 * [positions]
 
 
 def test_what_is_measured_is_the_error_of_the_reconstruction():

@@ -105,7 +105,8 @@ class VQVAE(nn.Module):
                 terms[self._name(name, number)] = mean
         z_e, masks = tuple(level.z_e for level in levels), tuple(level.mask for level in levels)
         codes = self._hierarchy.codes((level.quantized.indices for level in levels), masks)
-        return Output(decoded.distribution(outputs), codes, objectives, terms, z_e, masks)
+        coded = tuple(level.quantized.coded for level in levels)
+        return Output(decoded.distribution(outputs), codes, objectives, terms, z_e, masks, coded)
 
     @torch.no_grad()
     def encode(self, x: Tensor, mask: Tensor | None = None) -> Codes:

@@ -21,6 +21,7 @@ class Output:
         terms: The quantizers' unweighted parts by name, for logs.
         z_e: What was quantized, for each level. Each (B, *grid, D)
         masks: True where that is real. Each (B, *grid) bool, or None when all is
+        coded: Which integers stand for something, see ``Quantized``. Each (B, *grid, Q) or None
     """
 
     distribution: Distribution
@@ -29,6 +30,7 @@ class Output:
     terms: dict[str, Mean]
     z_e: tuple[Tensor, ...]
     masks: tuple[Tensor | None, ...]
+    coded: tuple[Tensor | None, ...]
 
     @property
     def loss(self) -> Tensor:

@@ -48,6 +48,7 @@ class Quantized:
         objective: Weighted sum of the terms, to be divided over all ranks and micro-batches. ()
         terms: Its unweighted parts by name, means over real positions and coordinates. Each ()
         hidden: Positions that ``Hiding`` left without a code; None for none. (...) bool
+        coded: Which integers stand for something where stages were left out; None: all. (..., Q)
     """
 
     z_q: Tensor
@@ -55,6 +56,7 @@ class Quantized:
     objective: Mean
     terms: dict[str, Mean]
     hidden: Tensor | None = None
+    coded: Tensor | None = None
 
     @property
     def loss(self) -> Tensor:

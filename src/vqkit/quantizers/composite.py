@@ -170,6 +170,14 @@ def summed_terms(
     return terms
 
 
+def all_coded(outputs: Sequence[Quantized]) -> list[Tensor]:
+    """Which integers of each of several quantizers stand for something. Each (..., Q) bool"""
+    return [
+        torch.ones_like(out.indices, dtype=torch.bool) if out.coded is None else out.coded
+        for out in outputs
+    ]
+
+
 class WrappedQuantizer(CompositeQuantizer):
     """Holds one quantizer.
 

@@ -17,7 +17,7 @@ from vqkit.means import Mean
 from vqkit.quantizers.base import Quantized, Quantizer, num_real, real_rows
 from vqkit.quantizers.checks import check_tensor
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import dims, summed_terms
+from vqkit.quantizers.composite import all_coded, dims, summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.scales import Grid, Scale
 from vqkit.quantizers.stages import StagedQuantizer, summed
@@ -145,11 +145,15 @@ class MultiScaleResidual(StagedQuantizer):
         z = self.squashed(z_e)
         found = self._descend(z, mask, quantize)
         self.finish()
+        coded = None
+        if any(out.coded is not None for out in outputs):
+            coded = torch.cat([some.flatten(1, -2) for some in all_coded(outputs)], 1)
         return Quantized(
             z_q=self.passed_once(z, summed(found), mask),
             indices=torch.cat([out.indices.flatten(1, -2) for out in outputs], 1),
             objective=Mean(self._weighted(outputs), num_real(z_e, mask)),
             terms=summed_terms(outputs),
+            coded=coded,
         )
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:

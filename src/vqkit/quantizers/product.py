@@ -15,6 +15,7 @@ from vqkit.quantizers.base import Quantized, Quantizer, num_real
 from vqkit.quantizers.codebook import Codebook
 from vqkit.quantizers.composite import (
     CompositeQuantizer,
+    all_coded,
     dims,
     refuse_grid_readers,
     refuse_some_shared,
@@ -100,11 +101,15 @@ class Product(CompositeQuantizer):
             z_q = torch.cat([out.z_q for out in outputs], -1)
             indices = torch.cat([out.indices for out in outputs], -1)
         self.finish()
+        coded = None
+        if any(out.coded is not None for out in outputs):
+            coded = torch.cat([some.view(*z_e.shape[:-1], -1) for some in all_coded(outputs)], -1)
         return Quantized(
             z_q=z_q,
             indices=indices,
             objective=Mean(self._weighted(outputs), num_real(z_e, mask)),
             terms=summed_terms(outputs, self._lengths(outputs)),
+            coded=coded,
         )
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -58,7 +58,7 @@ class Projected(WrappedQuantizer):
         out = self.quantizer(self._inside(z_e, mask), mask)
         self.finish()
         z_q = detached_at_padding(self._outside(out.z_q), mask)
-        return Quantized(z_q, out.indices, out.objective, out.terms, out.hidden)
+        return Quantized(z_q, out.indices, out.objective, out.terms, out.hidden, out.coded)
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.quantizer.encode(self._inside(z_e, mask), mask)

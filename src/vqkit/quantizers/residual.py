@@ -23,7 +23,7 @@ from vqkit.quantizers.base import (
 from vqkit.quantizers.beam import beam_search
 from vqkit.quantizers.checks import check_tensor, numeric, whole
 from vqkit.quantizers.codebook import Codebook
-from vqkit.quantizers.composite import dims, summed_terms
+from vqkit.quantizers.composite import all_coded, dims, summed_terms
 from vqkit.quantizers.ema import EMAConfig
 from vqkit.quantizers.learned import LearnedQuantizer
 from vqkit.quantizers.passes import of_pass
@@ -136,6 +136,7 @@ class Residual(StagedQuantizer):
             indices=torch.cat([out.indices for out in outputs], -1),
             objective=Mean(total, num_real(z_e, mask)),
             terms=summed_terms(outputs),
+            coded=None if counts is None else stages_coded(outputs, counts, z_e),
         )
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -254,6 +255,12 @@ class Residual(StagedQuantizer):
                 for name in part.error_terms
             },
         )
+
+
+def stages_coded(outputs: Sequence[Quantized], counts: Tensor, z_e: Tensor) -> Tensor:
+    """Which integers of all stages stand for something if each item (B,) has so many. (..., Q)"""
+    reached = (reaching(counts > number, z_e).unsqueeze(-1) for number in range(len(outputs)))
+    return torch.cat([a & b for a, b in zip(all_coded(outputs), reached, strict=True)], -1)
 
 
 def shrunk(vectors: Tensor, part: Quantizer, number: int) -> Tensor:

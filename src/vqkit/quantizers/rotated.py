@@ -86,7 +86,7 @@ class Rotated(WrappedQuantizer):
         out = self.quantizer(self.turned(z_e), mask)
         self.finish()
         z_q = detached_at_padding(self.turned_back(out.z_q), mask)
-        return Quantized(z_q, out.indices, out.objective, out.terms, out.hidden)
+        return Quantized(z_q, out.indices, out.objective, out.terms, out.hidden, out.coded)
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.quantizer.encode(self.turned(self.checked(z_e, mask)), mask)

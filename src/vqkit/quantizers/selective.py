@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -191,6 +192,7 @@ class Selective(WrappedQuantizer):
             objective=Mean(out.objective.total, num_real(z_e, mask)),
             terms=out.terms,
             hidden=unseen if self.training and self.hiding is not None else None,
+            coded=None if out.coded is None else F.pad(out.coded, (1, 0), value=True),
         )
 
     def encode(self, z_e: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -51,8 +51,10 @@ class AutoencoderTask(Task):
         """What the engine is told of a forward pass."""
         terms = {name: Mean(mean.total.detach(), mean.count) for name, mean in out.terms.items()}
         usage: dict[str, Tensor] = {}
-        for names, level in zip(self.names.values(), out.codes.levels, strict=True):
-            usage |= dict(zip(names, usage_of(level), strict=True))
+        for names, level, coded in zip(
+            self.names.values(), out.codes.levels, out.coded, strict=True
+        ):
+            usage |= dict(zip(names, usage_of(level, coded), strict=True))
         measures = self._measure(out, x, mask) if measure else {}
         return StepOutput(out.objectives, terms, usage, measures)
 
@@ -238,14 +240,23 @@ def codebook_names(level: str, layer: Quantizer) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def usage_of(level: Level) -> list[Tensor]:
-    """How often each entry of each codebook of a level was used. Each (K,) int64"""
+def usage_of(level: Level, coded: Tensor | None = None) -> list[Tensor]:
+    """How often each entry of each codebook of a level was used.
+
+    Args:
+        level: The codes.
+        coded: Which integers stand for something; None: all of real positions. (B, *grid, Q) bool
+
+    Returns:
+        Each (K,) int64
+    """
     found = []
     for q, (size, indices) in enumerate(
         zip(level.codebook_sizes, level.indices.unbind(-1), strict=True)
     ):
         real = level.real(q)
         weights = torch.ones_like(indices) if real is None else real.long()
+        weights = weights if coded is None else weights * coded[..., q]
         # Not bincount, for which a GPU would have to be waited.
         found.append(weights.new_zeros(size).index_add_(0, indices.flatten(), weights.flatten()))
     return found
