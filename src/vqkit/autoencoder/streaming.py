@@ -10,6 +10,7 @@ from vqkit.autoencoder.model import VQVAE
 from vqkit.codes import Codes, Level
 from vqkit.nn.causal import Past, fold
 from vqkit.nn.evaluating import dtype_of
+from vqkit.quantizers import Quantizer
 
 
 class StreamEncoder:
@@ -137,4 +138,6 @@ def frozen(*modules: Any) -> list[Any]:
     found: list[nn.Module] = [copy.deepcopy(module).eval() for module in modules]
     for module in found:
         fold(module)
+        for book in module.codebooks() if isinstance(module, Quantizer) else ():
+            book.fold()
     return found

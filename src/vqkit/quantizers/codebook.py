@@ -13,7 +13,7 @@ from vqkit.quantizers.codebook_state import CodebookState
 from vqkit.quantizers.gathering import joined_rows
 from vqkit.quantizers.passes import is_repeated, of_pass
 from vqkit.quantizers.revival import DEAD_AFTER, MAX_DRAWN, is_dead, replacements
-from vqkit.quantizers.search import nearest
+from vqkit.quantizers.search import Search, nearest, prepared
 from vqkit.quantizers.start import STARTS, Start, started
 from vqkit.quantizers.usage import Usage, in_use, usage_of
 
@@ -68,6 +68,7 @@ class Codebook(CodebookState):
         self.start_steps: int | None = None
         self.moved_by: Mover | None = None
         self.is_frozen = False
+        self.folded: Search | None = None
 
     @classmethod
     def from_entries(cls, entries: Tensor, *, metric: Metric = "euclidean") -> Self:
@@ -145,7 +146,11 @@ class Codebook(CodebookState):
 
     def nearest(self, z: Tensor) -> Tensor:
         """Projected vectors (..., D) to the indices (...) of their nearest entries."""
-        return nearest(z, self.table)
+        return nearest(z, self.table) if self.folded is None else self.folded(z)
+
+    def fold(self) -> None:
+        """Makes the search ready once, of entries that stay as they are."""
+        self.folded = prepared(self.table)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices (...) to their entries (..., D)."""
@@ -276,9 +281,7 @@ class Codebook(CodebookState):
 
     @torch.no_grad()
     def prune(self, used: Tensor | None = None) -> Tensor:
-        """Removes entries that nobody uses, in their order.
-
-        An optimizer that moves the entries has to be made anew: they are another parameter.
+        """Removes entries that nobody uses, in their order; for an optimizer see ``extend``.
 
         Args:
             used: Which entries stay; None for those in use, as ``usage`` counts them. (K,) bool

@@ -1,12 +1,16 @@
 """Exact search for the nearest codebook entry: one front door."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from vqkit.quantizers.search import compiled, flat, fused, products
 from vqkit.quantizers.search.products import full_precision
 
-__all__ = ["full_precision", "nearest"]
+__all__ = ["Search", "full_precision", "nearest", "prepared"]
+
+Search = Callable[[Tensor], Tensor]
 
 
 def nearest(z: Tensor, entries: Tensor) -> Tensor:
@@ -36,6 +40,30 @@ def nearest(z: Tensor, entries: Tensor) -> Tensor:
     if z.device != entries.device:
         raise ValueError(f"z is on {z.device}, the codebook on {entries.device}; move one of them")
     return torch.ops.vqkit.nearest.default(z, entries)
+
+
+def prepared(entries: Tensor) -> Search:
+    """The search for entries that stay as they are, made ready once for many calls.
+
+    For a few vectors at a time, making ready takes longer than searching.
+
+    Args:
+        entries: Codebook entries; what is written to them later has no effect. (K, D)
+
+    Returns:
+        From vectors (..., D) to indices (...), as ``nearest`` gives them.
+    """
+    entries = entries.detach().clone()
+    if not compiled.is_possible(entries, entries):
+        return lambda z: nearest(z, entries)
+    ready = compiled.Prepared(entries, len(entries))
+
+    def search(z: Tensor) -> Tensor:
+        if z.dtype != torch.float32 or not z.is_cpu or z.shape[-1:] != entries.shape[1:]:
+            return nearest(z, entries)
+        return ready(z.reshape(-1, z.shape[-1])).view(z.shape[:-1])
+
+    return search
 
 
 @torch.no_grad()

@@ -41,20 +41,36 @@ def search(z: Tensor, entries: Tensor) -> Tensor:
     Raises:
         MemoryError: If there is no room for a few vectors.
     """
-    functions = library()
-    assert functions is not None
-    z, entries = z.contiguous(), entries.contiguous()
-    size, dim = (ctypes.c_int64(number) for number in entries.shape)
-    room = torch.empty(functions.vqkit_table_bytes(size, dim), dtype=torch.uint8)
-    table = (pointer(entries), size, dim, pointer(room))
-    functions.vqkit_prepare(*table, ctypes.c_int64(len(z)))
-    indices = torch.empty(len(z), dtype=torch.int64)
+    return Prepared(entries, len(z))(z)
 
-    def part(first: int, last: int) -> int:
-        count, most = ctypes.c_int64(last - first), ctypes.c_int64(WIDEST)
-        rows = pointer(z[first:]), count, pointer(indices[first:]), most
-        return functions.vqkit_nearest(*table, *rows)
 
-    if failed_in_parts(part, len(z), len(z) * entries.numel() // PRODUCTS_PER_THREAD):
-        raise MemoryError("no room to search; free memory")
-    return indices
+class Prepared:
+    """Entries as the loop reads them, for as many searches as one likes.
+
+    Args:
+        entries: Codebook entries, which must stay as they are. (K, D) float32
+        num: Vectors that are going to be searched for, or about as many.
+    """
+
+    def __init__(self, entries: Tensor, num: int) -> None:
+        functions = library()
+        assert functions is not None
+        self.functions, self.entries = functions, entries.contiguous()
+        size, dim = (ctypes.c_int64(number) for number in entries.shape)
+        self.room = torch.empty(functions.vqkit_table_bytes(size, dim), dtype=torch.uint8)
+        self.table = (pointer(self.entries), size, dim, pointer(self.room))
+        functions.vqkit_prepare(*self.table, ctypes.c_int64(num))
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Vectors (N, D) float32 to indices (N,) int64, as ``search`` gives them."""
+        z = z.contiguous()
+        indices = torch.empty(len(z), dtype=torch.int64)
+
+        def part(first: int, last: int) -> int:
+            count, most = ctypes.c_int64(last - first), ctypes.c_int64(WIDEST)
+            rows = pointer(z[first:]), count, pointer(indices[first:]), most
+            return self.functions.vqkit_nearest(*self.table, *rows)
+
+        if failed_in_parts(part, len(z), len(z) * self.entries.numel() // PRODUCTS_PER_THREAD):
+            raise MemoryError("no room to search; free memory")
+        return indices
