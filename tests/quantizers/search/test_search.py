@@ -20,22 +20,25 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from vqkit.quantizers import search as module
-from vqkit.quantizers.search import compiled, flat, nearest, products
+from vqkit.quantizers.search import compiled, flat, nearest, prepared, products
 
 needs_library = pytest.mark.skipif(compiled.library() is None, reason="no compiler was there")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Faiss is used on Linux alone")
 Search = Callable[[Tensor, Tensor], Tensor]
 
 
-@pytest.fixture(
-    params=[
-        "products",
-        pytest.param("flat, one by one", marks=needs_linux),
-        pytest.param("flat, products", marks=needs_linux),
-        *(pytest.param(width, marks=needs_library) for width in (4, 8, 16)),
-    ]
-)
+WAYS = [
+    "products",
+    pytest.param("flat, one by one", marks=needs_linux),
+    pytest.param("flat, products", marks=needs_linux),
+    *(pytest.param(width, marks=needs_library) for width in (4, 8, 16)),
+]
+
+
+@pytest.fixture(params=[*WAYS, pytest.param("prepared", marks=needs_library)])
 def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Search:
+    if request.param == "prepared":
+        return lambda z, entries: prepared(entries)(z)
     if not isinstance(request.param, int):
         monkeypatch.setattr(compiled, "library", lambda: None)
     if request.param == "products":
@@ -242,6 +245,7 @@ def test_vectors_elsewhere_than_the_codebook_are_refused():
         nearest(torch.randn(5, 4, device="meta"), torch.randn(10, 4))
 
 
+@pytest.mark.parametrize("search", WAYS, indirect=True)
 def test_what_traces_or_transforms_a_program_sees_one_step(search: Search):
     torch.manual_seed(0)
     z, other, entries = torch.randn(20, 4), torch.randn(20, 4), torch.randn(10, 4)
