@@ -62,7 +62,7 @@ def test_from_sentences_to_new_sentences(cli: Cli, tmp_path: Path, decoder: str)
     assert cli("sample", prior, "-n", 2, "-o", tmp_path / "samples", "--force").code == 0
     result = cli("evaluate", prior)
     assert result.code == 0, result.err
-    assert "bits per dimension, this prior" in result.out
+    assert "bits/byte, this prior" in result.out
     page = (prior / "report.html").read_text()
     assert "Samples" in page
     assert page.count('<pre class="text"') > 32

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 
 PER_CLASS, MOST_CLASSES, UNLABELLED = 8, 20, 32
 SHOWN = {
-    "bits_per_dim_uniform": "bits per dimension, uniform prior",
-    "bits_per_dim_prior": "bits per dimension, this prior",
-    "code_reliance_bits_per_dim": "saved by own codes, bits/dim",
+    "bits_per_dim_uniform": "{}, uniform prior",
+    "bits_per_dim_prior": "{}, this prior",
+    "code_reliance_bits_per_dim": "saved by own codes, {}",
     "nats_per_token_prior": "nats per token, this prior",
 }
 
@@ -228,6 +228,7 @@ def check_classes(labels: Sequence[str], classes: Sequence[str], data: str | Non
 def summary(metrics: dict[str, Any], kind: "Modality") -> list[str]:
     """The figures worth a glance, a line each."""
     from vqkit.evaluation.reliance import finding
+    from vqkit.modalities.base import bits_unit
 
     lines = [f"over {counted(metrics['num_items'], kind.item)}, {metrics['split']}:"]
     for figure in kind.figures:
@@ -237,7 +238,8 @@ def summary(metrics: dict[str, Any], kind: "Modality") -> list[str]:
     for key in SHOWN:
         if key in metrics:
             bound = key.endswith("_prior") and not metrics.get("prior_exact", True)
-            lines.append(f"  {SHOWN[key]:<34} {'<= ' * bound}{metrics[key]:.4f}")
+            name = SHOWN[key].format(bits_unit(kind))
+            lines.append(f"  {name:<34} {'<= ' * bound}{metrics[key]:.4f}")
     for number, level in enumerate(metrics["levels"], start=1):
         where = f", level {number}" if len(metrics["levels"]) > 1 else ""
         for book in level["codebooks"]:

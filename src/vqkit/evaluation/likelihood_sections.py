@@ -5,6 +5,7 @@ from html import escape
 from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.items import Items
 from vqkit.evaluation.page import number, picture, play, section
+from vqkit.modalities.base import bits_unit
 
 
 def extremes(evaluation: Evaluation) -> str:
@@ -22,15 +23,15 @@ def extremes(evaluation: Evaluation) -> str:
         lead = f"Bits that the codes of {kind.an_item} cost{bound}: {what}."
     num = len(items.most)
     parts = [
-        cards("The most likely", items, 0, items.most),
-        cards("The least likely", items, num, items.least),
+        cards("The most likely", items, 0, items.most, bits_unit(kind)),
+        cards("The least likely", items, num, items.least, bits_unit(kind)),
     ]
     where = f"All {kind.items} with their figures are in <code>likelihood.csv</code>."
     note = f'<p class="soft">{where}</p>'
     return section(f"Likely and unlikely {kind.items}", lead, "".join(parts) + note)
 
 
-def cards(heading: str, items: Items, first: int, numbers: tuple[int, ...]) -> str:
+def cards(heading: str, items: Items, first: int, numbers: tuple[int, ...], unit: str) -> str:
     """Pictures side by side, each above its numbers.
 
     Args:
@@ -38,6 +39,7 @@ def cards(heading: str, items: Items, first: int, numbers: tuple[int, ...]) -> s
         items: All items.
         first: Which of the pictures is the first of these.
         numbers: Which items they are of.
+        unit: What bits per dimension are called.
     """
     figures = []
     for place, index in enumerate(numbers, start=first):
@@ -46,7 +48,7 @@ def cards(heading: str, items: Items, first: int, numbers: tuple[int, ...]) -> s
             image = picture(items.pictures[place], f"item {name}", title=name)
         else:
             image = play(items.media[place])
-        words = "<br>".join(escape(line) for line in numbers_of(items, index))
+        words = "<br>".join(escape(line) for line in numbers_of(items, index, unit))
         figures.append(f"<figure>{image}<figcaption>{words}</figcaption></figure>")
     return (
         f'<div class="body"><h3>{escape(heading)}</h3>'
@@ -54,11 +56,11 @@ def cards(heading: str, items: Items, first: int, numbers: tuple[int, ...]) -> s
     )
 
 
-def numbers_of(items: Items, index: int) -> list[str]:
+def numbers_of(items: Items, index: int, unit: str) -> list[str]:
     """What is written below the picture of an item."""
     bits, label = items.bits, items.labels[index]
     lines = [] if label is None else [label]
     if bits.decoder is None or bits.per_dim is None:
         return [*lines, f"{number(float(bits.codes[index]))} bits"]
     parts = f"{number(float(bits.decoder[index]))} + {number(float(bits.codes[index]))} bits"
-    return [*lines, f"{number(float(bits.per_dim[index]))} bits/dim", parts]
+    return [*lines, f"{number(float(bits.per_dim[index]))} {unit}", parts]

@@ -14,7 +14,7 @@ from vqkit.evaluation.evaluation import Evaluation
 from vqkit.evaluation.history import Curve, History
 from vqkit.evaluation.page import first_up, number, picture, play, section, table
 from vqkit.evaluation.reliance import finding
-from vqkit.modalities.base import Media, Modality
+from vqkit.modalities.base import Media, Modality, bits_unit
 from vqkit.modalities.image.pictures import to_uint8
 
 UNLABELLED_COLUMNS = 8
@@ -63,16 +63,17 @@ def code_length(
     def row(key: str) -> list[str]:
         return [number(metrics[f"{key}_{part}"], 4) for part in priors]
 
+    unit = bits_unit(kind)
     rows = [
         (f"Codes, bits per {kind.item}", row("code_bits")),
         ("Codes, nats per token", row("nats_per_token")),
-        ("Codes, bits/dim", row("code_bits_per_dim")),
+        (f"Codes, {unit}", row("code_bits_per_dim")),
     ]
     lead = f"What the codes of {kind.an_item} cost."
     if "decoder_bits_per_dim" in metrics:
         decoder = [number(metrics["decoder_bits_per_dim"], 4)] * len(priors)
-        rows.append((f"{first_up(kind.item)} given its codes, bits/dim", decoder))
-        rows.append(("Sum, bits/dim", row("bits_per_dim")))
+        rows.append((f"{first_up(kind.item)} given its codes, {unit}", decoder))
+        rows.append((f"Sum, {unit}", row("bits_per_dim")))
         lead = (
             f"What a lossless copy of {kind.an_item} would cost: its codes, and its values given "
             f"the codes. A dimension is {kind.dimension}; stored plainly it costs {kind.plain[0]} "
@@ -82,7 +83,7 @@ def code_length(
         lead += " The given prior has a bound and no exact probability: the cost is at most this."
     if "code_reliance_bits_per_dim" in metrics:
         saved = [number(metrics["code_reliance_bits_per_dim"], 4)] * len(priors)
-        rows.append((f"Saved by the own codes against another {kind.item}'s, bits/dim", saved))
+        rows.append((f"Saved by the own codes against another {kind.item}'s, {unit}", saved))
     if ignored := finding(metrics):
         lead += f" {first_up(ignored)}."
     body = table(rows, heads=["", *(names[part] for part in priors)])

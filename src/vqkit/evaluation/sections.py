@@ -21,7 +21,7 @@ from vqkit.evaluation.page import (
     tile,
     times,
 )
-from vqkit.modalities.base import Modality
+from vqkit.modalities.base import Modality, bits_unit
 
 FEW = 8  # vectors per entry below which an entry may seem dead by chance
 EVENNESS = ((0.9, "nearly even"), (0.6, "somewhat uneven"), (0.25, "uneven"), (0.0, "very uneven"))
@@ -103,7 +103,7 @@ def bits_tile(metrics: dict[str, Any], kind: Modality) -> str:
             which = "uniform" if part == "uniform" else "given"
             note = f"{decoder} for its values + {codes} for codes, {which} prior"
             bound = part == "prior" and not metrics.get("prior_exact", True)
-            unit = "bits/dim at most" if bound else "bits/dim"
+            unit = bits_unit(kind) + " at most" * bound
             return tile("Lossless copy", number(metrics[f"bits_per_dim_{part}"]), unit, note)
     return ""
 

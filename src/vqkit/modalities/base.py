@@ -91,8 +91,9 @@ class Modality(Protocol):
     features (B, F) that a linear classifier gets of them in a probe, where their plain values say
     little. And where not every value is a dimension ``num_dims(x)``, how many each item of such a
     batch has; ``draws_all``, true where an evaluation draws all items position after position;
-    ``samples_apart``, true where new items have a file each in spite of a ``collection``; and
-    ``judges_new``, false where new items are shown, but not compared with others in features.
+    ``samples_apart``, true where new items have a file each in spite of a ``collection``;
+    ``judges_new``, false where new items are shown, but not compared with others in features; and
+    ``bits_unit``, what bits per dimension are called, see there.
     """
 
     @property
@@ -184,3 +185,8 @@ class Modality(Protocol):
     def media(self, x: Tensor) -> Media | None:
         """One item (C, *grid) as a page plays it; None if its picture is all."""
         ...
+
+
+def bits_unit(kind: Modality) -> str:
+    """What bits per dimension are called: ``bits/dim``, or what the modality says."""
+    return getattr(kind, "bits_unit", "bits/dim")

@@ -32,10 +32,8 @@ class TextModality:
         Figure("exact_match", "texts right", note="without a single error; 1 is all"),
         Figure("codes_per_dim", "codes per byte"),
     )
-    scale = (
-        "Every dimension is one byte, so that bits/dim are bits per byte, with what the end of a "
-        "text costs."
-    )
+    bits_unit = "bits/byte"
+    scale = "Bits per byte are with what the end of a text costs."
 
     def __init__(self, symbols: Symbols = BYTES) -> None:
         self.symbols = symbols
