@@ -19,8 +19,9 @@ def test_a_probe_prints_a_table_and_keeps_its_figures_for_the_report(
     lines = result.out.splitlines()
     assert lines[0] == "over 2 images, held-out; learned from 18, 2 classes:"
     assert lines[1].split() == ["features", "accuracy", "95", "%", "interval", "penalty"]
-    assert [line.split("  ")[1] for line in lines[2:9]] == [
+    assert [line.split("  ")[1] for line in lines[2:10]] == [
         "histogram of codes",
+        "histogram of each part",
         "mean z_q",
         "mean z_q of each part",
         "mean z_e, unquantized",
@@ -28,7 +29,7 @@ def test_a_probe_prints_a_table_and_keeps_its_figures_for_the_report(
         "raw input",
         "most frequent class",
     ]
-    assert lines[9] == "codes and classes, over 80 codes:"
+    assert lines[10] == "codes and classes, over 80 codes:"
     assert lines[-1] == f"figures: {run / 'probe.json'}"
     kept = json.loads((run / "probe.json").read_text())
     assert kept["features"]["input"]["num_features"] == 8 * 8 * 3

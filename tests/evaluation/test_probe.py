@@ -5,16 +5,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from scipy.stats import binomtest
 from tests.tokens.models import images, tokenizer
 
 from vqkit.codes import Level
 from vqkit.data import TensorExamples, in_order
 from vqkit.evaluation import probe
-from vqkit.evaluation.probe import Accuracy, judge, kept_apart, predicted, wilson
+from vqkit.evaluation.information import Uses
+from vqkit.evaluation.probe import Accuracy, books, judge, kept_apart, predicted, wilson
 from vqkit.evaluation.probe_features import (
     MOST_VALUES,
     histograms,
+    in_parts,
     means,
     pool,
     probe_items,
@@ -45,8 +48,9 @@ def test_the_interval_is_wilsons(hits: int, num: int):
 def test_mean_vectors_and_histograms_are_those_of_each_item_alone(ragged: bool):
     model, items = tokenizer(sizes=(16,)), images(12, ragged=ragged)
     found = probe_items(model, items, range(12), batch_size=5)
-    shares, again = histograms(found, found)
-    np.testing.assert_array_equal(shares, again)
+    roots, again = histograms(books(found.uses), books(found.uses))
+    np.testing.assert_array_equal(roots.toarray(), again.toarray())
+    shares = roots.toarray() ** 2
     order = [i for start in (0, 5, 10) for i in by_size_order(items, start)]
     entries = sorted({int(i) for k in range(12) for i in codes_of(model, items, k)})
     for place, number in enumerate(order):
@@ -139,12 +143,59 @@ def test_the_most_used_entries_are_features_where_there_are_too_many(
 ):
     monkeypatch.setattr("vqkit.evaluation.probe_features.MOST_ENTRIES", 3)
     found = probe_items(tokenizer(), images(12), range(12))
-    shares, _ = histograms(found, found)
-    counts = np.zeros(16)
+    roots, _ = histograms(books(found.uses), books(found.uses))
+    shares, counts = roots.toarray() ** 2, np.zeros(16)
     np.add.at(counts, found.uses[0][0].entries, found.uses[0][0].counts)
     best = np.sort(np.argsort(-counts, kind="stable")[:3])
     assert shares.shape == (12, 3)
     assert (shares.sum(0) * 6).round().tolist() == counts[best].tolist()  # 2 x 3 codes an item
+
+
+@pytest.mark.parametrize("grid", [(9,), (3, 5), (2, 3, 4), (1,), (2, 2, 2, 2)])
+def test_uses_in_parts_are_those_of_each_part_alone(grid: tuple[int, ...]):
+    torch.manual_seed(0)
+    level = Level(torch.randint(5, (6, *grid, 2)), (5, 7), "residual")
+    num = {1: 4, 2: 2, 3: 2}.get(len(grid), 1)
+    placed = in_parts(level)
+    assert placed.codebook_sizes == (5 * num ** len(grid), 7 * num ** len(grid))
+    for q, size in enumerate(level.codebook_sizes):
+        found = np.zeros((6, placed.codebook_sizes[q]), dtype=int)
+        uses = Uses.of(placed, q)
+        found[uses.items, uses.entries] = uses.counts
+        expected = np.zeros_like(found)
+        for item in range(6):
+            for place in np.ndindex(grid):
+                part = 0
+                for at, length in zip(place, grid, strict=True):
+                    part = part * num + at * num // length
+                expected[item, part * size + int(level.indices[(item, *place, q)])] += 1
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_sparse_features_are_judged_as_dense_ones():
+    """What is centred makes another bias and no other classes, where the optimum is reached."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    x = rng.poisson(0.3 + (np.arange(12) % 3 == labels[:, None]), size=(90, 12)).astype(float)
+    dense = predicted(x[:60], labels[:60], x[60:], 0.1)
+    np.testing.assert_array_equal(
+        predicted(csr_array(x[:60]), labels[:60], csr_array(x[60:]), 0.1), dense
+    )
+
+
+def test_where_codes_stand_tells_what_a_histogram_of_the_whole_does_not():
+    rng = np.random.default_rng(0)
+    indices = np.stack([rng.permutation(8) for _ in range(80)])
+    labels = (indices.argmax(1) >= 4).astype(int)  # in which half entry 7 stands
+    level = Level(torch.from_numpy(indices).unsqueeze(-1), (8,))
+    kept = kept_apart(labels[:60], rng)
+    accuracies = []
+    for each in (level, in_parts(level)):
+        parts = (Level(some, each.codebook_sizes) for some in each.indices.split([60, 20]))
+        uses = ([Uses.of(some, 0)] for some in parts)
+        accuracies.append(judge(histograms(*uses), labels[:60], labels[60:], kept).accuracy)
+    assert accuracies[0] < 0.8
+    assert accuracies[1] == 1
 
 
 def test_the_penalty_weighs_the_same_however_often_items_are_repeated():
@@ -181,7 +232,8 @@ def test_a_probe_tells_stripes_apart_by_their_codes_and_repeats_itself():
     found = probe(model, train, held_out, batch_size=16)
     assert found["num_train"], found["num_held_out"] == (80, 40)
     assert found["majority_class"]["accuracy"] == 0.5
-    names = ["histogram", "z_q", "z_q_in_place", "z_e", "z_e_in_place", "input"]
+    names = ["histogram", "histogram_in_place", "z_q", "z_q_in_place", "z_e", "z_e_in_place"]
+    names.append("input")
     assert list(found["features"]) == names
     assert found["features"]["histogram"]["accuracy"] > 0.9
     assert found["features"]["input"]["accuracy"] == 1

@@ -124,8 +124,24 @@ def probe(
 def features(train: ProbeItems, held_out: ProbeItems) -> dict[str, Pair]:
     """What is compared, by name: the features (N, F) of items to learn from, and (M, F)."""
     vectors = {name: (train.vectors[name], held_out.vectors[name]) for name in train.vectors}
-    codes = {"histogram": histograms(train, held_out)}
+    codes = {"histogram": histograms(books(train.uses), books(held_out.uses))}
+    if train.placed:
+        codes["histogram_in_place"] = histograms(books(train.placed), books(held_out.placed))
+        if any(train.stages):
+            first = (leading(items) for items in (train, held_out))
+            codes["first_in_place"] = histograms(*first)
     return codes | vectors | {"input": raw_input(train, held_out)}
+
+
+def leading(items: ProbeItems) -> list[Uses]:
+    """Those in parts, of the first stage alone where codebooks are stages."""
+    pairs = zip(items.placed, items.stages, strict=True)
+    return [book for level, stages in pairs for book in level[: 1 if stages else None]]
+
+
+def books(levels: Sequence[Sequence[Uses]]) -> list[Uses]:
+    """Those of all codebooks of all levels, in a row."""
+    return [book for level in levels for book in level]
 
 
 def judge(pair: Pair, labels: np.ndarray, truth: np.ndarray, kept: np.ndarray) -> Accuracy:
@@ -147,13 +163,11 @@ def judge(pair: Pair, labels: np.ndarray, truth: np.ndarray, kept: np.ndarray) -
     return Accuracy.of(right, train.shape[1], best)
 
 
-def predicted(
-    train: np.ndarray, labels: np.ndarray, others: np.ndarray, penalty: float
-) -> np.ndarray:
+def predicted(train: Any, labels: np.ndarray, others: Any, penalty: float) -> np.ndarray:
     """Classes of items by logistic regression on standardised features. (M,) int64
 
     Args:
-        train: Features to learn from. (N, F)
+        train: Features to learn from, perhaps sparse. (N, F)
         labels: Their classes. (N,) int64
         others: Features of the items. (M, F)
         penalty: Weight of half the squared coefficients beside the mean loss.
@@ -163,9 +177,10 @@ def predicted(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    strength = 1 / (penalty * len(train))  # scikit-learn weighs the sum of losses
+    strength = 1 / (penalty * len(labels))  # scikit-learn weighs the sum of losses
     learner = LogisticRegression(C=strength, max_iter=MOST_ITERATIONS)
-    classifier = make_pipeline(StandardScaler(), learner)
+    is_dense = isinstance(train, np.ndarray)  # the mean of sparse ones would make them dense, and
+    classifier = make_pipeline(StandardScaler(with_mean=is_dense), learner)  # changes a bias alone
     with warnings.catch_warnings():  # enough steps is enough, the same for all features
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(train.astype(np.float64), labels)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqkit.autoencoder import VQVAE
+from vqkit.codes import Level
 from vqkit.data import Examples, in_order
 from vqkit.evaluation.information import Uses
 from vqkit.nn.evaluating import evaluating
@@ -20,12 +21,16 @@ from vqkit.tokens.vectors import LevelVectors, Side, level_vectors
 
 MOST_VALUES = 3072
 """Values of a raw item above which it is pooled: 32 x 32 in colour are as they are."""
-MOST_ENTRIES = 4096
+MOST_ENTRIES = 2**15
 """Entries whose use is a feature, the most used ones where there are more."""
+QUARTERS = {1: 4, 2: 2, 3: 2}
+"""Parts along each axis in which uses are counted apart: few, for there are many entries."""
 PLACES = 16
 """Most parts of an item of which each has a mean vector: 16 of a line, 4 x 4 of an image."""
 POOLS = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
-Pair = tuple[np.ndarray, np.ndarray]
+Pair = tuple[Any, Any]
+"""Features of items to learn from and of others: arrays, or sparse ones of scipy. (N, F), (M, F)"""
+Books = Sequence[Uses]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +41,9 @@ class ProbeItems:
         labels: Class of each. (N,) int64
         uses: How often each entry stands in it, for each codebook of each level, the coarsest
             first.
+        placed: The same with entries of their own for every part of an item, see ``in_parts``; none
+            where items have no places.
+        stages: Whether the codebooks are stages, the first of which tell most; of each level.
         vectors: By name, such as ``z_q`` and ``z_q_in_place``: the mean vectors of each level,
             over the item and over each of its parts. Each (N, F) float32
         whole: All values of each; None where sizes differ or there are too many. (N, F) float32
@@ -44,6 +52,8 @@ class ProbeItems:
 
     labels: np.ndarray
     uses: tuple[tuple[Uses, ...], ...]
+    placed: tuple[tuple[Uses, ...], ...]
+    stages: tuple[bool, ...]
     vectors: dict[str, np.ndarray]
     whole: np.ndarray | None
     pooled: np.ndarray
@@ -95,6 +105,8 @@ class Collected:
     def __init__(self) -> None:
         self.labels: list[Tensor] = []
         self.uses: list[list[list[Uses]]] = []  # of each batch, of each level
+        self.placed: list[list[list[Uses]]] = []
+        self.stages: tuple[bool, ...] = ()
         self.vectors: dict[str, list[Tensor]] = {}
         self.whole: list[Tensor] | None = []
         self.pooled: list[Tensor] = []
@@ -102,7 +114,9 @@ class Collected:
     def add_levels(self, levels: Sequence[LevelVectors]) -> None:
         """Counts the entries of each item, and keeps its mean vectors."""
         codes = [level.codes for level in levels]
-        self.uses.append([[Uses.of(c, q) for q in range(len(c.codebook_sizes))] for c in codes])
+        self.stages = tuple(len(c.codebook_sizes) > 1 and c.structure == "residual" for c in codes)
+        self.uses.append(list(map(uses_of, codes)))
+        self.placed.append([uses_of(in_parts(c)) for c in codes if c.indices.dim() > 2])
         has_places = any(level.z_e.dim() > 2 for level in levels)
         sides: tuple[Side, ...] = ("z_q", "z_e")
         for side in sides:
@@ -129,15 +143,42 @@ class Collected:
 
     def items(self) -> ProbeItems:
         """All of it."""
-        levels = zip(*self.uses, strict=True)
-        uses = (tuple(map(Uses.cat, zip(*level, strict=True))) for level in levels)
         return ProbeItems(
             torch.cat(self.labels).numpy(),
-            tuple(uses),
+            all_items(self.uses),
+            all_items(self.placed),
+            self.stages,
             {name: joined(parts) for name, parts in self.vectors.items()},
             None if self.whole is None else joined(self.whole),
             joined(self.pooled),
         )
+
+
+def uses_of(level: Level) -> list[Uses]:
+    """How often each entry stands in each item of a batch, codebook by codebook."""
+    return [Uses.of(level, q) for q in range(len(level.codebook_sizes))]
+
+
+def all_items(batches: Sequence[Sequence[Books]]) -> tuple[tuple[Uses, ...], ...]:
+    """What was counted of each batch, as one for each codebook of each level."""
+    levels = zip(*batches, strict=True)
+    return tuple(tuple(map(Uses.cat, zip(*level, strict=True))) for level in levels)
+
+
+def in_parts(level: Level) -> Level:
+    """Codes whose entries are others in each of a few equal parts of an item's grid.
+
+    In part p of an item, entry k of K becomes entry p K + k.
+    """
+    grid, part = level.indices.shape[1:-1], torch.zeros((), dtype=torch.int64)
+    num = QUARTERS.get(len(grid), 1)
+    for length in grid:
+        place = torch.arange(length) * num // length
+        part = num * part.unsqueeze(-1) + place
+    sizes = torch.tensor(level.codebook_sizes)
+    indices = level.indices + (part.unsqueeze(-1) * sizes).to(level.indices.device)
+    counted = tuple(num ** len(grid) * size for size in level.codebook_sizes)
+    return Level(indices, counted, level.structure, level.mask)
 
 
 def joined(parts: Sequence[Tensor]) -> np.ndarray:
@@ -179,33 +220,41 @@ def raw_input(train: ProbeItems, held_out: ProbeItems) -> Pair:
     return train.pooled, held_out.pooled
 
 
-def histograms(train: ProbeItems, held_out: ProbeItems) -> Pair:
-    """The share that each entry has in the codes of an item, codebook by codebook.
+def histograms(train: Books, held_out: Books) -> Pair:
+    """Square roots of the share that each entry has in the codes of an item.
 
-    Of those entries that occur in training; the most used ones, if they are too many.
+    Their inner products tell histograms apart better than those of the shares do: Three Things
+    Everyone Should Know to Improve Object Retrieval, section 3,
+    https://doi.org/10.1109/CVPR.2012.6248018
+
+    Args:
+        train: Uses of each codebook, of items to learn from: entries that occur there are features,
+            the most used ones if there are too many.
+        held_out: The same of others.
 
     Returns:
-        (N, F) and (M, F) float64
+        (N, F) and (M, F), sparse
     """
-    books = [book for level in train.uses for book in level]
-    others = [book for level in held_out.uses for book in level]
-    most = max(MOST_ENTRIES // len(books), 1)
-    pairs = [shares(both, most) for both in zip(books, others, strict=True)]
-    first, second = (np.concatenate(parts, axis=1) for parts in zip(*pairs, strict=True))
+    from scipy.sparse import csr_array, hstack
+
+    most = max(MOST_ENTRIES // len(train), 1)
+    pairs = [shares(both, most) for both in zip(train, held_out, strict=True)]
+    first, second = (csr_array(hstack(parts)).power(0.5) for parts in zip(*pairs, strict=True))
     return first, second
 
 
 def shares(both: tuple[Uses, Uses], most: int) -> Pair:
-    """The same of one codebook, of the ``most`` entries that the first use most."""
+    """The shares themselves of one codebook, of the ``most`` entries that the first use most."""
+    from scipy.sparse import csr_array
+
     entries, place = np.unique(both[0].entries, return_inverse=True)
     totals = np.bincount(place, weights=both[0].counts)
     chosen = np.sort(entries[np.argsort(-totals, kind="stable")[:most]])
     found = []
     for uses in both:
         known = np.isin(uses.entries, chosen)
-        columns = np.searchsorted(chosen, uses.entries[known])
-        counts = np.zeros((uses.num_items, len(chosen)))
-        counts[uses.items[known], columns] = uses.counts[known]
+        columns, items = np.searchsorted(chosen, uses.entries[known]), uses.items[known]
         whole = np.bincount(uses.items, weights=uses.counts, minlength=uses.num_items)
-        found.append(counts / np.maximum(whole, 1)[:, None])
+        values = uses.counts[known] / whole[items]
+        found.append(csr_array((values, (items, columns)), shape=(uses.num_items, len(chosen))))
     return found[0], found[1]

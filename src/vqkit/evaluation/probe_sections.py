@@ -11,6 +11,8 @@ from vqkit.storage import read_json
 PROBE = "probe.json"
 NAMES = {
     "histogram": "histogram of codes",
+    "histogram_in_place": "histogram of each part",
+    "first_in_place": "the same, first stage",
     "z_q": "mean z_q",
     "z_q_in_place": "mean z_q of each part",
     "z_e": "mean z_e, unquantized",

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 from tests.modalities.audio.sounds import RATE, signals
+from torch.testing import assert_close
 
 from vqkit.modalities.audio import AudioModality
 
@@ -66,3 +67,26 @@ def test_a_page_plays_the_recording():
 def test_bit_rates_follow_from_bits_for_each_sample():
     found = KIND.rates({"code_bits_per_dim_uniform": 0.5, "code_bits_per_dim_prior": 0.25})
     assert found == {"kbps": 0.5 * 2 * 8, "kbps_prior": 0.25 * 2 * 8}
+
+
+@pytest.mark.parametrize("length", [1, 50, 8000])
+def test_what_a_probe_gets_of_sound_knows_loudness_and_pitch_and_no_signs(length: int):
+    x = 0.1 * signals(2, length, 2)
+    found = KIND.raw_features(x)
+    assert found.shape == (2, 16 * 40)
+    assert_close(KIND.raw_features(-x), found)
+    audible = found > -70
+    assert_close(KIND.raw_features(x / 10)[audible], found[audible] - 20)
+
+
+def test_each_part_of_a_recording_has_its_own_loudness():
+    x = 0.1 * signals(2, 4000, 2)
+    bands = KIND.raw_features(torch.cat([x, torch.zeros_like(x)], 2)).unflatten(1, (40, 16))
+    assert (bands[..., 9:] < bands[..., :7].amin(2, keepdim=True)).all()
+
+
+def test_a_probe_gets_a_higher_tone_in_a_higher_band():
+    time = torch.arange(8000) / RATE
+    tones = torch.stack([torch.sin(2 * torch.pi * hertz * time) for hertz in (300, 2000)])
+    bands = KIND.raw_features(0.5 * tones.unsqueeze(1)).unflatten(1, (40, 16)).mean(2)
+    assert bands[0].argmax() < bands[1].argmax()

@@ -20,6 +20,7 @@ from vqkit.modalities.base import Figure, Media
 HEIGHT, WIDTH = 64, 128  # mel bands and moments of a picture
 RANGE_DB = 80.0  # from dark to bright
 QUIET_DB = -20.0  # of full scale: what is all below is not made brighter
+FRAME_S, BANDS, PARTS = 0.032, 40, 16  # what a probe gets of a recording
 PLAYED_S = 30.0  # of a recording in a page
 
 
@@ -57,6 +58,20 @@ class AudioModality:
     def size(self, shape: Sequence[int]) -> str:
         """The rate; recordings have lengths of their own."""
         return f"at {self.sample_rate / 1000:g} kHz"
+
+    def raw_features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """How loud each mel band is in each of 16 equal parts of recordings (B, C, T), in dB.
+
+        What a linear classifier may get of sound: samples say nothing to it, for their signs turn
+        with the phase.
+
+        Returns:
+            (B, 16 * 40)
+        """
+        mono = normalize(x).float().mean(1)
+        window = window_of(FRAME_S, self.sample_rate)
+        bands = mel(magnitudes(mono, window) * (2 / window), self.sample_rate, BANDS)
+        return F.adaptive_avg_pool1d(decibels(bands).movedim(1, 2), PARTS).flatten(1)
 
     def metrics(self, device: torch.device | str) -> AudioMetrics:
         """What measures reconstructions."""
