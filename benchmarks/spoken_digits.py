@@ -1,12 +1,13 @@
 """Are spoken digits that a prior draws by class the digits that they should be?
 
-Run: python benchmarks/spoken_digits.py FOLDER RUN [KEY=VALUE ...] [--work FOLDER]
+Run: python benchmarks/spoken_digits.py FOLDER RUN [KEY=VALUE ...] [--work FOLDER] [--out FOLDER]
 
 FOLDER holds the recordings with their digits, RUN is a tokenizer of them. A prior learns the codes
 of the training recordings with their digits. A small network that has never seen a code learns the
 digits of real training recordings from mel spectrograms; what it says of real held-out recordings,
 of their copies through all codes, and of new recordings of each digit is compared. Probes of the
-codes stand below. KEY=VALUE are settings of the prior's run, over the preset prior-delay.
+codes stand below. KEY=VALUE are settings of the prior's run, over the preset prior-delay. Into the
+folder OUT go digits.wav, two new recordings of each digit from 0 on, and their spectrograms.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from measuring import heading
+from PIL import Image
 from torch import Tensor, nn
 
 from vqkit.cli import run
@@ -52,6 +54,7 @@ DRAWINGS: tuple[dict[str, Any], ...] = (
     {"guidance": 1.5},
     {"guidance": 2.0, "temperature": 0.9},
 )
+SHOWN = DRAWINGS[2]
 EACH = 30  # new recordings of each digit, for each way to draw
 
 
@@ -140,6 +143,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("words", nargs="*", help="settings of the prior's run, key=value")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "vqkit-spoken")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     start = time.process_time()
@@ -185,6 +189,21 @@ def report(options: argparse.Namespace, home: Path, splits: Any, listener: Liste
         said = ", ".join(f"{key} {value:g}" for key, value in settings.items()) or "plainly"
         say(f"{len(drawn)} new ones, drawn {said}", drawn, own)
         print(f"{'':<42} {sum(x.shape[1] for x in drawn) / len(drawn) / listener.rate:.2f} s each")
+        if settings == SHOWN and options.out is not None:
+            order = [own.index(k) + turn * len(names) for turn in (0, 1) for k in range(len(names))]
+            keep(options.out, [drawn[place] for place in order], model.objective.modality)
+
+
+def keep(out: Path, items: list[Tensor], kind: Any) -> None:
+    """Writes recordings one after another, with pauses, and their spectrograms in two rows."""
+    out.mkdir(parents=True, exist_ok=True)
+    pause = torch.zeros_like(items[0][:, : kind.sample_rate // 5])
+    kind.save(out / "digits.wav", torch.cat([part for x in items for part in (x, pause)], 1))
+    pictures = [kind.pictures(x.unsqueeze(0))[0] for x in items]
+    half = len(pictures) // 2
+    rows = [torch.cat(pictures[:half], 2), torch.cat(pictures[half:], 2)]
+    levels = torch.cat(rows, 1).movedim(0, 2).numpy()
+    Image.fromarray(levels).save(out / "digits.png", optimize=True)
 
 
 if __name__ == "__main__":
