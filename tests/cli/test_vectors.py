@@ -32,6 +32,7 @@ KINDS = {
         "model.quantizer.quantizer.quantizer.codebook_size=8",
     ],
     "vectors-additive": [*QUIET, "train.steps=5", "model.quantizer.rounds=3", *STAGES],
+    "semantic-ids": [*STEPS, *NETWORK, *STAGES],
     "fashion-mnist-mlp": [*STEPS, *NETWORK, "model.quantizer.codebook_size=8"],
 }
 CLASSES = ("u", "v")
