@@ -1,4 +1,4 @@
-"""Clips that tests make of real images: windows that wander, as files of every kind; tiny models."""
+"""Clips that tests make of photographs: windows that wander, as files of any kind; tiny models."""
 
 import io
 from collections.abc import Sequence

@@ -6,16 +6,15 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from vqkit.modalities.image.fit import Framing, fit
 from vqkit.modalities.image.pixels import DAMAGE, TRANSPARENT, decode
+from vqkit.modalities.video.film import Frame, film
 
-MISSING = 'reading films needs PyAV; install it with: pip install "vqkit[video]"'
 STARTS = (b"GIF8", b"\x89PNG", b"\xff\xd8", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3")
 STARTS += (b"P4", b"P5", b"P6")
 QUICK_MS, USUAL_MS = 10, 100  # what browsers make of frames of animations that last no time
@@ -40,21 +39,6 @@ class Form:
     fps: float | None = None
     every: int = 1
     most: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A frame as it is stored.
-
-    Attributes:
-        pixels: Levels. (H, W, channels) uint8
-        start_s: When it begins to be seen; None where nothing is said of time.
-        end_s: When it ends to be seen.
-    """
-
-    pixels: np.ndarray
-    start_s: float | None = None
-    end_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +87,7 @@ def decode_clip(value: Any, form: Form) -> Decoded:
                 raise ValueError(f"has a frame {len(frames) + 1} of {sizes}; make them alike")
             frames.append(fit(pixels, form.framing))
     if size is None:
-        raise ValueError("has no frames; remove it, or record it again")
+        raise ValueError("has no frames; copy it again or remove it")
     return Decoded(np.stack(frames, axis=1), size)
 
 
@@ -145,6 +129,8 @@ def images_in(data: bytes, channels: int) -> Iterator[Frame]:
             if num > 1 and file.format != "TIFF":
                 yield from animation(file, num, channels)
                 return
+    except UnidentifiedImageError:
+        raise ValueError("is no image that can be read; remove it or copy it again") from None
     except (Image.DecompressionBombError, MemoryError):
         raise ValueError("has too many pixels (over 178 million); make it smaller") from None
     except DAMAGE as error:
@@ -184,51 +170,3 @@ def row_of_images(files: Frames, channels: int) -> Iterator[Frame]:
                 f"has a frame, {name}, that moves; set data.images=stills if each image is a clip"
             )
         yield Frame(frames[0].pixels)
-
-
-def film(data: bytes, channels: int) -> Iterator[Frame]:
-    """The frames of the first picture stream of a film, turned upright."""
-    av = _av()
-    try:
-        with av.open(io.BytesIO(data)) as file:
-            if not file.streams.video:
-                raise _NoPicture
-            stream = file.streams.video[0]
-            usual = 1 / float(stream.average_rate or 25)
-            before = None
-            for frame in file.decode(stream):
-                if before is not None:
-                    yield _shown(before, frame.time, usual, channels)
-                before = frame
-            if before is not None:
-                yield _shown(before, None, usual, channels)
-    except _NoPicture:
-        raise ValueError("holds no picture, only sound or text; remove it") from None
-    except (av.FFmpegError, OSError, EOFError, ValueError, RuntimeError, MemoryError) as error:
-        reason = str(getattr(error, "strerror", None) or error) or type(error).__name__
-        reason = " ".join(reason.split())
-        raise ValueError(f"is cut or no film ({reason}); copy it again") from None
-
-
-class _NoPicture(Exception):
-    """There is no stream of pictures."""
-
-
-def _shown(frame: Any, following_s: float | None, usual_s: float, channels: int) -> Frame:
-    """A decoded frame, which is seen until the next one is."""
-    pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-    if channels == 1:
-        pixels = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[..., None]
-    start = frame.time
-    if start is None:
-        return Frame(pixels)
-    end = start + usual_s if following_s is None else max(start, following_s)
-    return Frame(pixels, start, end)
-
-
-def _av() -> ModuleType:
-    try:
-        import av
-    except (ImportError, OSError):  # the latter where a library that it needs is missing
-        raise ValueError(MISSING) from None
-    return av
