@@ -72,10 +72,10 @@ def decode_clip(value: Any, form: Form) -> Decoded:
         found = row_of_images(value, channels)
     elif not isinstance(value, bytes):
         raise ValueError(f"holds {type(value).__name__}; give the bytes of a film or an image")
-    elif not value:
-        raise ValueError("is empty; remove it or copy it again")
+    elif is_image(value) or not value:
+        found = images_in(value, channels)
     else:
-        found = images_in(value, channels) if is_image(value) else film(value, channels)
+        found = film(value, channels)
     chosen = islice(in_time(found, form.fps), 0, None, form.every)
     size, frames = None, []
     with warnings.catch_warnings():  # Pillow warns of oddities that leave the pixels whole
@@ -123,6 +123,8 @@ def is_image(data: bytes) -> bool:
 
 def images_in(data: bytes, channels: int) -> Iterator[Frame]:
     """The frames of an animation, or the one of an image."""
+    if not data:
+        raise ValueError("is empty; remove it or copy it again")
     try:
         with Image.open(io.BytesIO(data)) as file:
             num = getattr(file, "n_frames", 1)
