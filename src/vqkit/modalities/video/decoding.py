@@ -18,7 +18,7 @@ from vqkit.modalities.video.film import Frame, film
 STARTS = (b"GIF8", b"\x89PNG", b"\xff\xd8", b"BM", b"II*\0", b"MM\0*", b"P1", b"P2", b"P3")
 STARTS += (b"P4", b"P5", b"P6")
 QUICK_MS, USUAL_MS = 10, 100  # what browsers make of frames of animations that last no time
-NEAR = 1e-6  # of a frame: times are rounded
+NEAR = 0.05  # of the time between two moments: times in files are rounded, to 1 ms for example
 
 Frames = tuple[tuple[str, bytes], ...]
 """Names and bytes of the image files whose images are the frames of one clip."""
