@@ -1,13 +1,16 @@
 """What must hold for the figures of clips."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tests.modalities.video.clips import clips, ragged
+from tests.pair import run_pair
 from torch import Tensor
 
+from vqkit import distributed
 from vqkit.modalities.image.metrics import ImageMetrics
 from vqkit.modalities.video import VideoMetrics
 from vqkit.modalities.video.metrics import octave_name, octave_of
@@ -109,6 +112,26 @@ def test_figures_do_not_depend_on_the_batches(monkeypatch: pytest.MonkeyPatch):
         parts.add(x[i : i + 1], y[i : i + 1])
     assert parts.results() == pytest.approx(whole)
     assert results(x, y) == pytest.approx(whole)
+
+
+def share(first: int) -> dict[str, float]:
+    """The figures, with ``first`` clips on the first rank and the others on the second."""
+    x = clips(5, 6)
+    torch.manual_seed(0)
+    y, metrics = noisy(x), VideoMetrics()
+    own = slice(first) if distributed.is_main() else slice(first, None)
+    metrics.add(x[own], y[own])
+    return metrics.results()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [3, 5])  # of 5: the second rank may have none
+def test_two_processes_give_the_figures_of_one(tmp_path: Path, first: int):
+    x = clips(5, 6)
+    torch.manual_seed(0)
+    expected = results(x, noisy(x))
+    for found in run_pair(share, tmp_path, first):
+        assert found == pytest.approx(expected)
 
 
 def test_nothing_has_no_figures():
