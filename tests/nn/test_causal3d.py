@@ -44,13 +44,14 @@ def clips(num_frames: int, side: int = 12, channels: int = 3) -> Tensor:
 
 
 @pytest.mark.parametrize(("kernel", "stride"), CONVS, ids=str)
-def test_a_convolution_equals_torchs_on_a_clip_padded_at_its_beginning(kernel: Size, stride: Size):
+def test_a_convolution_equals_torchs_on_a_clip_that_stood_still_before(kernel: Size, stride: Size):
     layer = CausalConv3d(3, 5, kernel, stride=stride).double()
     nn.init.normal_(layer.bias)
     x = clips(1 + 2 * stride[0])
     spare = [size - step for size, step in zip(kernel, stride, strict=True)]
     sides = [(more // 2, more - more // 2) for more in spare[1:]]
-    padded = F.pad(x, (*sides[1], *sides[0], kernel[0] - 1, 0))
+    still = x[:, :, :1].expand(-1, -1, kernel[0] - 1, -1, -1)
+    padded = F.pad(torch.cat([still, x], 2), (*sides[1], *sides[0]))
     expected = F.conv3d(padded, layer.weight, layer.bias, stride=stride)
     assert expected.shape[2] == 3
     assert_close(layer(x), expected, rtol=0, atol=1e-12)
@@ -77,8 +78,24 @@ def test_an_upsampling_keeps_the_first_frame_single(stride: Size):
     assert whole.shape[1] == 3 * stride[0] * stride[1] * stride[2]
 
 
+def test_the_outputs_of_one_input_are_equal_at_the_start():
+    layer = CausalUpsample3d(4, 3, (2, 2, 2), kernel_size=(2, 3, 3)).double()
+    found = layer(clips(3, 6, channels=4))
+    assert found[:, :, 1].equal(found[:, :, 2])
+    assert found[..., ::2].equal(found[..., 1::2])
+    assert found[..., ::2, :].equal(found[..., 1::2, :])
+    assert not found[:, :, 0].equal(found[:, :, 1])
+
+
+def test_a_still_clip_is_still_after_any_layer():
+    network, x = stack().double(), clips(1).expand(-1, -1, 9, -1, -1)
+    found = network(x)
+    assert_close(found, found[:, :, :1].expand_as(found), rtol=0, atol=1e-12)
+
+
 def test_the_outputs_of_one_input_lie_side_by_side():
     layer = CausalUpsample3d(2, 3, (2, 2, 3), kernel_size=(1, 1, 1)).double()
+    nn.init.normal_(layer.conv.direction)
     x = clips(3, 4, channels=2)
     channels = layer.conv(x).unflatten(1, (3, 2, 2, 3))
     found = layer(x)

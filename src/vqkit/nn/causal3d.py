@@ -20,8 +20,10 @@ Size = tuple[int, int, int]
 class CausalConv3d(Causal):
     """A convolution that is padded at the beginning of time, and around each frame.
 
-    Output t sees inputs up to t stride. Each filter is a direction and a length of its own: Weight
-    Normalization, equation 2, https://arxiv.org/abs/1602.07868
+    Before the first frame it sees that frame, as if it had stood still, so that still images and
+    first frames are no odd cases; around each frame it sees zeros. Output t sees inputs up to t
+    stride. Each filter is a direction and a length of its own: Weight Normalization, equation 2,
+    https://arxiv.org/abs/1602.07868
 
     Args:
         channels: Of the input.
@@ -74,12 +76,11 @@ class CausalConv3d(Causal):
         return F.conv3d(x, self.weight, self.bias, stride=self.stride)
 
     def _joined(self, x: Tensor, past: Past | None) -> Tensor:
-        """The chunk behind what was seen last, or behind zeros. (B, C, more T, H, W)"""
+        """The chunk behind what was seen last, or its first frame. (B, C, more T, H, W)"""
         seen = None if past is None else past.get(self)
         if seen is None:  # the first frame is the last that its output sees
-            x = F.pad(x, (0, 0, 0, 0, self.context + self.stride[0] - 1, 0))
-        else:
-            x = torch.cat([seen, x], dim=2)
+            seen = x[:, :, :1].expand(-1, -1, self.context + self.stride[0] - 1, -1, -1)
+        x = torch.cat([seen, x], dim=2)
         if past is not None:
             past[self] = x[:, :, x.shape[2] - self.context :]
         return x
@@ -89,7 +90,9 @@ class CausalUpsample3d(Causal):
     """A convolution whose channels are so many outputs side by side: T to 1 + (T - 1) stride.
 
     Real-Time Single Image and Video Super-Resolution, section 3.2,
-    https://arxiv.org/abs/1609.05158, in time, too: the first input gives one frame.
+    https://arxiv.org/abs/1609.05158, in time, too: the first input gives one frame. At the start
+    the outputs of an input are equal, or patterns of dots would take long to go:
+    https://arxiv.org/abs/1707.02937
 
     Args:
         channels: Of the input.
@@ -104,7 +107,10 @@ class CausalUpsample3d(Causal):
     ) -> None:
         super().__init__()
         self.stride = stride
-        self.conv = CausalConv3d(channels, math.prod(stride) * outputs, kernel_size, gain=gain)
+        num = math.prod(stride)
+        self.conv = CausalConv3d(channels, num * outputs, kernel_size, gain=gain)
+        for parameter in (self.conv.direction, self.conv.length):
+            parameter.data = parameter.data[::num].repeat_interleave(num, 0)
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         begins = past is None or self.conv not in past
