@@ -1,6 +1,6 @@
 """How good are clips at equal bits: causal video codes, each frame alone, and H.264?
 
-Run: python benchmarks/video_clips.py WORK [--data FOLDER_OF_PARQUET_FILES] [--steps 250]
+Run: python benchmarks/video_clips.py WORK [--data FOLDER_OF_PARQUET_FILES] [--steps 200]
 
 Clips are windows that wander and grow or shrink over photographs, 17 frames of 64 x 64: over the
 two that scikit-learn ships, the left three quarters for training and the right quarter held out, or
@@ -116,7 +116,7 @@ def recipe(steps: int, batch_size: int) -> TrainConfig:
     return TrainConfig(
         steps=steps,
         batch_size=batch_size,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         warmup_steps=30,
         clip_norm=1.0,
         progress="none",
@@ -207,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path, help="where the film of some clips goes")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--clips", type=int, default=400, help="for training")
     options = parser.parse_args()
     torch.set_num_threads(1)
