@@ -63,6 +63,12 @@ def test_a_folder_of_images_is_one_clip_and_its_images_clips_if_they_are_stills(
     assert_array_equal(one.example(0).x.numpy(), pan(0, 3)[:, 2:])
 
 
+def test_clips_have_names_of_their_own_whatever_the_folders_are_called(tmp_path: Path):
+    folder = write_frames(tmp_path / "a", pan(0, 3))
+    write_frames(folder / "a", pan(1, 2))
+    assert ids(opened(folder)) == ["a", "a-"]
+
+
 def test_a_parquet_file_of_bytes_is_read_as_the_folder_is(tmp_path: Path):
     clips = [film_file(pan(0, 3)), pillow_file(pan(1, 4), "PNG"), pillow_file(pan(2, 1), "PNG")]
     rows = [{"bytes": data, "path": str(i)} for i, data in enumerate(clips)]

@@ -40,7 +40,10 @@ class ClipSource:
                 self._clips += [(files.id(index), [index], False) for index in indices]
             else:
                 ordered = sorted(indices, key=lambda index: natural(files.id(index)))
-                self._clips.append((folder or files.path.resolve().name or "clip", ordered, True))
+                name = folder or files.path.resolve().name or "clip"
+                while not folder and name in inside:  # two clips may not share a name
+                    name += "-"
+                self._clips.append((name, ordered, True))
         self._clips.sort(key=lambda clip: clip[0])
         tops = [name.partition("/")[0] for name, _, _ in self._clips if "/" in name]
         self.labels: tuple[str, ...] = ()
