@@ -156,6 +156,16 @@ def only_sound() -> bytes:
     return buffer.getvalue()
 
 
+def no_frames() -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as file:
+        stream = file.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 24, 16, "yuv420p"
+        file.start_encoding()
+        file.mux(stream.encode())
+    return buffer.getvalue()
+
+
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "nothing.mp4": (lambda: b"", "is empty; remove it"),
     "no film.mp4": (lambda: b"neither here nor there" * 20, "is cut or no film"),
@@ -166,6 +176,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut.gif": (lambda: pillow_file(CLIP, "GIF")[:2000], "is cut or damaged"),
     "cut.png": (lambda: pillow_file(CLIP, "PNG")[:900], "is cut or damaged"),
     "no image.gif": (lambda: b"GIF89a nothing", "is no image that can be read"),
+    "no frames.avi": (no_frames, "has no frames; copy it again or remove it"),
     "sound.mov": (only_sound, "holds no picture"),
 }
 

@@ -10,8 +10,10 @@ from torch.testing import assert_close
 
 from vqkit.autoencoder import VQVAE
 from vqkit.autoencoder.hierarchy import without_hidden
+from vqkit.codes import Codes, Level
 from vqkit.modalities.video import CausalVideoConfig, network
 from vqkit.modalities.video.network import held
+from vqkit.tokens.sizes import cropped
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "strides": {"patch": 2, "strides": ((2, 2),)},
@@ -122,6 +124,17 @@ def test_the_mask_of_codes_and_what_they_stand_for_are_each_others_mirror():
     one = torch.zeros(1, 7, 8, 12, dtype=torch.bool)
     one[0, 4, 5, 11] = True
     assert encoder.code_mask(one).nonzero().tolist() == [[0, 2, 1, 2]]
+
+
+def test_clips_of_drawn_lengths_are_cut_to_the_frames_that_their_codes_stand_for():
+    tokenizer, codes = model(), model().encode(clips(3, 7))
+    mask = torch.zeros(3, 4, 2, 2, dtype=torch.bool)
+    for row, length in zip(mask, (4, 1, 3), strict=True):
+        row[:length] = True
+    (level,) = codes.levels
+    drawn = Codes((Level(level.indices, level.codebook_sizes, level.structure, mask),))
+    found = cropped(tokenizer.decode(drawn), drawn, tokenizer.encoder)
+    assert [tuple(x.shape) for x in found] == [(3, num, 8, 8) for num in (7, 1, 5)]
 
 
 def test_what_is_hidden_gets_no_gradient_from_the_frames_that_it_stands_for():
