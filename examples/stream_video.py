@@ -38,7 +38,7 @@ network = CausalVideoConfig(strides=((2, 2), (2, 1)), hidden=32, depth=1, dim=32
 config = VideoModelConfig(network=network, quantizer=EMAConfig(codebook_size=256))
 model = VQVAE.from_config(config)
 recipe = TrainConfig(
-    steps=120, learning_rate=2e-3, warmup_steps=20, batch_size=8, clip_norm=1.0, progress="none"
+    steps=180, learning_rate=2e-3, warmup_steps=20, batch_size=8, clip_norm=1.0, progress="none"
 )
 fit(model, TensorExamples(train), recipe)
 
