@@ -22,6 +22,7 @@ from vqkit.data import TensorExamples
 from vqkit.modalities.image import ImageModelConfig
 from vqkit.modalities.image.data import ImageDataConfig, ImageExamples, open_images
 from vqkit.modalities.image.network import ConvConfig
+from vqkit.modalities.image.pictures import contact_sheet, enlarge, save_png, to_uint8
 from vqkit.priors import Conditioning, HistogramPrior, Prior, UniformPrior
 from vqkit.quantizers import EMAConfig, EMAVectorQuantizer, SelectiveConfig, VQConfig
 from vqkit.tokens import TokenSet
@@ -258,6 +259,14 @@ def posterior_collapse(rows: dict[str, list[float]]) -> None:
     save("posterior-collapse")
 
 
+def film() -> None:
+    """Every second frame of unseen clips above what a stream of their codes gives."""
+    found = runpy.run_path(str(EXAMPLES / "stream_video.py"))
+    x, y = found["x"][::2], to_uint8(found["y"][::2])  # of the photograph that has more to see
+    rows = [each[i, :, ::2].movedim(1, 0) for i in range(4) for each in (x, y)]
+    save_png(PICTURES / "film.png", contact_sheet(enlarge(torch.cat(rows), 64), 9, gap=4))
+
+
 def main() -> None:
     """Draws all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -272,6 +281,7 @@ def main() -> None:
     positions_worth_a_code()
     sys.path.insert(0, str(EXAMPLES))  # the example imports its neighbour
     posterior_collapse(runpy.run_path(str(EXAMPLES / "posterior_collapse.py"))["rows"])
+    film()
     tokenizer = VQVAE.from_pretrained(demo / "tokenizer")
     codes_of_digits(tokenizer)
     tokens = TokenSet.open(demo / "tokens")

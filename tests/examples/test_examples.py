@@ -24,6 +24,7 @@ LENGTHS = {
     "posterior_collapse": 60,
     "semantic_ids": 60,
     "stream_sound": 60,
+    "stream_video": 60,
 }
 
 
@@ -96,6 +97,17 @@ def test_sound_that_is_coded_while_it_comes_in_has_the_codes_of_the_whole(
     assert latency == "one code for 32 samples, heard 4 ms later"
     assert int(different.split()[-1]) <= 2  # of 128, where two entries are equally near
     assert float(ratio.split()[-2]) > 10
+
+
+@pytest.mark.slow
+def test_a_film_that_is_coded_frame_by_frame_has_the_codes_of_the_whole(
+    capsys: pytest.CaptureFixture[str],
+):
+    runpy.run_path(str(EXAMPLES / "stream_video.py"))
+    seen, different, ratio = capsys.readouterr().out.splitlines()
+    assert seen.endswith("[1, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4]")
+    assert int(different.split()[-3]) <= 4  # of 2560, where two entries are equally near
+    assert float(ratio.split()[-2]) > 19
 
 
 @pytest.mark.slow

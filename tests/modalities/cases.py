@@ -10,6 +10,7 @@ import torch
 import yaml
 from tests.cli.folders import make_images
 from tests.modalities.audio.sounds import make_sounds
+from tests.modalities.video.clips import make_clips
 from torch import Tensor
 
 from vqkit.config import RunConfig, load_config
@@ -79,6 +80,11 @@ def make_recordings(folder: Path) -> Path:
     return make_sounds(folder, 20)
 
 
+def make_movies(folder: Path) -> Path:
+    """24 films, animations and folders of frames of unequal lengths, and a still image."""
+    return make_clips(folder, 24)
+
+
 def make_vectors(folder: Path) -> Path:
     """40 vectors of six numbers around two centres."""
     folder.mkdir()
@@ -109,6 +115,8 @@ CAUSAL = {"patch": 2, "strides": [4], "hidden": 8, "depth": 1, "kernel_size": 3,
 SPECTRAL = {"windows": [16, 64], "bands": 8}
 AUDIO = RESIDUAL | {"sample_rate": 8000, "network": CAUSAL, "objective": SPECTRAL}
 RATE = {"sample_rate": 8000, "crop_s": 0.03}
+VIDEO = {"network": {"patch": 2, "strides": [[2, 2]], "hidden": 8, "depth": 1, "dim": 4}}
+VIDEO |= {"quantizer": EMA}
 TEXT = {"quantizer": EMA}
 TEXT |= {"network": {"symbol_width": 4, "width": 8, "heads": 2, "dim": 4, "decoder_layers": 1}}
 GREY, COLUMNS = {"size": 8, "channels": 1}, {"column": "x", "label_column": "label"}
@@ -118,4 +126,5 @@ CASES = [  # one line for each modality
     Case("audio", make_recordings, RATE, AUDIO, ((1,), (7,), (200,), (64,)), packs=True),
     Case("text", make_texts, {}, TEXT, ((6,), (13,), (2,)), packs=True),
     Case("vector", make_vectors, COLUMNS, VECTOR, ((),), packs=True),
+    Case("video", make_movies, {"frames": 3}, VIDEO, tuple((t, 8, 8) for t in (1, 5, 2, 8)), True),
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
@@ -166,7 +166,9 @@ class Hierarchy:
         return z_q.contiguous().movedim(-1, 1).to(self.dtype)
 
 
-def without_hidden(outputs: Tensor, levels: Iterable[LevelOutput]) -> Tensor:
+def without_hidden(
+    outputs: Tensor, levels: Iterable[LevelOutput], encoder: nn.Module | None = None
+) -> Tensor:
     """A decoder's outputs, without a gradient where a position was hidden from it by chance.
 
     Otherwise the codes around would learn to tell what is there, and not only what is theirs.
@@ -174,12 +176,18 @@ def without_hidden(outputs: Tensor, levels: Iterable[LevelOutput]) -> Tensor:
     Args:
         outputs: (B, O, *input grid)
         levels: What was hidden in any of them counts.
+        encoder: That made them; one whose codes are not equal shares of an item says by a method
+            ``spread(cells)`` what each stands for, (B, *grid) to (B, *input grid).
     """
+    spread: Any = getattr(encoder, "spread", None)
     for level in levels:
         hidden = level.quantized.hidden
         if hidden is not None and hidden.dim() == outputs.dim() - 1:
-            cells = F.interpolate(hidden.unsqueeze(1).float(), outputs.shape[2:])
-            outputs = torch.where(cells > 0, outputs.detach(), outputs)
+            if spread is None:
+                cells = F.interpolate(hidden.unsqueeze(1).float(), outputs.shape[2:]) > 0
+            else:
+                cells = spread(hidden).unsqueeze(1)
+            outputs = torch.where(cells, outputs.detach(), outputs)
     return outputs
 
 

@@ -96,7 +96,7 @@ class VQVAE(nn.Module):
         levels, z_q = self._hierarchy.forward(self._features(x, mask), mask)
         h = called(self.decoder, *z_q, mask=levels[0].mask)
         decoded = Decoded(self.decoder, self.objective, h)
-        outputs = cut(without_hidden(decoded.outputs(x), levels), grid)
+        outputs = cut(without_hidden(decoded.outputs(x), levels, self.encoder), grid)
         x, mask = cut(x, grid), real
         objectives, terms = dict(self.objective.loss(outputs, x, mask)), dict[str, Mean]()
         for number, level in enumerate(levels):

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqkit.autoencoder.model import VQVAE
@@ -21,7 +22,10 @@ class StreamEncoder:
     weights that the model has when it is made.
 
     Args:
-        model: With one level, and an encoder that streams: causal, with ``hop`` and ``delay``.
+        model: With one level, and an encoder that streams: causal, with ``hop`` and ``delay``. It
+            may have ``first``, where the first code stands for another number of positions;
+            ``side``, how many a code stands for along each other axis; and ``holds_last``, true
+            where the last position stays at the end, in place of silence.
 
     Raises:
         ValueError: If the model has several levels, or an encoder that needs the whole item.
@@ -37,6 +41,9 @@ class StreamEncoder:
         self.encoder, self.quantizer, self.objective = frozen(
             model.encoder, model.quantizers[0], model.objective
         )
+        self.first, self.side = (
+            getattr(self.encoder, name, own) for name, own in (("first", self.hop), ("side", 1))
+        )
         self._past: Past = {}
         self._rest: Tensor | None = None
         self._early = self.delay  # features that are left out
@@ -51,12 +58,22 @@ class StreamEncoder:
         Returns:
             Perhaps of no positions.
         """
-        x = self.objective.normalize(x).to(dtype_of(self.encoder))
+        return self._push(self.objective.normalize(x).to(dtype_of(self.encoder)))
+
+    def _push(self, x: Tensor) -> Codes:
+        """The same of normalised items."""
         x = x if self._rest is None else torch.cat([self._rest, x], dim=2)
-        whole = x.shape[2] // self.hop * self.hop
+        whole = self._whole(x.shape[2])
         self._rest = x[:, :, whole:]
+        beyond = [-length % self.side for length in x.shape[3:]]
         if not whole:
-            return self._codes(x.new_zeros(len(x), 0, self.quantizer.dim))
+            sides = (
+                (length + more) // self.side
+                for length, more in zip(x.shape[3:], beyond, strict=True)
+            )
+            return self._codes(x.new_zeros(len(x), 0, *sides, self.quantizer.dim))
+        if any(beyond):
+            x = F.pad(x, [amount for more in reversed(beyond) for amount in (0, more)])
         z_e = self.encoder(x[:, :, :whole], past=self._past).movedim(1, -1)
         early = min(self._early, z_e.shape[1])
         self._early -= early
@@ -72,10 +89,23 @@ class StreamEncoder:
         if self._rest is None:
             raise ValueError("nothing has come in; push something first")
         rest = self._rest
-        lacking = -rest.shape[2] % self.hop + self.delay * self.hop
-        codes = self.push(rest.new_zeros(*rest.shape[:2], lacking, *rest.shape[3:]))
+        lacking = self._lacking(rest.shape[2]) + self.delay * self.hop
+        after = rest.new_zeros(*rest.shape[:2], lacking, *rest.shape[3:])
+        if rest.shape[2] and getattr(self.encoder, "holds_last", False):
+            after = rest[:, :, -1:].expand_as(after)
+        codes = self._push(after)
         self._past, self._rest, self._early = {}, None, self.delay
         return codes
+
+    def _whole(self, length: int) -> int:
+        """How many of so many positions can be encoded by now."""
+        own = self.hop if self._past else self.first
+        return 0 if length < own else own + (length - own) // self.hop * self.hop
+
+    def _lacking(self, length: int) -> int:
+        """How many positions are missing to whole codes."""
+        own = self.hop if self._past else self.first
+        return own - length if 0 < length < own else (own - length) % self.hop * (length > 0)
 
     def _codes(self, z_e: Tensor) -> Codes:
         """The codes of vectors (B, L, ..., D)."""
@@ -128,7 +158,7 @@ def check_streams(model: VQVAE) -> tuple[int, int]:
     if len(model.quantizers) > 1 or hop is None or delay is None:
         raise ValueError(
             "the model does not stream; take one of one level whose networks are causal, such as "
-            "those of sound"
+            "those of sound and clips"
         )
     return hop, delay
 

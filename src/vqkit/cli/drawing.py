@@ -97,7 +97,8 @@ def draw(
             **how.settings(),
         )
         items = new_items(tokenizer, codes, seed=how.seed, first=first)
-        found += cropped(tokenizer.objective.modality.stored(items).cpu(), codes)
+        stored = tokenizer.objective.modality.stored(items).cpu()
+        found += cropped(stored, codes, tokenizer.encoder)
     return found
 
 

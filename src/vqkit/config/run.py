@@ -27,6 +27,7 @@ from vqkit.modalities.image.data import ImageDataConfig
 from vqkit.modalities.image.model import ImageModelConfig
 from vqkit.modalities.text.data import TextDataConfig
 from vqkit.modalities.vector.data import VectorDataConfig
+from vqkit.modalities.video.data import VideoDataConfig
 from vqkit.priors import PriorConfig, TransformerConfig
 from vqkit.schema import STRICT, Seed
 from vqkit.storage import write_text
@@ -35,7 +36,7 @@ from vqkit.training import TrainConfig
 Run = TypeVar("Run")
 
 DataConfig = Annotated[
-    AudioDataConfig | ImageDataConfig | TextDataConfig | VectorDataConfig,
+    AudioDataConfig | ImageDataConfig | TextDataConfig | VectorDataConfig | VideoDataConfig,
     Field(discriminator="type"),
 ]
 """The data of one modality, chosen by ``type``."""

@@ -1,6 +1,6 @@
 """New images out of priors, part by part, shared by the processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from vqkit.autoencoder import VQVAE, new_items
 from vqkit.distributed import rank, world_size
 from vqkit.drawing import PLAIN, Drawing
 from vqkit.priors import Conditioning, Prior
+from vqkit.tokens.sizes import cropped
 
 
 def share(num: int) -> tuple[int, int]:
@@ -56,7 +57,8 @@ def draws(
         how: Integers are drawn.
 
     Returns:
-        Images as files would hold them, (B, C, H, W) uint8, and their classes, (B,) int64 or None.
+        Images as files would hold them, those of one size together, (B, C, H, W) uint8, and their
+        classes, (B,) int64 or None.
     """
     device = prior.slot_sizes.device
     begin, end = share(num)
@@ -68,7 +70,18 @@ def draws(
         given = Conditioning(own)
         codes = prior.sample(len(numbers), given, seed=seed, first=first, **how.settings())
         items = new_items(tokenizer, codes, seed=seed, first=first)
-        yield tokenizer.objective.modality.stored(items), own
+        stored = tokenizer.objective.modality.stored(items)
+        for places in alike(whole := cropped(stored, codes, tokenizer.encoder)):
+            same = torch.stack([whole[place] for place in places])
+            yield same, None if own is None else own[places]
+
+
+def alike(items: Sequence[Tensor]) -> list[list[int]]:
+    """The places of items of each size, in order of the first of each."""
+    found: dict[torch.Size, list[int]] = {}
+    for place, item in enumerate(items):
+        found.setdefault(item.shape, []).append(place)
+    return list(found.values())
 
 
 @torch.no_grad()
@@ -80,8 +93,8 @@ def first_draws(
     *,
     seed: int,
     how: Drawing = PLAIN,
-) -> Tensor:
-    """The first of the images that ``draws`` draws, on every rank. (N, C, H, W) uint8"""
+) -> list[Tensor]:
+    """The first of the images that ``draws`` draws, on every rank. Each (C, H, W) uint8"""
     given = Conditioning()
     if prior.num_classes is not None:
         numbers = torch.arange(num, device=prior.slot_sizes.device)
@@ -89,4 +102,5 @@ def first_draws(
         given = Conditioning(own)
     codes = prior.sample(num, given, seed=seed, **how.settings())
     items = new_items(tokenizer, codes, seed=seed)
-    return tokenizer.objective.modality.stored(items).cpu()
+    stored = tokenizer.objective.modality.stored(items).cpu()
+    return cropped(stored, codes.to("cpu"), tokenizer.encoder)

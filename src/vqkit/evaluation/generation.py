@@ -13,6 +13,7 @@ from vqkit.drawing import PLAIN, Drawing
 from vqkit.evaluation.draws import first_draws, labels_like
 from vqkit.evaluation.features import Featured
 from vqkit.evaluation.frechet import Moments, frechet_distance
+from vqkit.evaluation.gallery import pictures_of
 from vqkit.evaluation.neighbors import precision_recall
 from vqkit.evaluation.study import SEED, Judges, Study, chosen
 from vqkit.modalities.base import Modality
@@ -28,7 +29,7 @@ class Generation:
 
     Attributes:
         metrics: All figures by name, as JSON values; docs/evaluation.md says what each means.
-        samples: Some new images of the learned prior. (N, C, H, W) uint8
+        samples: Pictures of some new images of the learned prior. (N, C, H, W) uint8
         neighbors: The nearest training images of each, nearest first; none without training
             images. Each (N, C, H, W) uint8
     """
@@ -91,7 +92,7 @@ def measure_generation(
         **figures(judges, real, found),
     }
     if training is None:
-        return Generation(metrics, shown, ())
+        return Generation(metrics, *drawn_beside(modality, held_out, shown, ()))
     near = study.nearest(training, found[LEARNED], real)
     metrics["neighbors"] = near.metrics
     columns = near.numbers[: len(shown)].T.tolist()
@@ -99,12 +100,18 @@ def measure_generation(
 
 
 def drawn_beside(
-    modality: Modality, training: Examples, shown: Tensor, columns: Sequence[Sequence[int]]
+    modality: Modality,
+    training: Examples,
+    shown: Sequence[Tensor],
+    columns: Sequence[Sequence[int]],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Pictures of samples and of their nearest training items; none of these if there are none."""
-    rows = [shown, *(items_of(modality, training, each) for each in columns)]
-    drawn = [each for each in map(modality.pictures, rows) if each is not None]
-    return (drawn[0], tuple(drawn[1:])) if len(drawn) == len(rows) else (shown, ())
+    """Pictures of samples and of their nearest training items; none if there are none."""
+    items = [*shown, *(x for each in columns for x in items_of(modality, training, each))]
+    drawn = pictures_of(modality, items)
+    if drawn is None:
+        return torch.zeros(0, 1, 1, 1, dtype=torch.uint8), ()
+    first, *others = drawn.split(len(shown))
+    return first, tuple(others)
 
 
 def figures(judges: Judges, real: Featured, found: Mapping[str, Featured]) -> dict[str, Any]:
@@ -157,6 +164,6 @@ def by_class(labels: Sequence[str], real: Featured, found: Featured) -> list[dic
     return classes
 
 
-def items_of(modality: Modality, examples: Examples, numbers: Sequence[int]) -> Tensor:
-    """Some items of a data set as their files hold them. (N, C, *grid)"""
-    return torch.stack([modality.stored(examples.example(number).x) for number in numbers])
+def items_of(modality: Modality, examples: Examples, numbers: Sequence[int]) -> list[Tensor]:
+    """Some items of a data set as their files hold them. Each (C, *grid)"""
+    return [modality.stored(examples.example(number).x) for number in numbers]

@@ -33,7 +33,12 @@ def header(title: str, evaluation: Evaluation) -> str:
     metrics, kind_of = evaluation.metrics, evaluation.modality
     codes = " + ".join(grid_of(spec) for spec in evaluation.specs)
     size = kind_of.size(metrics["item_shape"])
-    num = f"{codes} codes" if size else f"{number(metrics['tokens_per_item'])} codes on average"
+    alike = sum(spec.num_tokens for spec in evaluation.specs) == metrics["tokens_per_item"]
+    num = (
+        f"{codes} codes"
+        if size and alike
+        else f"{number(metrics['tokens_per_item'])} codes on average"
+    )
     lead = (
         f"{metrics['num_items']:,} {kind_of.items} ({metrics['split']}){size and ' '}{size}, each "
         f"turned into {num} and back."

@@ -18,6 +18,7 @@ from vqkit.modalities.base import Modality
 from vqkit.priors import Prior
 from vqkit.random import generator
 from vqkit.tokens.progress import advancing
+from vqkit.tokens.sizes import by_size
 
 NEIGHBORS = 3  # training images looked for at each sample
 SEED = 0
@@ -119,8 +120,9 @@ class Study:
         for batch in in_order(
             examples, self.batch_size, indices=numbers, num_workers=self.num_workers
         ):
-            moved = batch.to(self.device)
-            yield self.modality.stored(moved.x), moved.labels, moved.positions
+            for part in by_size(batch):
+                moved = part.to(self.device)
+                yield self.modality.stored(moved.x), moved.labels, moved.positions
             advance(len(batch))
 
     def _counted(

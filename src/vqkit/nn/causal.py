@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Past = dict[nn.Module, Tensor]
-"""What each convolution has seen last: kept from chunk to chunk. Each (B, C, 1, context)"""
+"""What each convolution has seen last: kept from chunk to chunk. Each (B, C, 1, context), of clips
+(B, C, context, H, W)"""
 
 Activation = Literal["elu", "silu", "snake"]
 GAINS: dict[Activation, float] = {"elu": 1.25, "silu": 1.68, "snake": 0.85}
@@ -33,6 +34,9 @@ class Causal(nn.Module):
             past: What was seen before, brought up to date; None: nothing was, and nothing follows.
         """
         raise NotImplementedError
+
+    def fold(self) -> None:
+        """Computes once what depends on weights alone, of a layer that stays as it is."""
 
 
 class CausalConv(Causal):
@@ -90,7 +94,6 @@ class CausalConv(Causal):
         return self.weight.squeeze(2).transpose(1, 2).flatten(1)
 
     def fold(self) -> None:
-        """Computes the filters once, of a layer that stays as it is."""
         self.folded = (self.weight.detach(), self.matrix.detach().contiguous())
 
     def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
@@ -239,17 +242,23 @@ def fold(network: nn.Module) -> None:
     At each call that would cost as much as a chunk of a few milliseconds itself.
     """
     for module in network.modules():
-        if isinstance(module, CausalConv):
+        if isinstance(module, Causal):
             module.fold()
 
 
-def in_chunks(network: Callable[[Tensor, Past], Tensor], x: Tensor, size: int) -> Tensor:
+def in_chunks(
+    network: Callable[[Tensor, Past], Tensor], x: Tensor, size: int, first: int | None = None
+) -> Tensor:
     """What a causal network makes of the whole, so much at a time: in bounded memory.
 
     Args:
         network: Takes a chunk and what was before it.
-        x: The whole. (B, C, T)
+        x: The whole. (B, C, T, ...)
         size: Length of a chunk.
+        first: Length of the first one; None where it is as long as the others.
     """
     past: Past = {}
-    return torch.cat([network(chunk, past) for chunk in x.split(size, dim=2)], dim=2)
+    chunks = x.split(size, dim=2)
+    if first is not None and first < x.shape[2]:
+        chunks = (x[:, :, :first], *x[:, :, first:].split(size, dim=2))
+    return torch.cat([network(chunk, past) for chunk in chunks], dim=2)

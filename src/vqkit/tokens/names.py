@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 
 LONGEST = 100  # bytes of one part of a name; file systems allow 255
 KNOWN = re.compile(
-    r"\.(png|jpe?g|webp|bmp|gif|tiff?|ppm|pgm|wav|flac|ogg|mp3|mp4|webm|txt|npy)$", re.IGNORECASE
+    r"\.(a?png|jpe?g|webp|bmp|gif|tiff?|ppm|pgm|wav|flac|ogg|mp3|mp4|m4v|mkv|mov|avi|webm|txt|npy)$",
+    re.IGNORECASE,
 )
 
 

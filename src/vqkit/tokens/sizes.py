@@ -1,8 +1,9 @@
 """Batches and items without padding."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqkit.codes import Codes
 from vqkit.data import Batch, Examples, lengths_of
@@ -55,12 +56,14 @@ def extent(mask: Tensor) -> tuple[int, ...]:
     return tuple((places.amax(0) + 1).tolist()) if len(places) else (1,) * mask.dim()
 
 
-def cropped(items: Tensor, codes: Codes) -> list[Tensor]:
+def cropped(items: Tensor, codes: Codes, encoder: nn.Module | None = None) -> list[Tensor]:
     """Decoded items one by one, without what there are no codes for.
 
     Args:
         items: What a decoder made of the codes. (B, C, *grid)
         codes: Whose finest level says by its mask how far each item goes.
+        encoder: Of such items; one whose codes are not equal shares of an item says by a method
+            ``spread(cells)`` what each stands for, (B, *grid) to (B, *input grid).
 
     Returns:
         Each (C, *own grid)
@@ -68,6 +71,10 @@ def cropped(items: Tensor, codes: Codes) -> list[Tensor]:
     mask, grid = codes.levels[-1].mask, items.shape[2:]
     if mask is None or mask.dim() - 1 != len(grid):
         return list(items)
+    spread: Any = getattr(encoder, "spread", None)
+    if spread is not None:
+        sizes = [extent(each) for each in spread(mask)]
+        return [x[(..., *map(slice, size))] for x, size in zip(items, sizes, strict=True)]
     shares = [length // places for length, places in zip(grid, mask.shape[1:], strict=True)]
     sizes = [
         [places * share for places, share in zip(extent(each), shares, strict=True)]
