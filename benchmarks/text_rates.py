@@ -49,6 +49,7 @@ AUTOREGRESSIVE = (
 )
 CODERS: dict[str, tuple[str, ...]] = {
     "patch 2, 1024": (),
+    "patch 2, 2048": ("model.quantizer.codebook_size=2048",),
     "patch 2, 512": ("model.quantizer.codebook_size=512",),
     "patch 4, 2 x 1024": (
         "data.patch=4",
