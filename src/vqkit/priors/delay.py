@@ -13,7 +13,7 @@ from vqkit.priors.autoregressive import NextLogits
 from vqkit.priors.conditioner import Conditioned
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.lengths import Lengths
-from vqkit.priors.sequence import SequencePrior, TransformerSize, memory_of
+from vqkit.priors.sequence import SequencePrior, TransformerSize, memory_of, reach
 from vqkit.schema import STRICT
 
 
@@ -84,12 +84,14 @@ class DelayTransformerPrior(SequencePrior):
         return self.steps.argsort(stable=True)
 
     def hidden(self, flat: Tensor, mask: Tensor | None, told: Conditioned) -> Tensor:
-        vectors = self.embedding(flat, mask)
-        drawn = vectors.new_zeros(len(flat), len(self.lookup), vectors.shape[-1])
-        drawn = drawn.index_add(1, self.steps, vectors)
+        num = reach(mask, flat.shape[1])
+        steps = self.steps[:num]
+        vectors = self.embedding(flat[:, :num], None if mask is None else mask[:, :num])
+        last = int(steps.max()) + 1
+        drawn = vectors.new_zeros(len(flat), last, vectors.shape[-1]).index_add(1, steps, vectors)
         begin = self.embedding.nothing.expand(len(flat), 1, -1)
-        x = torch.cat([begin, drawn[:, :-1]], dim=1) + self._added(told)
-        return self.transformer(self.dropout(x), memory=memory_of(told))[:, self.steps]
+        x = torch.cat([begin, drawn[:, :-1]], dim=1) + self._added(told)[:, :last]
+        return self.transformer(self.dropout(x), memory=memory_of(told))[:, steps]
 
     def next_logits(self, num: int, given: Conditioning, mask: Tensor | None) -> NextLogits:
         told = self.conditioner(given, num, mask)

@@ -142,3 +142,16 @@ def memory_of(told: Conditioned) -> Memory | None:
     if told.memory is None or told.memory_mask is None:
         return None
     return Memory(told.memory, told.memory_mask)
+
+
+def reach(mask: Tensor | None, length: int) -> int:
+    """How many slots there are up to the last that is real in any item, at least 1.
+
+    Args:
+        mask: Which integers are real; None when all are. (B, L) bool
+        length: Number of slots L.
+    """
+    if mask is None or not len(mask):
+        return length
+    real = mask.any(0).nonzero()
+    return int(real[-1]) + 1 if len(real) else 1

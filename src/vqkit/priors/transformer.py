@@ -12,7 +12,7 @@ from vqkit.priors.autoregressive import NextLogits
 from vqkit.priors.conditioner import Conditioned
 from vqkit.priors.conditioning import Conditioning, ConditioningSpec
 from vqkit.priors.lengths import Lengths
-from vqkit.priors.sequence import SequencePrior, TransformerSize, memory_of
+from vqkit.priors.sequence import SequencePrior, TransformerSize, memory_of, reach
 from vqkit.schema import STRICT
 
 
@@ -83,16 +83,3 @@ class TransformerPrior(SequencePrior):
             return self.embedding.logits(hidden, codebooks[slot])
 
         return next_logits
-
-
-def reach(mask: Tensor | None, length: int) -> int:
-    """How many slots there are up to the last that is real in any item, at least 1.
-
-    Args:
-        mask: Which integers are real; None when all are. (B, L) bool
-        length: Number of slots L.
-    """
-    if mask is None or not len(mask):
-        return length
-    real = mask.any(0).nonzero()
-    return int(real[-1]) + 1 if len(real) else 1
