@@ -50,11 +50,12 @@ PRIOR = (
 )
 DRAWINGS: tuple[dict[str, Any], ...] = (
     {},
-    {"temperature": 0.8},
     {"guidance": 1.5},
-    {"guidance": 2.0, "temperature": 0.9},
+    {"guidance": 2.0},
+    {"guidance": 3.0},
+    {"guidance": 3.0, "temperature": 0.9},
 )
-SHOWN = DRAWINGS[2]
+SHOWN = DRAWINGS[3]
 EACH = 30  # new recordings of each digit, for each way to draw
 
 
@@ -146,21 +147,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    start = time.process_time()
+    start, kept = time.process_time(), options.work / "minutes.txt"  # of the first time
     home = prior_of(options)
-    minutes = (time.process_time() - start) / 60
+    if not kept.exists():
+        kept.write_text(f"{(time.process_time() - start) / 60:.1f}")
+    minutes = kept.read_text()
     data = config_of(options.run, [f"data.path={options.folder}"]).data
     splits: Any = data.open()
     rate = splits.train.config.sample_rate
     real = [as_loud(splits.train.example(i).x) for i in range(len(splits.train))]
     listener = trained(real, torch.tensor(labels_of(splits.train)), rate)
     print(heading("Spoken digits drawn by class, as an independent classifier hears them"))
-    print(f"prior: {' '.join([*PRIOR, *options.words])}; {minutes:.1f} CPU minutes with the codes")
+    print(f"prior: {' '.join([*PRIOR, *options.words])}; {minutes} CPU minutes with the codes")
     print(f"{'':<44} right    of each digit, %")
     report(options, home, splits, listener)
     model = open_tokenizer(options.run, "cpu")
     print("\nProbe of the codes")
-    print("\n".join(summary(probe(model, splits.train, splits.evaluation), "recording")[:13]))
+    found = {"split": "held-out", **probe(model, splits.train, splits.evaluation)}
+    print("\n".join(summary(found, "recording")[:13]))
 
 
 def labels_of(items: Any) -> list[int]:
