@@ -234,3 +234,15 @@ def test_parts_of_killed_processes_are_removed_and_those_of_others_are_not(tmp_p
     with atomic.atomic_folder(tmp_path / "out"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "out"])
+
+
+def test_single_files_of_killed_processes_are_removed_and_those_of_others_are_not(tmp_path: Path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for owner in (os.getpid(), gone.pid, 1, "mine"):
+        (tmp_path / f".shard.parquet.{owner}.part").touch()
+    atomic.remove_left(tmp_path.glob(".shard.*.part"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".shard.parquet.1.part",
+        ".shard.parquet.mine.part",
+    ]

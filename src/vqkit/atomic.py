@@ -4,7 +4,7 @@ import errno
 import glob
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -120,10 +120,21 @@ def parts_like(path: Path, end: str = NEW) -> list[Path]:
     """What this process, or ones that were killed, wrote for the same place and did not finish."""
     found, stem = [], f".{path.name}."
     for each in path.parent.glob(f"{glob.escape(stem)}*{end}"):
-        owner = each.name.removeprefix(stem).removesuffix(end)
-        if owner.isdecimal() and (int(owner) == os.getpid() or not is_running(int(owner))):
+        if is_left(each.name.removeprefix(stem).removesuffix(end)):
             found.append(each)
     return found
+
+
+def remove_left(parts: Iterable[Path]) -> None:
+    """Removes files of unfinished parts, but those that another process is still writing."""
+    for part in parts:
+        if is_left(part.name.removesuffix(NEW).rpartition(".")[2]):
+            part.unlink(missing_ok=True)
+
+
+def is_left(owner: str) -> bool:
+    """Whether a part belongs to this process, or to one that does not run any more."""
+    return owner.isdecimal() and (int(owner) == os.getpid() or not is_running(int(owner)))
 
 
 def is_running(process: int) -> bool:

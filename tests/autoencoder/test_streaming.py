@@ -108,6 +108,15 @@ def test_a_stream_begins_anew_after_its_end():
     assert joined([stream.push(x), stream.end()]).flat().equal(first.flat())
 
 
+def test_a_decoder_begins_anew_after_its_end():
+    tokenizer = model(delay=1)
+    codes, stream = tokenizer.encode(signals(1, 100)), StreamDecoder(tokenizer)
+    first = stream.push(codes)
+    assert not stream.push(codes).equal(first)  # it went on
+    stream.end()
+    assert stream.push(codes).equal(first)
+
+
 def test_a_stream_that_nothing_came_into_has_no_end():
     with pytest.raises(ValueError, match="nothing has come in"):
         StreamEncoder(model()).end()

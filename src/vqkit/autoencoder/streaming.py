@@ -147,6 +147,10 @@ class StreamDecoder:
         y = self.decoder(z_q.to(dtype_of(self.decoder)), past=self._past)
         return self.objective.distribution(y).mode()
 
+    def end(self) -> None:
+        """Forgets what came before: the next codes begin another item."""
+        self._past = {}
+
 
 def check_streams(model: VQVAE) -> tuple[int, int]:
     """The hop and the delay of a model.

@@ -64,7 +64,7 @@ def _vqkit(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Discrete codes for images, sound, text and vectors, priors over them, and new items."""
+    """Discrete codes of images, sound, text, video and vectors, priors over them, new items."""
 
 
 def run(words: Sequence[str]) -> int | None:

@@ -113,6 +113,10 @@ def check_same(path: Path, config: "RunConfig | PriorRunConfig") -> None:
     load = load_config if tokenizer else load_prior_config
     before, now = flat(plain(load(path))), flat(plain(config))
     free = {f"train.{key}" for key in CHANGEABLE} | {"data.cache_mb"}
+    kinds = (before.get("data.type"), now.get("data.type"))
+    if kinds[0] != kinds[1]:
+        other = f"{path.parent} holds the run of another kind of data, {kinds[0]}"
+        raise ValueError(f"{other}; choose another folder with -o")
     for key in sorted(before.keys() | now.keys()):
         if key not in free and before.get(key) != now.get(key):
             raise ValueError(

@@ -85,7 +85,7 @@ def print_nats(costs: Costs) -> None:
         print(f"  {name:<{width}} {'at most ' * (name in costs.bounds)}{value:.4f}")
     *_, (name, value) = costs.nats.items()
     if value > costs.nats["histogram"] and name not in costs.bounds:
-        print(f"  {name} has not learned how codes go together; train it longer")
+        print(f"  {name} has not learned how codes go together; train it longer, or give more data")
 
 
 def train_prior_run(config: "PriorRunConfig", folder: Path, tokenizer: Path | None) -> Costs:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from vqkit.atomic import remove_left
 from vqkit.codes import Codes, LevelSpec
 from vqkit.distributed import barrier, is_main, rank, world_size
 from vqkit.modalities.base import Modality
@@ -73,8 +74,7 @@ def decode_dataset(
             advance(len(items))
     barrier()
     if is_main():  # what killed runs left behind
-        for part in folder.rglob(f".*{modality.suffix}.*.part"):
-            part.unlink(missing_ok=True)
+        remove_left(folder.rglob(f".*{modality.suffix}.*.part"))
 
 
 def have_files(tokens: TokenSet, suffix: str) -> bool:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as config_dataclass
 
+from vqkit.atomic import remove_left
 from vqkit.data.batch import Batch
 from vqkit.data.example import Examples
 from vqkit.data.loader import in_order
@@ -181,8 +182,7 @@ def write_shards(
             kind.write(folder / shard.name, shard, batches())
     barrier()
     if is_main():  # what killed runs left behind
-        for part in folder.glob(f".{kind.pattern}.*.part"):
-            part.unlink(missing_ok=True)
+        remove_left(folder.glob(f".{kind.pattern}.*.part"))
 
 
 def metadata(header: ShardHeader) -> dict[bytes, bytes]:

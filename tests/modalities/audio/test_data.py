@@ -96,7 +96,26 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         "has samples up to 3000; scale them",
     ),
     "rate of 0": (rate_zero, "sample rate of 0 Hz|is cut or no sound file"),
+    "rate of 8": (lambda: file_of(tone(50), rate=8), "sample rate of 8 Hz; write it again"),
+    "mp3 that is cut": (lambda: file_of(tone(5000), kind="MP3")[:1500], "is cut"),
 }
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3"])
+@pytest.mark.parametrize("share", [0.4, 0.8, 0.99])
+def test_a_file_whose_end_is_missing_is_not_taken_for_a_shorter_recording(kind: str, share: float):
+    subtype = None if kind in ("OGG", "MP3") else "PCM_16"
+    data = file_of(tone(30_000), kind=kind, subtype=subtype)
+    assert decode_sound(data, PLAIN).shape[1] >= 30_000
+    with pytest.raises(ValueError, match=r"is cut|has no samples"):
+        decode_sound(data[: int(share * len(data))], PLAIN)
+
+
+@pytest.mark.parametrize("size", [0, 2**32 - 1])
+def test_a_wav_file_that_was_written_to_a_pipe_does_not_know_its_size(size: int):
+    data = bytearray(file_of(tone(500)))
+    data[4:8] = size.to_bytes(4, "little")
+    assert decode_sound(bytes(data), PLAIN).shape[1] == 500
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -12,6 +12,8 @@ from vqkit.modalities.audio.levels import FULL_SCALE, LIMIT
 
 Normalize = Literal["none", "peak"]
 MOST_CHANNELS = 2
+LEAST_RATE = 1000  # Hz; what says less is wrong, and would become millions of samples
+UNKNOWN = (0, 2**32 - 1)  # sizes that are written where nobody knew
 MISSING = 'reading sound needs {name}; install it with: pip install "vqkit[audio]"'
 
 
@@ -70,10 +72,12 @@ def read_sound(data: bytes) -> tuple[np.ndarray, int]:
     soundfile = _soundfile()
     if not data:
         raise ValueError("is empty; remove it or copy it again")
+    if declared_bytes(data) > len(data):
+        raise ValueError("is cut (its end is missing); copy it again")
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, channels = int(file.samplerate), int(file.channels)
-            if rate < 1:
+            if rate < LEAST_RATE:
                 raise ValueError(f"has a sample rate of {rate} Hz; write it again with its own")
             if channels > MOST_CHANNELS:
                 raise ValueError(f"has {channels} channels; mix them to 1 or 2")
@@ -82,6 +86,37 @@ def read_sound(data: bytes) -> tuple[np.ndarray, int]:
         reason = " ".join(str(error).split()).partition("object at")[2].partition(">: ")[2]
         reason = reason or " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"is cut or no sound file ({reason}); copy it again") from None
+
+
+def declared_bytes(data: bytes) -> int:
+    """How long a file says that it is: wav, aiff, au, caf, and mp3 with a head; 0 if it does not.
+
+    libsndfile takes the end of such a file for the end of the recording.
+    """
+    kind, at, known = data[:4], 0, 0
+    if kind in (b"RIFF", b"RIFX", b"FORM") and len(data) >= 8:
+        known = int.from_bytes(data[4:8], "little" if kind == b"RIFF" else "big")
+        return 0 if known in UNKNOWN else 8 + known
+    if kind == b".snd" and len(data) >= 12:
+        known = int.from_bytes(data[8:12], "big")
+        return 0 if known in UNKNOWN else int.from_bytes(data[4:8], "big") + known
+    if kind == b"caff":
+        at = 8
+        while at + 12 <= len(data):  # from chunk to chunk
+            size = int.from_bytes(data[at + 4 : at + 12], "big", signed=True)
+            if size < 0:
+                return 0
+            at += 12 + size
+        return at
+    if data[:3] == b"ID3" and len(data) >= 10:  # four bytes of seven bits
+        at = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(data[6:10]))
+    if data[at : at + 1] != b"\xff":
+        return 0
+    frame = data[at : at + 200]
+    place = max(frame.find(name) for name in (b"Xing", b"Info"))
+    if place < 0 or len(frame) < place + 16 or frame[place + 7] & 3 != 3:  # frames, then bytes
+        return 0
+    return at + int.from_bytes(frame[place + 12 : place + 16], "big")
 
 
 def check_samples(samples: np.ndarray) -> None:

@@ -18,7 +18,9 @@ MIDDLE = 1  # which of these mel and log-spectral distance have
 BANDS = 80
 BINS_PER_BAND = 4  # or the lowest bands would hold none
 
-Part = Literal["si_sdr", "mel", "stft", "log_spectral"]
+LEAST_DB = -100.0  # SI-SDR of a copy that is silent, or has nothing to do with the recording
+Part = Literal["si_sdr", "mel", "log_spectral", "stft 0", "stft 1", "stft 2"]
+STFT: tuple[Part, ...] = ("stft 0", "stft 1", "stft 2")
 
 
 class AudioMetrics:
@@ -53,11 +55,11 @@ class AudioMetrics:
         heard = x.square().flatten(1).sum(1) > SILENT * x.shape[1] * real.sum(1)
         self.num_silent = self.num_silent + (~heard & real.any(1)).sum()
         self._count("si_sdr", si_sdr(x, y), heard)
-        for number, window in enumerate(self.windows):
+        for number, (part, window) in enumerate(zip(STFT, self.windows, strict=True)):
             spectra = [magnitudes(each, window) * (2 / window) for each in (x, y)]
             frames = frame_mask(real, window).unsqueeze(1).expand(spectra[0].shape[:3])
             errors = decibels(spectra[0]) - decibels(spectra[1])
-            self._count("stft", errors.abs().mean(3), frames)
+            self._count(part, errors.abs().mean(3), frames)
             if number == MIDDLE:
                 self._count("log_spectral", errors.square().mean(3).sqrt(), frames)
                 bands = min(BANDS, max(1, window // (2 * BINS_PER_BAND)))
@@ -72,7 +74,7 @@ class AudioMetrics:
 
         Returns:
             ``si_sdr_db``, the mean of each recording's, if any is not silent; ``mel_distance_db``,
-            ``log_spectral_distance_db`` and, a mean over windows of 8, 32 and 128 ms,
+            ``log_spectral_distance_db`` and, for windows of 8, 32 and 128 ms and then their mean,
             ``stft_distance_db``, means over frames; ``num_silent`` recordings. Empty when there was
             nothing.
         """
@@ -81,13 +83,14 @@ class AudioMetrics:
             for part, mean in self.parts.items()
         }
         silent = float(all_reduce(self.num_silent.clone()))
-        if not values["stft"].count:
+        if not values["mel"].count:
             return {}
         found: dict[str, float] = {}
         if values["si_sdr"].count:
             found["si_sdr_db"] = float(values["si_sdr"].value)
-        for part in ("mel", "stft", "log_spectral"):
-            found[f"{part}_distance_db"] = float(values[part].value)
+        found["mel_distance_db"] = float(values["mel"].value)
+        found["stft_distance_db"] = sum(float(values[part].value) for part in STFT) / len(STFT)
+        found["log_spectral_distance_db"] = float(values["log_spectral"].value)
         return found | {"num_silent": silent}
 
 
@@ -100,7 +103,7 @@ def si_sdr(x: Tensor, y: Tensor) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB.
 
     SDR - half-baked or well done?, equation 5, https://arxiv.org/abs/1811.02508; no mean is
-    subtracted; at most 100 dB.
+    subtracted; at most 100 dB, and at least -100, which a silent copy has.
 
     Args:
         x: Recordings; 0 where they are not real. (B, C, T)
@@ -113,7 +116,9 @@ def si_sdr(x: Tensor, y: Tensor) -> Tensor:
     energy = x.square().sum(1).clamp(min=1e-30)
     target = (x * y).sum(1, keepdim=True) / energy.unsqueeze(1) * x
     kept, lost = target.square().sum(1), (y - target).square().sum(1)
-    return 10 * ((kept + 1e-30) / (lost + 1e-10 * kept + 1e-30)).log10()
+    found = 10 * ((kept + 1e-30) / (lost + 1e-10 * kept + 1e-30)).log10()
+    silent = y.square().sum(1) <= 1e-10 * SILENT * energy
+    return found.clamp(min=LEAST_DB).masked_fill(silent, LEAST_DB)
 
 
 def decibels(magnitude: Tensor) -> Tensor:
