@@ -4,8 +4,8 @@ Run: python benchmarks/sound_sets.py FOLDER [KEY=VALUE ...] [--rows NAME ...] [-
 
 FOLDER holds the folders esc10 (44.1 kHz, sounds of ten kinds) and ljspeech (22.05 kHz, one voice),
 with train-*.parquet and test-*.parquet. The preset audio-speech is trained at the rate of each, and
-measured over all test recordings, from one stage to all; one row has discriminators, too. Minutes
-are of process CPU time on one thread. Rows that are done are kept in a file and not run again.
+measured over all test recordings, from one stage to all. Minutes are of process CPU time on one
+thread. Rows that are done are kept in a file and not run again.
 """
 
 import argparse
@@ -32,11 +32,9 @@ ESC10 = (
     "data.crop_s=0.6",
 )
 LJSPEECH = ("data.sample_rate=22050", "model.sample_rate=22050")
-ADVERSARIAL = "model.objective.adversarial={}"
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "esc10": ("esc10", ESC10),
     "ljspeech": ("ljspeech", LJSPEECH),
-    "ljspeech, adversarial": ("ljspeech", (*LJSPEECH, ADVERSARIAL, "train.steps=300")),
 }
 """The folder of each row, and what is changed in the preset."""
 SHORT = ("train.steps=1000", "train.batch_size=8", "train.warmup_steps=50")
