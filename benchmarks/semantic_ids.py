@@ -58,8 +58,9 @@ def share_of_copies(items: VectorExamples) -> float:
 
 def figures(ids: SemanticIDs) -> list[str]:
     groups = prefix_groups(ids.codes, ids.sizes)
-    numbers = {name: number for number, name in enumerate(sorted(set(ids.labels or ())))}
-    labels = torch.tensor([numbers[name] for name in ids.labels or ()])
+    names = [name or "" for name in ids.labels or ()]
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    labels = torch.tensor([numbers[name] for name in names])
     used = [len(column.unique()) for column in ids.codes.unbind(1)]
     pure = [f"{purity(group, labels):.1%} / {int(group.max()) + 1:,}" for group in groups]
     return [

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -246,3 +247,20 @@ def test_single_files_of_killed_processes_are_removed_and_those_of_others_are_no
         ".shard.parquet.1.part",
         ".shard.parquet.mine.part",
     ]
+
+
+def test_one_after_another_has_a_folder_and_no_file_is_left(tmp_path: Path):
+    order: list[str] = []
+
+    def other() -> None:
+        with atomic.one_at_a_time(tmp_path):
+            order.append("other")
+
+    thread = Thread(target=other)
+    with atomic.one_at_a_time(tmp_path):
+        thread.start()
+        thread.join(timeout=0.2)
+        order.append("first")
+    thread.join(timeout=10)
+    assert order == ["first", "other"]
+    assert names(tmp_path) == []

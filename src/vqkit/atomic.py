@@ -1,6 +1,7 @@
 """Files and folders that are whole or not there: filled under another name, then renamed."""
 
 import errno
+import fcntl
 import glob
 import os
 import shutil
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+UNKNOWN = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # no locks of folders here
 NEW, OLD = ".part", ".old.part"  # what is being written, and what gives way to it
 
 
@@ -27,6 +29,27 @@ def atomic_file(path: Path) -> Iterator[Path]:
             sync(path.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Lets one process after another read and replace files of a folder; the others wait.
+
+    It leaves no file behind. Folders of some network drives know no locks: nobody waits there.
+
+    Args:
+        folder: It must exist.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in UNKNOWN:
+                raise
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

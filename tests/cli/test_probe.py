@@ -5,9 +5,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.cli.conftest import Cli, Made
 from tests.cli.folders import make_images
+from tests.data.files import write_parquet
 
 
 def test_a_probe_prints_a_table_and_keeps_its_figures_for_the_report(
@@ -53,9 +55,34 @@ def test_data_without_classes_to_tell_apart_are_refused(
 ):
     make_images(tmp_path / "others", 6, classes=classes)
     failure = cli("probe", made.run, tmp_path / "others").failure
-    words = "all items are of the class cat" if classes else "the items have no classes"
+    words = "all items are of the class cat" if classes else "the images have no classes: put them"
     assert failure.startswith(words)
     assert not (made.run / "probe.json").exists()
+
+
+def test_classes_that_are_missing_in_some_rows_are_counted(cli: Cli, made: Made, tmp_path: Path):
+    path = write_parquet(tmp_path / "a.parquet", 6, labels=["a", None, "b", "a", None, "b"])
+    failure = cli("probe", made.run, path).failure
+    assert failure == (
+        f"the images have no classes: column 'label' of {path} has None in row 1; give integers or "
+        "text in every row (2 of 6 have none)"
+    )
+
+
+def test_vectors_without_classes_are_told_of_the_column(cli: Cli, tmp_path: Path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(60, 4)))
+    words = ["train", "vectors-additive", f"data.path={tmp_path / 'x.npy'}", "train.steps=2"]
+    words += ["model.quantizer.stages=2", "model.quantizer.quantizer.codebook_size=8"]
+    words += ["train.progress=none", "train.device=cpu", "train.num_workers=0"]
+    assert cli(*words, "-o", tmp_path / "run").code == 0
+    failure = cli("probe", tmp_path / "run").failure
+    assert failure == "the vectors have no classes: name a column with data.label_column"
+
+
+def test_too_few_items_to_learn_from_are_put_down_to_most(cli: Cli, made: Made, tmp_path: Path):
+    make_images(tmp_path / "others", 30, classes=("a", "b", "c"))
+    failure = cli("probe", made.run, tmp_path / "others", "--most", 4).failure
+    assert "among the 4 of 27 that --most lets learn from; raise it" in failure
 
 
 def test_without_scikit_learn_the_extra_is_named(

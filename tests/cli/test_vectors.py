@@ -155,19 +155,6 @@ def test_ids_of_another_run_are_not_added_to(
     assert "use the model that made the first" in cli("ids", made.run, made.data, out).failure
 
 
-def test_a_faiss_index_is_written_beside_the_tokens(cli: Cli, made: Made, tmp_path: Path):
-    from vqkit.interop.faiss_index import library
-
-    out = tmp_path / "x.faiss"
-    result = cli("encode", made.run, made.data, made.tokens, "--faiss", out)
-    if (
-        "product" in made.run.joinpath("config.yaml").read_text()
-        or "additive" in (made.run / "config.yaml").read_text()
-    ):
-        assert "index of Faiss, 120 vectors" in result.out
-        assert library().read_index(str(out)).ntotal == 120
-
-
 def test_rows_that_are_no_numbers_are_said_and_left_out(cli: Cli, tmp_path: Path):
     x = rows()
     x[3, 1] = np.nan

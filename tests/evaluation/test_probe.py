@@ -253,7 +253,7 @@ def test_at_most_so_many_items_are_learned_from_by_the_seed():
 def test_data_that_cannot_be_probed_are_refused_in_one_line():
     model, good = tokenizer(), striped(20, 0)
     bare = TensorExamples(torch.zeros(4, 1, 8, 12, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="have no classes; put them into a folder"):
+    with pytest.raises(ValueError, match="the images have no classes: put them into a folder"):
         probe(model, bare, bare)
     alone = TensorExamples([(good.example(i).x, 0) for i in range(4)], labels=("one",))
     with pytest.raises(ValueError, match="all items are of the class one; give"):
@@ -266,6 +266,9 @@ def test_data_that_cannot_be_probed_are_refused_in_one_line():
         probe(model, few, few)
     with pytest.raises(ValueError, match="class b has 0 items to learn from"):
         probe(model, same_but(same, 0), few)
+    one = TensorExamples([(good.example(i).x, i // 4) for i in range(5)], labels=("a", "b"))
+    with pytest.raises(ValueError, match=r"among the 2 of 5 that --most lets learn from; raise it"):
+        probe(model, one, one, most=2)
     with pytest.raises(ValueError, match="have the classes across, down, those held out x, y"):
         probe(model, good, striped(6, 1, names=("x", "y")))
 

@@ -64,6 +64,20 @@ def test_an_item_keeps_its_id_when_its_codes_change_or_it_is_gone():
     assert torch.equal(old.extended(moved).ids, old.ids)
 
 
+@pytest.mark.parametrize(("old", "new"), [(["u"] * 20, None), (None, ["v"] * 30)])
+def test_labels_stay_where_only_some_items_have_them(
+    tmp_path: Path, old: list[str] | None, new: list[str] | None
+):
+    grown = made(20, labels=old).extended(made(30, labels=new))
+    expected = (*(old or [None] * 20), *(new or [None] * 30)[20:])
+    assert grown.labels == expected
+    grown.save(tmp_path / "ids.parquet")
+    assert SemanticIDs.open(tmp_path / "ids.parquet").labels == expected
+    grown.save(tmp_path / "ids.csv")
+    with (tmp_path / "ids.csv").open(newline="") as file:
+        assert [row["label"] or None for row in csv.DictReader(file)] == list(expected)
+
+
 def test_ids_of_another_model_are_no_addition():
     with pytest.raises(ValueError, match="use the model that made the first"):
         made(tokenizer="a").extended(made(tokenizer="b"))
@@ -128,7 +142,7 @@ def test_a_table_of_other_columns_is_refused(tmp_path: Path):
     import pyarrow as pa
 
     pq.write_table(pa.table({"item": ["a"]}), tmp_path / "ids.parquet")
-    with pytest.raises(ValueError, match="is no table of IDs"):
+    with pytest.raises(ValueError, match=r"is no table of IDs \(vqkit ids did not write it\)"):
         SemanticIDs.open(tmp_path / "ids.parquet")
     with pytest.raises(FileNotFoundError):
         SemanticIDs.open(tmp_path / "none.parquet")

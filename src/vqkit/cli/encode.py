@@ -55,8 +55,13 @@ def encode(
 
     kind = TOKENS if features is None else FEATURES
     kind.check_place(out)  # now, for to read all items takes long
+    if faiss is not None:
+        check_index(faiss, features)
     join_processes(cpu=device == "cpu")
-    model, items = open_tokenizer(run, device), items_of(run, data, words or ())
+    model = open_tokenizer(run, device)
+    if faiss is not None:
+        check_sums(model, run)
+    items = items_of(run, data, words or ())
     how = {"batch_size": batch_size, "num_workers": num_workers}
     if features is not None:
         size = shard_size or SHARD_SIZE
@@ -71,6 +76,43 @@ def encode(
             write_index(model, tokens, faiss)
         then = command("train-prior", out, "prior-small", "--tokenizer", run)
         print(f"  {then}    learns what codes are likely")
+
+
+def check_index(path: Path, features: str | None) -> None:
+    """Raises, before anything is encoded, unless an index of Faiss may be written there.
+
+    Raises:
+        FileExistsError: If something is there already.
+        FileNotFoundError: If its folder is not there.
+        ImportError: If Faiss is not installed.
+        ValueError: If it was asked for beside ``--features``.
+    """
+    if features is not None:
+        raise ValueError(
+            f"--faiss makes an index of codes, and --features {features} writes none; "
+            "leave one of them out"
+        )
+    if path.exists():
+        raise FileExistsError(f"--faiss {path} exists already; remove it or choose another name")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--faiss {path}: there is no folder {path.parent}; make it first")
+    from vqkit.interop.faiss_index import library
+
+    library()
+
+
+def check_sums(model: "VQVAE", run: Path) -> None:
+    """Raises ValueError unless the codes of a model make an index of Faiss."""
+    from vqkit.interop import to_faiss
+    from vqkit.modalities.vector.objective import SquaredErrorObjective
+
+    objective = model.objective
+    if not isinstance(objective, SquaredErrorObjective):
+        items = objective.modality.items
+        raise ValueError(
+            f"--faiss makes an index of vectors, and {run} is of {items}; leave it out"
+        )
+    to_faiss(model, model.encode(objective.shift.unsqueeze(0)))  # of one vector
 
 
 def write_index(model: "VQVAE", tokens: "TokenSet", path: Path) -> None:

@@ -19,7 +19,10 @@ KINDS = (".parquet", ".csv")
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="Data, as for data.path.")]
 Out = Annotated[
-    Path, typer.Argument(metavar="OUT", help="A .parquet file, or .csv; IDs that it has stay.")
+    Path,
+    typer.Argument(
+        metavar="OUT", help="A .parquet file, where IDs that it has stay, or a new .csv file."
+    ),
 ]
 
 
@@ -40,17 +43,34 @@ def ids(
     """
     if out.suffix not in KINDS:
         raise ValueError(f"{out} ends in no {' or '.join(KINDS)}; name such a file")
-    if out.exists() and out.suffix == ".csv":
-        raise ValueError(f"{out} is there, and csv does not say of what codes; write a .parquet")
-    from vqkit.tokens import SemanticIDs
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: there is no folder {out.parent}; make it first")
+    from vqkit.atomic import one_at_a_time
 
-    known = SemanticIDs.open(out) if out.exists() else None
+    known_at(out)  # now, for to encode all items takes long
     model = open_tokenizer(run, device)
     items = items_of(run, data, words or ())
     found = ids_of(model, items, batch_size, num_workers)
-    made = found if known is None else known.extended(found)
-    made.save(out)
+    with one_at_a_time(out.parent):
+        known = known_at(out)  # another command may have added to it since
+        made = found if known is None else known.extended(found)
+        made.save(out)
     print("\n".join(summary(made, 0 if known is None else len(known), out)))
+
+
+def known_at(out: Path) -> "SemanticIDs | None":
+    """The IDs of a file; None where it is a new one.
+
+    Raises:
+        ValueError: If no items can be added to what is there.
+    """
+    from vqkit.tokens import SemanticIDs
+
+    if not out.exists():
+        return None
+    if out.suffix == ".csv":
+        raise ValueError(f"{out} is there, and csv does not say of what codes; write a .parquet")
+    return SemanticIDs.open(out)
 
 
 def ids_of(
@@ -104,10 +124,12 @@ def summary(ids: "SemanticIDs", before: int, out: Path) -> list[str]:
         f"  {'share of items with codes of another':<38} {ids.collision_rate:.2%}",
         f"  {'most items with the same codes':<38} {ids.level_sizes[-1]}",
     ]
-    numbers = {name: number for number, name in enumerate(sorted(set(ids.labels or ())))}
-    labels = torch.tensor([numbers[name] for name in ids.labels or ()])
+    named = [row for row, name in enumerate(ids.labels or ()) if name is not None]
+    names = [name for name in ids.labels or () if name is not None]
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    labels = torch.tensor([numbers[name] for name in names])
     for length, group in enumerate(groups, start=1):
         name = f"groups of {counted(length, 'first code')}"
-        pure = f", {purity(group, labels):.1%} of one class" if ids.labels else ""
+        pure = f", {purity(group[named], labels):.1%} of one class" if named else ""
         lines.append(f"  {name:<38} {int(group.max()) + 1}{pure}")
     return lines

@@ -50,7 +50,7 @@ def probe(
     check_sklearn()
     model = open_tokenizer(run, device)
     items = splits_of(run, data, words or ())
-    check_labels(items.train, items.evaluation)
+    check_labels(items.train, items.evaluation, model)
     found = evaluation.probe(
         model,
         items.train,

@@ -44,7 +44,8 @@ class ArraySource:
         self._where, self._read, self._files, self._facts = where, read, files, facts
         self._shape = self._array.shape
         if len(self._shape) < 2 or not self._shape[0]:
-            raise ValueError(f"{where} has shape {self._shape}; give an array of one or more items")
+            needed = "an array of one or more items, such as rows of numbers (N, D)"
+            raise ValueError(f"{where} has shape {self._shape}; give {needed}")
         self.labels: tuple[str, ...] = ()
         self._classes: list[int] | None = None
         if classes is not None:
@@ -121,13 +122,13 @@ def open_npz(path: Path, column: str | None, label_column: str | None) -> ArrayS
     with _open_npz(path) as arrays:
         names: list[str] = arrays.files
     found = f"{path} has the arrays {', '.join(names)}"
+    for key, name in (("column", column), ("label_column", label_column)):
+        if name is not None and name not in names:
+            raise ValueError(f"{key} is {name!r}, but {found}; set data.{key} to one of them")
     fits = [name for name in names if name != label_column]
     if column is None and len(fits) != 1:
         raise ValueError(f"{found}; set data.column to one of them")
     column = column or fits[0]
-    for key, name in (("column", column), ("label_column", label_column)):
-        if name is not None and name not in names:
-            raise ValueError(f"{key} is {name!r}, but {found}; set data.{key} to one of them")
     return ArraySource(
         f"{path}[{column}]",
         partial(_read_npz, path, column),

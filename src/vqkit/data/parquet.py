@@ -36,9 +36,14 @@ class ParquetSource:
             ``label`` or ``labels`` where it is there and has a class in every row.
         text: Whether the items are texts, which columns of strings hold, too.
 
+    Attributes:
+        no_labels: Why a column that could hold the classes does not; None where there is no such.
+
     Raises:
         ValueError: If a file is no Parquet file, there are no rows, or a column does not fit.
     """
+
+    no_labels: str | None = None
 
     def __init__(
         self,
@@ -83,6 +88,7 @@ class ParquetSource:
         if reason and asked:
             raise ValueError(f"label_column {name!r} of {self._paths[0]} {reason}")
         if reason:
+            self.no_labels = f"column {name!r} of {self._paths[0]} {reason}"
             return (), None
         names = _class_names(schema, name)
         if names and all(isinstance(value, int) and value < len(names) for value in values):
@@ -253,7 +259,9 @@ def _why_no_labels(values: list[Any]) -> str | None:
     wrong = next((i for i, v in enumerate(values) if type(v) is not type(values[0])), 0)
     if values[0] is None or not isinstance(values[0], int | str):
         wrong = 0
-    return f"has {values[wrong]!r} in row {wrong}; give integers or text in every row"
+    missing = sum(value is None for value in values)
+    tail = f" ({missing} of {len(values)} have none)" if missing else ""
+    return f"has {values[wrong]!r} in row {wrong}; give integers or text in every row{tail}"
 
 
 def _class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:

@@ -94,13 +94,13 @@ def probe(
             from.
     """
     check_sklearn()
-    check_labels(train, held_out)
+    check_labels(train, held_out, model)
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(train))[:most]).tolist()
     how = {"batch_size": batch_size, "num_workers": num_workers, "progress": progress}
     learned = probe_items(model, train, chosen, **how)
     judged = probe_items(model, held_out, range(len(held_out)), **how)
-    check_counts(learned.labels, judged.labels, train.labels)
+    check_counts(learned.labels, judged.labels, train.labels, len(train))
     kept = kept_apart(learned.labels, rng)
     usual = np.bincount(learned.labels).argmax()
     accuracies = {
@@ -217,14 +217,16 @@ def check_sklearn() -> None:
         raise ImportError('the probe needs scikit-learn; pip install "vqkit[probe]"') from None
 
 
-def check_labels(train: Items, held_out: Items) -> None:
+def check_labels(train: Items, held_out: Items, model: VQVAE) -> None:
     """Raises ValueError unless both parts have the same classes, two or more."""
-    names = train.labels
-    if not names or not held_out.labels:
-        raise ValueError(
-            "the items have no classes; put them into a folder for each class, or name a column "
-            "with data.label_column"
-        )
+    names, kind = train.labels, model.objective.modality
+    for part in (train, held_out):
+        if not part.labels:
+            why = getattr(getattr(part, "source", None), "no_labels", None)
+            fix = "name a column with data.label_column"
+            if kind.name != "vector":
+                fix = f"put them into a folder for each class, or {fix}"
+            raise ValueError(f"the {kind.items} have no classes: {why or fix}")
     if tuple(names) != tuple(held_out.labels):
         raise ValueError(
             f"the items to learn from have the classes {', '.join(names[:5])}, those held out "
@@ -236,8 +238,15 @@ def check_labels(train: Items, held_out: Items) -> None:
         )
 
 
-def check_counts(labels: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> None:
-    """Raises ValueError unless every class that occurs has two items to learn from."""
+def check_counts(labels: np.ndarray, truth: np.ndarray, names: Sequence[str], total: int) -> None:
+    """Raises ValueError unless every class that occurs has two items to learn from.
+
+    Args:
+        labels: Classes of the items to learn from. (N,) int64
+        truth: Classes of those held out. (M,) int64
+        names: Names of the classes.
+        total: How many items there are to learn from, of which N were chosen.
+    """
     present = sorted({*labels.tolist(), *truth.tolist()})
     if len(present) < 2:
         raise ValueError(
@@ -246,7 +255,12 @@ def check_counts(labels: np.ndarray, truth: np.ndarray, names: Sequence[str]) ->
     for label in present:
         num = int((labels == label).sum())
         if num < 2:
+            have = f"class {names[label]} has {num} {'item' if num == 1 else 'items'}"
+            if len(labels) < total:
+                raise ValueError(
+                    f"{have} among the {len(labels):,} of {total:,} that --most lets learn from; "
+                    "raise it, for at least two of each class"
+                )
             raise ValueError(
-                f"class {names[label]} has {num} {'item' if num == 1 else 'items'} to learn from; "
-                "give at least two of each class, or leave it out"
+                f"{have} to learn from; give at least two of each class, or leave it out"
             )

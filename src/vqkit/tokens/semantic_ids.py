@@ -35,7 +35,7 @@ class SemanticIDs:
         suffixes: How many items before have the same codes. (N,) int64
         sizes: Number of entries of each codebook. Q
         tokenizer: Fingerprint of the model that made the codes.
-        labels: Names of the classes of the items; None without.
+        labels: Names of the classes of the items, None for one without; None where all are. N
     """
 
     names: tuple[str, ...]
@@ -43,7 +43,7 @@ class SemanticIDs:
     suffixes: Tensor
     sizes: tuple[int, ...]
     tokenizer: str = ""
-    labels: tuple[str, ...] | None = None
+    labels: tuple[str | None, ...] | None = None
 
     @classmethod
     def of(
@@ -53,7 +53,7 @@ class SemanticIDs:
         sizes: Sequence[int],
         *,
         tokenizer: str = "",
-        labels: Sequence[str] | None = None,
+        labels: Sequence[str | None] | None = None,
     ) -> "SemanticIDs":
         """The IDs of items that come in this order.
 
@@ -62,7 +62,7 @@ class SemanticIDs:
             codes: Codes of each item in a row. (N, Q) int64
             sizes: Number of entries of each codebook. Q
             tokenizer: Fingerprint of the model that made the codes.
-            labels: Names of their classes; None without. N
+            labels: Names of their classes, None for an item without; None without any. N
 
         Raises:
             ValueError: If two items have one name, or a code is no entry.
@@ -85,7 +85,7 @@ class SemanticIDs:
     def extended(self, other: "SemanticIDs") -> "SemanticIDs":
         """These, and after them what of others is new; all of these stay as they are.
 
-        An item that is here already keeps its ID, whatever its codes are now.
+        An item that is here already keeps its ID and label, whatever its codes are now.
 
         Raises:
             ValueError: If the others are of another model.
@@ -99,8 +99,9 @@ class SemanticIDs:
         known = set(self.names)
         new = [row for row, name in enumerate(other.names) if name not in known]
         labels = None
-        if self.labels is not None and other.labels is not None:
-            labels = (*self.labels, *(other.labels[row] for row in new))
+        if self.labels is not None or other.labels is not None:
+            mine, others = (part.labels or (None,) * len(part) for part in (self, other))
+            labels = (*mine, *(others[row] for row in new))
         return SemanticIDs.of(
             (*self.names, *(other.names[row] for row in new)),
             torch.cat([self.codes, other.codes[new]]),
@@ -146,10 +147,10 @@ class SemanticIDs:
         by_id = dict(zip(map(tuple, self.ids.tolist()), self.names, strict=True))
         return [by_id.get(tuple(row)) for row in codes.flat().tolist()]
 
-    def columns(self) -> Mapping[str, Sequence[str] | Tensor]:
+    def columns(self) -> Mapping[str, Sequence[str | None] | Tensor]:
         """What a table of the IDs has: item, label, codes and suffix, and tokens."""
         parts = [f"code_{q}" for q in range(len(self.sizes))]
-        found: dict[str, Sequence[str] | Tensor] = {"item": self.names}
+        found: dict[str, Sequence[str | None] | Tensor] = {"item": self.names}
         if self.labels is not None:
             found["label"] = self.labels
         found |= dict(zip([*parts, "suffix"], self.ids.unbind(1), strict=True))
@@ -188,7 +189,10 @@ class SemanticIDs:
         try:
             with pq.ParquetFile(path) as file:
                 table = file.read()
-            about = json.loads((table.schema.metadata or {})[KEY])
+            said = (table.schema.metadata or {}).get(KEY)
+            if said is None:
+                raise ValueError("vqkit ids did not write it")
+            about = json.loads(said)
             if about["format"] != FORMAT:
                 raise ValueError(f"its format is {about['format']}, this vqkit reads {FORMAT}")
             sizes = tuple(about["sizes"])

@@ -49,15 +49,18 @@ def test_rows_with_what_is_no_number_are_listed_and_left_out(
     x[[3, 11], [1, 2]] = bad
     path = tmp_path / f"x.{suffix}"
     path = write_npy(path, x) if suffix == "npy" else write_csv(path, x.tolist())
+    places = ("row 3", "row 11") if suffix == "npy" else ("line 4", "line 12")
     examples, lines = config(path).open_all()
     assert np.array_equal(rows(examples), np.delete(X, [3, 11], axis=0))
     assert [examples.id(2), examples.id(3)] == ["2", "4"]
     assert lines == tuple(
-        f"{path} row {row} has {bad} in column {column}, which is no number; mend it, or remove "
+        f"{path} {place} has {bad} in column {column}, which is no number; mend it, or remove "
         "the row"
-        for row, column in ((3, 1), (11, 2))
+        for place, column in zip(places, (1, 2), strict=True)
     )
-    with pytest.raises(ValueError, match=r"2 of 20 items cannot be read; the first: .* row 3"):
+    with pytest.raises(
+        ValueError, match=f"2 of 20 items cannot be read; the first: .* {places[0]}"
+    ):
         config(path, strict=True).open_all()
 
 

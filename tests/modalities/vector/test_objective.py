@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from vqkit import distributed
 from vqkit.autoencoder import VQVAE
 from vqkit.modalities.vector import MLPConfig, SquaredErrorObjective, VectorModelConfig
+from vqkit.modalities.vector.objective import Standardize
 from vqkit.quantizers import VQConfig
 
 KINDS = ("columns", "all", "none")
@@ -108,6 +109,14 @@ def test_two_processes_learn_the_scales_of_one(tmp_path: Path):
 def test_vectors_that_do_not_vary_are_refused():
     with pytest.raises(ValueError, match="the vectors do not vary"):
         learned(torch.full((8, 3), 2.5))
+
+
+@pytest.mark.parametrize("kind", ["columns", "all", "none"])
+def test_a_mean_too_large_for_float32_is_named(kind: Standardize):
+    x = (data().double() + 1e7).float()
+    assert x.unique().numel() > 1
+    with pytest.raises(ValueError, match=r"less than float32 can tell at 1e\+07; subtract"):
+        SquaredErrorObjective(x.shape[1], kind).observe([x])
 
 
 def test_vectors_of_another_length_are_refused():

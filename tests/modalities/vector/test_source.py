@@ -99,6 +99,28 @@ def test_arrays_named_after_splits_are_the_splits(tmp_path: Path, arrays: tuple,
     assert np.array_equal(values(chosen), X[12:])
 
 
+@pytest.mark.parametrize("name", ["kind", "train_kind", "test_kind"])
+def test_the_classes_of_splits_are_those_that_are_named(tmp_path: Path, name: str):
+    kinds, more = np.array(["u", "v"] * 6), np.array(["v", "w"] * 4)
+    arrays = {"train_y": np.zeros(12, int), "test_y": np.zeros(8, int)}
+    arrays |= {"train_x": X[:12], "test_x": X[12:], "train_kind": kinds, "test_kind": more}
+    path = write_npz(tmp_path / "x.npz", **arrays)
+    train, test = open_vectors(str(path), None, Wanted(label_column=name))
+    assert test is not None
+    assert classes(train) == kinds.tolist()
+    assert classes(test) == more.tolist()
+
+
+@pytest.mark.parametrize("wanted", [{"label_column": "z"}, {"id_column": "z"}])
+def test_classes_and_names_that_an_npz_does_not_have_are_refused(tmp_path: Path, wanted: dict):
+    (key,) = wanted
+    one = write_npz(tmp_path / "one.npz", x=X, y=np.arange(20))
+    splits = write_npz(tmp_path / "two.npz", train=X[:12], test=X[12:])
+    for path in (one, splits):
+        with pytest.raises(ValueError, match=f"{key} is 'z', but .* data.{key}"):
+            read(path, **wanted)
+
+
 def test_csv_with_names_has_labels_and_ids(tmp_path: Path):
     rows = [[*row, f"k{i % 2}", f"item-{i}"] for i, row in enumerate(X.tolist())]
     source = read(write_csv(tmp_path / "x.csv", [[*NAMES, "label", "id"], *rows]))
@@ -140,7 +162,7 @@ def test_columns_of_words_are_left_out_but_not_columns_of_numbers_with_a_word(tm
     words = write_text(tmp_path / "a.csv", "a,town,day\n1,Ulm,2020-01-01\n2,Bonn,2020-01-02\n")
     assert values(read(words)).tolist() == [[1], [2]]
     wrong = write_text(tmp_path / "b.csv", "a,b\n1,2\n3,oops\n")
-    with pytest.raises(ValueError, match="column 'b' has 'oops' among its numbers, in row 1"):
+    with pytest.raises(ValueError, match="column 'b' has 'oops' among its numbers, in line 3"):
         read(wrong)
 
 

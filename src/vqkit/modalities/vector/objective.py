@@ -15,6 +15,7 @@ from vqkit.schema import STRICT
 
 Standardize = Literal["columns", "all", "none"]
 CONSTANT = 1e-12  # a column whose variance is less of its mean square does not vary: float32
+EQUAL = 1e-24  # of columns whose numbers are all the same, by the rounding of float64
 
 
 @config_dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -138,10 +139,9 @@ class SquaredErrorObjective(nn.Module):
         moments = Moments(len(self.shift), self.shift.device)
         for batch in batches:
             moments.add(batch.to(moments.mean) * self.scale + self.shift)
-        count, mean, variance = moments.joined()
+        _, mean, variance = moments.joined()
+        check_varied(mean, variance)
         variance = torch.where(variance <= CONSTANT * (variance + mean.square()), 0, variance)
-        if not (count > 0 and variance.sum() > 0):
-            raise ValueError("the vectors do not vary; give vectors that are not all equal")
         scale = {
             "columns": torch.where(variance > 0, variance.sqrt(), 1),
             "all": variance.mean().sqrt().expand_as(variance),
@@ -153,3 +153,24 @@ class SquaredErrorObjective(nn.Module):
 
     def calibrate(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Nothing: no likelihood is claimed."""
+
+
+def check_varied(mean: Tensor, variance: Tensor) -> None:
+    """Raises ValueError unless some column varies by more than float32 rounds it.
+
+    Args:
+        mean: Of each column. (D,) float64
+        variance: Of each column. (D,) float64
+    """
+    square = variance + mean.square()
+    if (variance > CONSTANT * square).any():
+        return
+    if (variance > EQUAL * square).any():
+        raise ValueError(
+            f"the vectors vary by less than float32 can tell at {mean.abs().max():.3g}; subtract "
+            "their mean first"
+        )
+    raise ValueError(
+        "the vectors do not vary in float32; give vectors that are not all equal, and subtract "
+        "their mean first where it is large"
+    )

@@ -11,7 +11,7 @@ from vqkit.data.arrays import ArraySource, open_idx, open_npy, open_npz
 from vqkit.data.labels import Relabelled, join_classes
 from vqkit.data.record import Record
 from vqkit.data.split import EVALUATION, TRAIN, splits_of
-from vqkit.modalities.vector.table import LABELS, Values, Wanted, first_of, read_table
+from vqkit.modalities.vector.table import LABELS, Values, Wanted, first_of, place_of, read_table
 
 TABLES = (".csv", ".parquet")
 SUFFIXES = (".npy", ".npz", *TABLES)
@@ -24,6 +24,7 @@ class Rows:
     Args:
         source: The array.
         ids: The name of each row; None for their numbers.
+        where: The csv file, whose lines are counted; None for the numbers of rows.
 
     Raises:
         ValueError: If it holds no numbers.
@@ -31,13 +32,15 @@ class Rows:
 
     item_shape: None = None
 
-    def __init__(self, source: ArraySource, ids: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, source: ArraySource, ids: Sequence[str] | None = None, where: str | None = None
+    ) -> None:
         first = np.asarray(source[0].value)
         if first.dtype.kind not in "fiub" or not first.size:
             holds = f"{first.dtype}" if first.size else "rows without a number"
             place = source.describe(0).removesuffix(" row 0")
             raise ValueError(f"{place} holds {holds}; give an array of numbers (N, D)")
-        self.source, self.ids = source, ids
+        self.source, self.ids, self.where = source, ids, where
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -62,7 +65,9 @@ class Rows:
         return self.source.label(index)
 
     def describe(self, index: int) -> str:
-        return self.source.describe(index)
+        if self.where is None:
+            return self.source.describe(index)
+        return f"{self.where} {place_of(self.where, index)}"
 
 
 def open_vectors(
@@ -82,7 +87,8 @@ def open_vectors(
     wanted = wanted or Wanted()
     if eval_path is not None:
         train, more = open_one(path, wanted), open_one(eval_path, wanted)
-    elif wanted.column is None and (pair := arrays_of_splits(Path(path))):
+    elif wanted.column is None and (pair := arrays_of_splits(Path(path), wanted.label_column)):
+        refuse_ids(Path(path), wanted)
         train, more = (Rows(open_npz(Path(path), *names)) for names in pair)
     elif found := splits_in(path):
         train, more = (open_one(found[part], wanted) for part in ("train", "evaluation"))
@@ -107,19 +113,42 @@ def splits_in(path: str) -> dict[str, str]:
     return {"train": train, "evaluation": evaluation}
 
 
-def arrays_of_splits(path: Path) -> list[tuple[str, str | None]] | None:
+def arrays_of_splits(path: Path, label: str | None) -> list[tuple[str, str | None]] | None:
     """Names of the arrays of vectors and of classes, of both splits; None where there are none.
 
     A file of ``train`` and ``test``, or of ``train_x`` and ``test_x`` with classes ``train_y``.
+
+    Args:
+        path: The file.
+        label: The classes, ``train_kind`` or ``kind`` for ``train_kind`` and ``test_kind``; None
+            for those of the usual names, if there.
+
+    Raises:
+        ValueError: If one of the splits has no such classes.
     """
-    names = set(names_of(path))
+    names = names_of(path)
     for tail in ("_x", ""):
         for word in EVALUATION:
-            if {f"train{tail}", f"{word}{tail}"} <= names:
-                pairs = ((f"train{end}", f"{word}{end}") for end in ("_y", "_label", "_labels"))
-                labels = next((pair for pair in pairs if names.issuperset(pair)), (None, None))
-                return [(f"train{tail}", labels[0]), (f"{word}{tail}", labels[1])]
+            if {f"train{tail}", f"{word}{tail}"} <= set(names):
+                first, second = classes_of_splits(path, names, word, label)
+                return [(f"train{tail}", first), (f"{word}{tail}", second)]
     return None
+
+
+def classes_of_splits(
+    path: Path, names: Sequence[str], word: str, label: str | None
+) -> tuple[str, str] | tuple[None, None]:
+    """Names of the arrays of classes of the splits ``train`` and ``word``."""
+    ends = ("y", "label", "labels")
+    if label is not None:
+        ends = (label.removeprefix("train_").removeprefix(f"{word}_"),)
+    for end in ends:
+        if {f"train_{end}", f"{word}_{end}"} <= set(names):
+            return f"train_{end}", f"{word}_{end}"
+    if label is not None:
+        have = f"label_column is {label!r}, but {path} has the arrays {', '.join(names)}"
+        raise ValueError(f"{have}; set data.label_column to one that train and {word} both have")
+    return None, None
 
 
 def names_of(path: Path) -> list[str]:
@@ -152,8 +181,9 @@ def open_one(path: str, wanted: Wanted) -> Source:
             files=tuple(files),
             facts=names,
         )
-        return Rows(rows, table.ids)
+        return Rows(rows, table.ids, str(file) if file.suffix == ".csv" else None)
     if file.suffix == ".npz":
+        refuse_ids(file, wanted)
         names = names_of(file)
         label = wanted.label_column or first_of(LABELS, names, {wanted.column})
         return Rows(open_npz(file, wanted.column, label))
@@ -161,6 +191,13 @@ def open_one(path: str, wanted: Wanted) -> Source:
         if (name := getattr(wanted, key)) is not None:
             raise ValueError(f"{key} is {name!r}, but {file} has no columns; leave data.{key} out")
     return Rows(open_npy(file) if file.suffix == ".npy" else open_idx(file))
+
+
+def refuse_ids(file: Path, wanted: Wanted) -> None:
+    """Raises ValueError if names are wanted of an npz file, whose vectors have none."""
+    if wanted.id_column is not None:
+        have = f"id_column is {wanted.id_column!r}, but {file} has no names of its vectors"
+        raise ValueError(f"{have}; leave data.id_column out")
 
 
 def files_of(path: str) -> list[Path]:

@@ -1,6 +1,6 @@
 """Rows of numbers in csv and Parquet files."""
 
-import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vqkit.modalities.vector.csv_file import line_of, nulls, read_csv
+
 LABELS = ("label", "labels", "class", "target", "y")
 NAMES = ("id", "item_id", "", "Unnamed: 0")  # the last two are what pandas calls its row numbers
 NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+NO_WORD = re.compile(rf"{NUMBER}|^\s*[-+]?(inf(inity)?|nan)\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,9 @@ def read_table(files: Sequence[Path], wanted: Wanted) -> Table:
         seen: set[str] = set()
         twice = next(one for one in ids if one in seen or seen.add(one))
         raise ValueError(f"{where} has {twice!r} twice in column {name!r}; give each row its own")
+    if label is not None and (missing := table[label].null_count):
+        have = f"column {label!r} has no class in {missing} of {len(table)} rows"
+        raise ValueError(f"{where}: {have}; give one in every row, or remove these rows")
     classes = None if label is None else np.asarray(table[label].to_pylist())
     return Table(tuple(columns), values_of(where, table, columns), classes, ids)
 
@@ -119,24 +125,30 @@ def vector_columns(where: str, table: pa.Table, names: Sequence[str]) -> list[st
         raise ValueError(f"{where} has a column of lists, {lists[0]}, and others; set data.column")
     for name in names:
         if pa.types.is_string(table.schema.field(name).type) and not lists:
-            refuse_words(where, table, name)
+            refuse_words(where, table[name], name)
     if not lists and not numbers:
         raise ValueError(f"{where} has no column of numbers; give columns of numbers, or of lists")
     return lists or numbers
 
 
-def refuse_words(where: str, table: pa.Table, name: str) -> None:
+def refuse_words(where: str, column: pa.ChunkedArray, name: str) -> None:
     """Raises ValueError if a column of text holds numbers, too: one wrong cell made it text."""
-    column = table[name].drop_null()
     like = pc.match_substring_regex(column, NUMBER)  # pyright: ignore[reportAttributeAccessIssue]
-    if pc.any(like).as_py():  # pyright: ignore[reportAttributeAccessIssue]
-        words = table[name].to_pylist()
-        flags = iter(like.to_pylist())
-        row = next(i for i, word in enumerate(words) if word is not None and not next(flags))
-        raise ValueError(
-            f"{where}: column {name!r} has {words[row]!r} among its numbers, in row {row}; "
-            "mend it, or leave it empty"
-        )
+    if not pc.any(like).as_py():  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    empty = nulls()
+    for row, word in enumerate(column.to_pylist()):
+        if word is not None and word not in empty and not NO_WORD.match(word):
+            raise ValueError(
+                f"{where}: column {name!r} has {word!r} among its numbers, in "
+                f"{place_of(where, row)}; mend it, or leave it empty"
+            )
+    raise ValueError(f"{where}: column {name!r} holds numbers as text; store them as numbers")
+
+
+def place_of(where: str, row: int) -> str:
+    """Where a row is: the line of a csv file, as an editor counts, or its number."""
+    return f"line {line_of(Path(where), row)}" if where.endswith(".csv") else f"row {row}"
 
 
 def values_of(where: str, table: pa.Table, columns: Sequence[str]) -> np.ndarray:
@@ -180,20 +192,6 @@ def joined(files: Sequence[Path]) -> pa.Table:
         raise ValueError(f"{files[0].parent} holds tables of unlike columns; name one") from None
 
 
-def read_csv(path: Path) -> pa.Table:
-    """A csv file whose first line has names, or numbers and then no names."""
-    from pyarrow import csv as reader
-
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = next(csv.reader(file), [])
-        named = reader.ReadOptions(autogenerate_column_names=are_numbers(first))
-        return reader.read_csv(path, read_options=named)
-    except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is no table of numbers ({reason}); mend that line") from None
-
-
 def read_parquet(path: Path) -> pa.Table:
     """A Parquet file."""
     try:
@@ -202,24 +200,6 @@ def read_parquet(path: Path) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is cut or no Parquet file ({reason}); copy it again") from None
-
-
-def are_numbers(cells: Sequence[str]) -> bool:
-    """Whether the first line of a csv file is a row, and no names.
-
-    Names that only count, 0, 1, 2 and so on, are what pandas writes for columns without any.
-    """
-    counted = len(cells) > 1 and cells == [str(number) for number in range(len(cells))]
-    return bool(cells) and not counted and all(map(is_float, cells))
-
-
-def is_float(cell: str) -> bool:
-    """Whether a text is a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def is_number(kind: pa.DataType) -> bool:
