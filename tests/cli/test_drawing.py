@@ -25,6 +25,8 @@ class Plain:
 
     objective = GaussianObjective()
 
+    encoder = None
+
     def distribution(self, codes: Codes) -> Gaussian:
         zero = torch.zeros(())
         return Gaussian(codes.flat().view(-1, 1, 2, 2) / 127.5 - 1, zero, zero)
