@@ -69,8 +69,9 @@ def test_in_float32_codes_differ_at_counted_ties_alone():
 
 
 def test_the_whole_in_one_chunk_is_bit_for_bit_the_offline_path():
+    """Of a batch with more than 128 codes; products of fewer rows sum in another order."""
     tokenizer = model(delay=1)
-    x = signals(3, 40 * 8)
+    x = signals(3, 60 * 8)
     stream, waited = StreamEncoder(tokenizer), torch.cat([x, x.new_zeros(3, 1, 8)], 2)
     assert stream.encoder(waited, past={})[..., 1:].equal(tokenizer.encoder(x))
     assert encoded(tokenizer, x, 10**6).flat().equal(tokenizer.encode(x).flat())

@@ -126,11 +126,22 @@ def test_a_stream_keeps_nothing_but_the_last_inputs_of_each_convolution():
     }
 
 
-def test_folded_filters_give_the_same_bit_for_bit():
-    network, x = stack(), signals(36, dtype=torch.float32)
+def test_folded_filters_give_the_same_bit_for_bit_where_there_are_many_outputs():
+    network, x = stack(), signals(6000, dtype=torch.float32)
     expected = network(x)
     fold(network)
     assert torch.equal(network(x), expected)
+
+
+@pytest.mark.parametrize("length", [6, 36, 120])
+@pytest.mark.parametrize(("kind", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_folded_filters_of_few_outputs_sum_in_another_order_at_most(
+    length: int, kind: torch.dtype, bound: float
+):
+    network, x = stack().to(kind), signals(length, dtype=kind)
+    expected = network(x)
+    fold(network)
+    assert_close(network(x), expected, rtol=bound, atol=bound)
 
 
 def test_gradients_reach_every_weight_and_agree_with_differences():
