@@ -18,8 +18,8 @@ class StreamEncoder:
     """Encodes items in pieces of any length along time, the first axis of their grid.
 
     The codes are those of the whole item (ARCHITECTURE, seam 7): bit for bit where it comes in one
-    piece of more than 128 codes, else equal wherever two entries are not as near to within rounding.
-    It works on with the weights that the model has when it is made.
+    piece of more than 128 codes, else equal wherever two entries are not as near to within
+    rounding. It works on with the weights that the model has when it is made.
 
     Args:
         model: With one level, and an encoder that streams: causal, with ``hop`` and ``delay``. It
