@@ -3,33 +3,14 @@
 import pytest
 import torch
 from tests.autoencoder.models import small
+from tests.autoencoder.streams import decoded, encoded, joined
 from tests.modalities.audio.sounds import model, signals
-from torch import Tensor
 from torch.testing import assert_close
 
-from vqkit.autoencoder import VQVAE, StreamDecoder, StreamEncoder
-from vqkit.codes import Codes, Level
+from vqkit.autoencoder import StreamDecoder, StreamEncoder
 
 LENGTH = 323  # of 41 hops, the last one not whole
 SIZES = [1, 3, 7, 8, 9, 16, 40, 64, 100, 322, 323, 500]
-
-
-def joined(parts: list[Codes]) -> Codes:
-    levels = [part.levels[0] for part in parts]
-    indices = torch.cat([level.indices for level in levels], 1)
-    return Codes((Level(indices, levels[0].codebook_sizes, levels[0].structure),))
-
-
-def encoded(tokenizer: VQVAE, x: Tensor, size: int) -> Codes:
-    stream = StreamEncoder(tokenizer)
-    return joined([*(stream.push(part) for part in x.split(size, 2)), stream.end()])
-
-
-def decoded(tokenizer: VQVAE, codes: Codes, size: int) -> Tensor:
-    stream, level = StreamDecoder(tokenizer), codes.levels[0]
-    parts = level.indices.split(size, 1)
-    pieces = (Codes((Level(part, level.codebook_sizes, level.structure),)) for part in parts)
-    return torch.cat([stream.push(piece) for piece in pieces], 2)
 
 
 @pytest.mark.parametrize("delay", [0, 2])

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from vqkit.drawing import Drawing
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from vqkit.autoencoder import VQVAE
     from vqkit.codes import Codes
-    from vqkit.modalities.base import Modality
+    from vqkit.modalities.base import Collecting, Modality
     from vqkit.priors import Prior
 
 SHEET, RECORD = "contact-sheet.png", "samples.json"
@@ -136,7 +136,7 @@ def write_samples(
             place = part / name if len(items) > 1 else part
             place.mkdir(exist_ok=True)
             if together is not None:
-                kind.save_all(place / together, batch)
+                cast("Collecting", kind).save_all(place / together, batch)
                 continue
             for file, item in zip(file_names(how.num, kind.suffix), batch, strict=True):
                 kind.save(place / file, item)

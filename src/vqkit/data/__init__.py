@@ -3,7 +3,7 @@
 from vqkit.data.batch import Batch, collate
 from vqkit.data.example import Example, Examples, TensorExamples, lengths_of
 from vqkit.data.index import Index
-from vqkit.data.items import Items, Reader, Splits, read_all, read_splits
+from vqkit.data.items import Chosen, Items, Reader, Splits, read_all, read_splits
 from vqkit.data.kinds import IMAGES, FileKind
 from vqkit.data.loader import Loader, in_order
 from vqkit.data.record import Record, Source
@@ -15,6 +15,7 @@ from vqkit.data.survey import build_index, open_index
 __all__ = [
     "IMAGES",
     "Batch",
+    "Chosen",
     "Draw",
     "Example",
     "Examples",

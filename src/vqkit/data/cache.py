@@ -1,9 +1,11 @@
 """Decoded items in memory, kept when first read and shared with forked workers."""
 
 import mmap
+from typing import Any
 
 import numpy as np
 
+from vqkit.data.record import Source
 from vqkit.data.workers import CONTEXT
 
 AXES = 4  # most axes of an array that can be kept
@@ -50,3 +52,36 @@ class SharedCache:
 
     def _view(self, start: int, shape: "list[int] | tuple[int, ...]") -> np.ndarray:
         return np.ndarray(shape, np.uint8, self._bytes, start)  # pyright: ignore
+
+
+class KeptItems:
+    """The items of a source as arrays that are made when they are first asked for.
+
+    Args:
+        source: What is read.
+        cache_mb: So many MiB of them are kept in memory; 0 keeps none.
+    """
+
+    def __init__(self, source: Source, cache_mb: int) -> None:
+        self.source, self._cache_mb = source, cache_mb
+        self._cache = self._make_cache()
+
+    def _make_cache(self) -> SharedCache | None:
+        return SharedCache(len(self.source), self._cache_mb * 2**20) if self._cache_mb else None
+
+    def kept(self, index: int) -> np.ndarray | None:
+        """The array of an item, not to be written to; None when it was not kept."""
+        return None if self._cache is None else self._cache.get(index)
+
+    def keep(self, index: int, array: np.ndarray) -> None:
+        """Keeps the array of an item, where there is room."""
+        if self._cache is not None:
+            self._cache.put(index, array)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A process that is not forked cannot share the memory, and fills its own.
+        return {name: value for name, value in vars(self).items() if name != "_cache"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._cache = self._make_cache()

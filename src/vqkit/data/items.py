@@ -1,9 +1,12 @@
 """The items of a run: decoded, split, and without those that cannot be read."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
 
 from vqkit.data.example import Examples
 from vqkit.data.record import Source
@@ -47,6 +50,42 @@ class Items(Examples, Protocol):
     def part(self, numbers: Sequence[int], *, augment: bool = False) -> Any:
         """Some items of the same source, decoded alike; what is in memory stays there."""
         ...
+
+
+class Chosen:
+    """Some items of a source: all that is the same of them, whatever they are.
+
+    Args:
+        source: What is read.
+        numbers: The items of the source that count, in order; at least one.
+        items: What they are called.
+
+    Raises:
+        ValueError: If there are none.
+    """
+
+    def __init__(self, source: Source, numbers: Sequence[int], items: str) -> None:
+        self.source, self.numbers, self.labels = source, numbers, source.labels
+        if not numbers:
+            raise ValueError(f"there are no {items}; give at least one")
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def id(self, index: int) -> str:
+        """The name of an item, different from all others."""
+        return self.source.id(self.numbers[index])
+
+    def describe(self, index: int) -> str:
+        """Where an item is, for messages."""
+        return self.source.describe(self.numbers[index])
+
+    def digest(self, facts: str = "") -> str:
+        """Hexadecimal; changes when the data, their choice or what else is said of them does."""
+        digest = hashlib.sha256(self.source.fingerprint.encode())
+        digest.update(facts.encode())
+        digest.update(np.asarray(self.numbers, dtype=np.int64).tobytes())
+        return digest.hexdigest()
 
 
 Some = TypeVar("Some", bound=Items)

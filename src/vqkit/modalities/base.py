@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
-from vqkit.quantizers import Quantizer
+from vqkit.quantizers import Quantizer, QuantizerConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,26 @@ class Parts:
     decoder: nn.Module
     objective: nn.Module
     top_down: Sequence[nn.Module] = ()
+
+
+class OneLevel:
+    """What the configs of models with one level have in common, beside their ``quantizer``."""
+
+    quantizer: QuantizerConfig
+    hides_levels: ClassVar = False
+
+    @property
+    def level_quantizers(self) -> tuple[QuantizerConfig, ...]:
+        """The only quantizer."""
+        return (self.quantizer,)
+
+    def quantizer_key(self, level: int) -> str:
+        """The key of the quantizer, for messages."""
+        return "model.quantizer"
+
+    def fitted(self, shape: Sequence[int]) -> Self:
+        """The config for items of a shape: itself, where it says all that there is to know."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +143,8 @@ class Modality(Protocol):
 
     @property
     def collection(self) -> str | None:
-        """Name of the one file that holds all items; None where each has a file of its own."""
+        """Name of the one file that holds all items, which a ``Collecting`` modality writes; None
+        where each has a file of its own."""
         ...
 
     @property
@@ -167,10 +188,6 @@ class Modality(Protocol):
         """Writes one item, as ``stored`` gives it, whole or not at all. (C, *grid)"""
         ...
 
-    def save_all(self, path: Path, items: Iterable[Tensor]) -> None:
-        """Writes the ``collection`` of such items, whole or not at all."""
-        ...
-
     def pictures(self, x: Tensor) -> Tensor | None:
         """Items as pictures of one size, whatever the items' lengths; None if there are none.
 
@@ -184,6 +201,14 @@ class Modality(Protocol):
 
     def media(self, x: Tensor) -> Media | None:
         """One item (C, *grid) as a page plays it; None if its picture is all."""
+        ...
+
+
+class Collecting(Modality, Protocol):
+    """A modality with a ``collection``."""
+
+    def save_all(self, path: Path, items: Iterable[Tensor]) -> None:
+        """Writes the ``collection`` of such items, whole or not at all."""
         ...
 
 

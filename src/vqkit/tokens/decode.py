@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
 from vqkit.atomic import remove_left
 from vqkit.codes import Codes, LevelSpec
 from vqkit.distributed import barrier, is_main, rank, world_size
-from vqkit.modalities.base import Modality
+from vqkit.modalities.base import Collecting, Modality
 from vqkit.nn.evaluating import device_of
 from vqkit.storage import FORMAT_VERSION, read_json, write_json
 from vqkit.tokens.encode import at_once, fill
@@ -145,7 +145,7 @@ def together(model: "VQVAE", tokens: TokenSet, path: Path, batch_size: int, prog
                 yield from decode_items(model, tokens, part, batch_size)
                 advance(len(part))
 
-    model.objective.modality.save_all(path, items())
+    cast(Collecting, model.objective.modality).save_all(path, items())
 
 
 def save_missing(

@@ -1,34 +1,14 @@
 """What must hold for codes and clips that come frame by frame (seam 7)."""
 
 import pytest
-import torch
+from tests.autoencoder.streams import decoded, encoded, joined
 from tests.modalities.video.clips import clips, model
-from torch import Tensor
 from torch.testing import assert_close
 
-from vqkit.autoencoder import VQVAE, StreamDecoder, StreamEncoder
-from vqkit.codes import Codes, Level
+from vqkit.autoencoder import StreamDecoder, StreamEncoder
 
 LENGTH = 12  # the first frame, 5 whole hops of 2, and half of one
 STRIDES = [((2, 2),), ((1, 2),), ((2, 1), (2, 2))]
-
-
-def joined(parts: list[Codes]) -> Codes:
-    levels = [part.levels[0] for part in parts]
-    indices = torch.cat([level.indices for level in levels], 1)
-    return Codes((Level(indices, levels[0].codebook_sizes, levels[0].structure),))
-
-
-def encoded(tokenizer: VQVAE, x: Tensor, size: int) -> Codes:
-    stream = StreamEncoder(tokenizer)
-    return joined([*(stream.push(part) for part in x.split(size, 2)), stream.end()])
-
-
-def decoded(tokenizer: VQVAE, codes: Codes, size: int) -> Tensor:
-    stream, level = StreamDecoder(tokenizer), codes.levels[0]
-    parts = level.indices.split(size, 1)
-    pieces = (Codes((Level(part, level.codebook_sizes, level.structure),)) for part in parts)
-    return torch.cat([stream.push(piece) for piece in pieces], 2)
 
 
 @pytest.mark.parametrize("strides", STRIDES, ids=str)

@@ -1,10 +1,9 @@
 """Recordings: their config, random crops, and the splits of a data set."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from vqkit.data import (
+    Chosen,
     Example,
     FileKind,
     Source,
@@ -21,7 +21,7 @@ from vqkit.data import (
     read_all,
     read_splits,
 )
-from vqkit.data.cache import SharedCache
+from vqkit.data.cache import KeptItems
 from vqkit.modalities.audio.decoding import Form, Normalize, decode_sound
 from vqkit.random import hash_int
 from vqkit.schema import STRICT, Seed
@@ -92,7 +92,7 @@ class AudioDataConfig:
         return read_all(source, AudioReader(source, self), self.path, strict=self.strict)
 
 
-class Recordings:
+class Recordings(KeptItems):
     """The recordings of a source, decoded: numbers in, (C, T) float32 out.
 
     Args:
@@ -102,11 +102,8 @@ class Recordings:
     """
 
     def __init__(self, source: Source, form: Form, cache_mb: int) -> None:
-        self.source, self.form, self._cache_mb = source, form, cache_mb
-        self._cache = self._make_cache()
-
-    def _make_cache(self) -> SharedCache | None:
-        return SharedCache(len(self.source), self._cache_mb * 2**20) if self._cache_mb else None
+        super().__init__(source, cache_mb)
+        self.form = form
 
     def read(self, index: int) -> np.ndarray:
         """One recording, not to be written to. (C, T) float32
@@ -115,20 +112,11 @@ class Recordings:
             ValueError: If it cannot be decoded.
             OSError: If its file cannot be read.
         """
-        if self._cache is not None and (kept := self._cache.get(index)) is not None:
+        if (kept := self.kept(index)) is not None:
             return kept.view(np.float32)
         samples = decode_sound(self.source[index].value, self.form)
-        if self._cache is not None:
-            self._cache.put(index, samples.view(np.uint8))
+        self.keep(index, samples.view(np.uint8))
         return samples
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A process that is not forked cannot share the memory, and fills its own.
-        return {name: value for name, value in vars(self).items() if name != "_cache"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._cache = self._make_cache()
 
 
 class AudioReader:
@@ -152,7 +140,7 @@ class AudioReader:
         return AudioExamples(self.recordings, self.config, numbers)
 
 
-class AudioExamples:
+class AudioExamples(Chosen):
     """Recordings of any length as examples with x (C, T) float32.
 
     Args:
@@ -170,31 +158,14 @@ class AudioExamples:
         *,
         augment: bool = False,
     ) -> None:
+        super().__init__(recordings.source, tuple(numbers), "recordings")
         self.recordings, self.config, self.augment = recordings, config, augment
-        self.source, self.numbers = recordings.source, tuple(numbers)
-        self.labels = self.source.labels
-        if not self.numbers:
-            raise ValueError("there are no recordings; give at least one")
 
     @property
     def fingerprint(self) -> str:
         """Hexadecimal; changes when the data, their choice or what is made of them do."""
-        digest = hashlib.sha256(self.source.fingerprint.encode())
         crop = self.config.crop_s if self.augment else None
-        digest.update(repr((self.config.form, crop)).encode())
-        digest.update(np.asarray(self.numbers, dtype=np.int64).tobytes())
-        return digest.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def id(self, index: int) -> str:
-        """The name of a recording, different from all others: its path below the folder."""
-        return self.source.id(self.numbers[index])
-
-    def describe(self, index: int) -> str:
-        """Where a recording is, for messages."""
-        return self.source.describe(self.numbers[index])
+        return self.digest(repr((self.config.form, crop)))
 
     def part(self, numbers: Sequence[int], *, augment: bool = False) -> "AudioExamples":
         """Some recordings of the same source, which stay in memory together."""

@@ -2,7 +2,7 @@
 
 import io
 import wave
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,10 +101,6 @@ class AudioModality:
         """Writes one recording (C, T) as a wav file of 16 bits."""
         with atomic_file(path) as part:
             part.write_bytes(self.wav(x))
-
-    def save_all(self, path: Path, items: Iterable[Tensor]) -> None:
-        """Not for recordings, each of which has a file of its own."""
-        raise NotImplementedError("recordings have a file each")
 
     def wav(self, x: Tensor) -> bytes:
         """One recording (C, T) as a wav file of 16 bits; equal recordings give equal bytes."""

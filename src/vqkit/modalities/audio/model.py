@@ -1,7 +1,6 @@
 """The config of an autoencoder of sound."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -9,13 +8,13 @@ from pydantic.dataclasses import dataclass
 from vqkit.modalities.audio.data import AudioDataConfig, SampleRate
 from vqkit.modalities.audio.network import CausalConfig
 from vqkit.modalities.audio.objective import SpectralConfig
-from vqkit.modalities.base import Parts
+from vqkit.modalities.base import OneLevel, Parts
 from vqkit.quantizers import EMAConfig, QuantizerConfig, ResidualConfig
 from vqkit.schema import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class AudioModelConfig:
+class AudioModelConfig(OneLevel):
     """Causal encoder, residual quantizer and causal decoder of sound."""
 
     type: Literal["audio"] = "audio"
@@ -34,20 +33,6 @@ class AudioModelConfig:
     """What turns vectors into codes."""
     objective: SpectralConfig = SpectralConfig()
     """What the decoder is trained for."""
-    hides_levels: ClassVar = False
-
-    @property
-    def level_quantizers(self) -> tuple[QuantizerConfig, ...]:
-        """The only quantizer."""
-        return (self.quantizer,)
-
-    def quantizer_key(self, level: int) -> str:
-        """The key of the quantizer, for messages."""
-        return "model.quantizer"
-
-    def fitted(self, shape: Sequence[int]) -> Self:
-        """The config itself: it says all that there is to know of recordings."""
-        return self
 
     def check_data(self, data: Any) -> None:
         """Raises ValueError unless recordings of these settings go through the network.

@@ -1,17 +1,16 @@
 """Images decoded and scaled once, and kept in memory while there is room."""
 
 import warnings
-from typing import Any
 
 import numpy as np
 
 from vqkit.data import Source
-from vqkit.data.cache import SharedCache
+from vqkit.data.cache import KeptItems
 from vqkit.modalities.image.fit import Framing, fit
 from vqkit.modalities.image.pixels import decode
 
 
-class Canvases:
+class Canvases(KeptItems):
     """The images of a source, decoded and scaled: numbers in, (C, h, w) uint8 out.
 
     Args:
@@ -21,13 +20,8 @@ class Canvases:
     """
 
     def __init__(self, source: Source, framing: Framing, cache_mb: int) -> None:
-        self.source = source
+        super().__init__(source, cache_mb)
         self.framing = framing
-        self._cache_mb = cache_mb
-        self._cache = self._make_cache()
-
-    def _make_cache(self) -> SharedCache | None:
-        return SharedCache(len(self.source), self._cache_mb * 2**20) if self._cache_mb else None
 
     def read(self, index: int) -> np.ndarray:
         """One canvas, not to be written to. (C, h, w) uint8
@@ -36,7 +30,7 @@ class Canvases:
             ValueError: If the image cannot be decoded.
             OSError: If its file cannot be read.
         """
-        if self._cache is not None and (kept := self._cache.get(index)) is not None:
+        if (kept := self.kept(index)) is not None:
             return kept
         with warnings.catch_warnings():  # Pillow warns of oddities that leave the pixels whole
             warnings.simplefilter("ignore")
@@ -51,14 +45,5 @@ class Canvases:
         frame = self.framing
         decoded = decode(self.source[index].value, frame.channels, enough=frame.enough)
         canvas = fit(decoded.pixels, frame)
-        if self._cache is not None:
-            self._cache.put(index, canvas)
+        self.keep(index, canvas)
         return decoded.size, canvas
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A process that is not forked cannot share the memory, and fills its own.
-        return {name: value for name, value in vars(self).items() if name != "_cache"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._cache = self._make_cache()

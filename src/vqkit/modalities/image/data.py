@@ -1,18 +1,17 @@
 """Images: their config, augmentation, and the splits of a data set."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from vqkit.data import (
     IMAGES,
+    Chosen,
     Example,
     FileKind,
     Source,
@@ -84,7 +83,7 @@ class ImageDataConfig:
         return open_all_images(self)
 
 
-class ImageExamples:
+class ImageExamples(Chosen):
     """Images of one size as examples with x (C, H, W) uint8.
 
     Args:
@@ -107,13 +106,9 @@ class ImageExamples:
         augment: bool = False,
         canvases: Canvases | None = None,
     ) -> None:
-        self.source = source
-        self.config = config
-        self.augment = augment
-        self.labels = source.labels
-        self.numbers = range(len(source)) if numbers is None else tuple(numbers)
-        if not self.numbers:
-            raise ValueError("there are no images; give at least one")
+        own = range(len(source)) if numbers is None else tuple(numbers)
+        super().__init__(source, own, "images")
+        self.config, self.augment = config, augment
         self.canvases = canvases or Canvases(source, config.framing, config.cache_mb)
         self._framing = config.framing
         height, width = self._framing.window or self.canvases.read(self.numbers[0]).shape[1:]
@@ -122,21 +117,7 @@ class ImageExamples:
     @property
     def fingerprint(self) -> str:
         """Hexadecimal; changes when the data, their choice or their size do."""
-        digest = hashlib.sha256(self.source.fingerprint.encode())
-        digest.update(repr((self._framing, self.augment and self.config.flip)).encode())
-        digest.update(np.asarray(self.numbers, dtype=np.int64).tobytes())
-        return digest.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def id(self, index: int) -> str:
-        """The name of an image, different from all others: its path below the folder."""
-        return self.source.id(self.numbers[index])
-
-    def describe(self, index: int) -> str:
-        """Where an image is, for messages."""
-        return self.source.describe(self.numbers[index])
+        return self.digest(repr((self._framing, self.augment and self.config.flip)))
 
     def part(self, numbers: Sequence[int], *, augment: bool = False) -> "ImageExamples":
         """Some images of the same source, which stay in memory together."""

@@ -1,6 +1,6 @@
 """What is particular to images, for all that shows, measures and writes items."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -46,10 +46,6 @@ class ImageModality:
     def save(self, path: Path, x: Tensor) -> None:
         """Writes one image (C, H, W) uint8 as a PNG file."""
         save_png(path, x)
-
-    def save_all(self, path: Path, items: Iterable[Tensor]) -> None:
-        """Not for images, each of which has a file of its own."""
-        raise NotImplementedError("images have a file each")
 
     def pictures(self, x: Tensor) -> Tensor | None:
         """The images themselves; None if they have other channels. (B, C, H, W) uint8"""

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from vqkit.data import Example, FileKind, Source, Splits, read_all, read_splits
+from vqkit.data import Chosen, Example, FileKind, Source, Splits, read_all, read_splits
 from vqkit.modalities.text.source import TEXTS, open_text_splits, open_texts
 from vqkit.modalities.text.symbols import BYTES, Symbols, byte_symbols, padded_length
 from vqkit.random import hash_int
@@ -115,7 +115,7 @@ class TextReader:
         return TextExamples(self.source, self.config, numbers, sizes)
 
 
-class TextExamples:
+class TextExamples(Chosen):
     """Texts as examples with x (1, L), of symbols and then ends, L a multiple of the patch.
 
     Args:
@@ -138,38 +138,23 @@ class TextExamples:
         *,
         augment: bool = False,
     ) -> None:
-        self.source, self.config, self.sizes = source, config, sizes
-        self.numbers, self.labels, self.augment = tuple(numbers), source.labels, augment
-        if not self.numbers:
-            raise ValueError("there are no texts; give at least one")
+        super().__init__(source, tuple(numbers), "texts")
+        self.config, self.sizes, self.augment = config, sizes, augment
 
     @property
     def fingerprint(self) -> str:
         """Hexadecimal; changes when the data, their choice or their symbols do."""
-        config, digest = self.config, hashlib.sha256(self.source.fingerprint.encode())
+        config = self.config
         facts = [config.patch, config.longest, self.augment and config.shift]
         if config.vocabulary is not None:
             facts.append(hashlib.sha256(Path(config.vocabulary).read_bytes()).hexdigest())
-        digest.update(repr(facts).encode())
-        digest.update(np.asarray(self.numbers, dtype=np.int64).tobytes())
-        return digest.hexdigest()
+        return self.digest(repr(facts))
 
     @property
     def lengths(self) -> list[int]:
         """How long each item is, ends included, without the shift: batches are of like lengths."""
         sizes, patch = self.sizes[list(self.numbers)], self.config.patch
         return [padded_length(size, patch) for size in sizes.tolist()]
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def id(self, index: int) -> str:
-        """The name of a text: its number in the file, or the name of its file."""
-        return self.source.id(self.numbers[index])
-
-    def describe(self, index: int) -> str:
-        """Where a text is, for messages."""
-        return self.source.describe(self.numbers[index])
 
     def part(self, numbers: Sequence[int], *, augment: bool = False) -> "TextExamples":
         """Some texts of the same source."""

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from vqkit.modalities.base import Parts
+from vqkit.modalities.base import OneLevel, Parts
 from vqkit.modalities.text.autoregressive import DecoderConfig, ParallelConfig
 from vqkit.modalities.text.network import TextNetworkConfig
 from vqkit.modalities.text.objective import CategoricalConfig
@@ -18,7 +18,7 @@ from vqkit.schema import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TextModelConfig:
+class TextModelConfig(OneLevel):
     """Transformers over patches of symbols, a quantizer between them, and a likelihood."""
 
     type: Literal["text"] = "text"
@@ -35,16 +35,6 @@ class TextModelConfig:
     """As data.vocabulary: a tokenizer.json; the model keeps what its pieces are. null: bytes."""
     num_symbols: Annotated[int, Field(ge=2)] | None = None
     """Number of symbols with the end. null: as many as the vocabulary has, or 257."""
-    hides_levels: ClassVar = False
-
-    @property
-    def level_quantizers(self) -> tuple[QuantizerConfig, ...]:
-        """The only quantizer."""
-        return (self.quantizer,)
-
-    def quantizer_key(self, level: int) -> str:
-        """The key of the quantizer, for messages."""
-        return "model.quantizer"
 
     def fitted(self, shape: Sequence[int]) -> Self:
         """The config with the number of symbols: a saved model needs no vocabulary file."""

@@ -1,6 +1,5 @@
 """Vectors: their config, and the splits of a data set."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from vqkit.data import Example, FileKind, Source, Splits, read_all, read_splits
+from vqkit.data import Chosen, Example, FileKind, Source, Splits, read_all, read_splits
 from vqkit.modalities.vector.source import open_vectors
 from vqkit.modalities.vector.table import Wanted
 from vqkit.schema import STRICT, Seed
@@ -107,7 +106,7 @@ class VectorReader:
         return VectorExamples(self.source, numbers)
 
 
-class VectorExamples:
+class VectorExamples(Chosen):
     """Vectors as examples with x (D,) float32.
 
     Args:
@@ -116,28 +115,13 @@ class VectorExamples:
     """
 
     def __init__(self, source: Source, numbers: Sequence[int]) -> None:
-        self.source, self.numbers, self.labels = source, tuple(numbers), source.labels
-        if not self.numbers:
-            raise ValueError("there are no vectors; give at least one")
+        super().__init__(source, tuple(numbers), "vectors")
         self.shape = (len(row(source, self.numbers[0])),)
 
     @property
     def fingerprint(self) -> str:
         """Hexadecimal; changes when the data or their choice do."""
-        digest = hashlib.sha256(self.source.fingerprint.encode())
-        digest.update(np.asarray(self.numbers, dtype=np.int64).tobytes())
-        return digest.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def id(self, index: int) -> str:
-        """The name of a vector: its number in the file."""
-        return self.source.id(self.numbers[index])
-
-    def describe(self, index: int) -> str:
-        """Where a vector is, for messages."""
-        return self.source.describe(self.numbers[index])
+        return self.digest()
 
     def part(self, numbers: Sequence[int], *, augment: bool = False) -> "VectorExamples":
         """Some vectors of the same source; vectors are never augmented."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from vqkit.modalities.base import Parts
+from vqkit.modalities.base import OneLevel, Parts
 from vqkit.modalities.vector.network import MLPConfig, NetworkConfig
 from vqkit.modalities.vector.objective import SquaredErrorConfig
 from vqkit.quantizers import EMAConfig, QuantizerConfig
@@ -15,7 +15,7 @@ from vqkit.schema import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class VectorModelConfig:
+class VectorModelConfig(OneLevel):
     """Fully connected networks around a quantizer, or a quantizer alone."""
 
     type: Literal["vector"] = "vector"
@@ -28,16 +28,6 @@ class VectorModelConfig:
     """What turns vectors into codes."""
     objective: SquaredErrorConfig = SquaredErrorConfig()
     """What the decoder is trained for."""
-    hides_levels: ClassVar = False
-
-    @property
-    def level_quantizers(self) -> tuple[QuantizerConfig, ...]:
-        """The only quantizer."""
-        return (self.quantizer,)
-
-    def quantizer_key(self, level: int) -> str:
-        """The key of the quantizer, for messages."""
-        return "model.quantizer"
 
     def fitted(self, shape: Sequence[int]) -> Self:
         """The config with as many columns as items of this shape have, where it says none."""

@@ -1,18 +1,17 @@
 """Clips: their config, random cuts, and the splits of a data set."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from vqkit.data import Example, FileKind, Source, Splits, read_all, read_splits
-from vqkit.data.cache import SharedCache
+from vqkit.data import Chosen, Example, FileKind, Source, Splits, read_all, read_splits
+from vqkit.data.cache import KeptItems
 from vqkit.modalities.image.fit import Framing, Resize
 from vqkit.modalities.video.decoding import Form, decode_clip
 from vqkit.modalities.video.source import CLIPS, Images, open_clip_splits, open_clips
@@ -97,7 +96,7 @@ class VideoDataConfig:
         return read_all(source, VideoReader(source, self), self.path, strict=self.strict)
 
 
-class Clips:
+class Clips(KeptItems):
     """The clips of a source, decoded: numbers in, (C, T, H, W) uint8 out.
 
     Args:
@@ -107,11 +106,8 @@ class Clips:
     """
 
     def __init__(self, source: Source, form: Form, cache_mb: int) -> None:
-        self.source, self.form, self._cache_mb = source, form, cache_mb
-        self._cache = self._make_cache()
-
-    def _make_cache(self) -> SharedCache | None:
-        return SharedCache(len(self.source), self._cache_mb * 2**20) if self._cache_mb else None
+        super().__init__(source, cache_mb)
+        self.form = form
 
     def read(self, index: int) -> np.ndarray:
         """One clip, not to be written to. (C, T, H, W) uint8
@@ -120,7 +116,7 @@ class Clips:
             ValueError: If it cannot be decoded.
             OSError: If its file cannot be read.
         """
-        if self._cache is not None and (kept := self._cache.get(index)) is not None:
+        if (kept := self.kept(index)) is not None:
             return kept
         return self._make(index)[0]
 
@@ -131,17 +127,8 @@ class Clips:
 
     def _make(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
         decoded = decode_clip(self.source[index].value, self.form)
-        if self._cache is not None:
-            self._cache.put(index, decoded.levels)
+        self.keep(index, decoded.levels)
         return decoded.levels, decoded.size
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A process that is not forked cannot share the memory, and fills its own.
-        return {name: value for name, value in vars(self).items() if name != "_cache"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._cache = self._make_cache()
 
 
 class VideoReader:
@@ -175,7 +162,7 @@ class VideoReader:
         return VideoExamples(self.clips, self.config, numbers)
 
 
-class VideoExamples:
+class VideoExamples(Chosen):
     """Clips of any length as examples with x (C, T, H, W) uint8.
 
     Args:
@@ -193,31 +180,14 @@ class VideoExamples:
         *,
         augment: bool = False,
     ) -> None:
+        super().__init__(clips.source, tuple(numbers), "clips")
         self.clips, self.config, self.augment = clips, config, augment
-        self.source, self.numbers = clips.source, tuple(numbers)
-        self.labels = self.source.labels
-        if not self.numbers:
-            raise ValueError("there are no clips; give at least one")
 
     @property
     def fingerprint(self) -> str:
         """Hexadecimal; changes when the data, their choice or what is made of them do."""
-        digest = hashlib.sha256(self.source.fingerprint.encode())
         cut = (self.config.frames, self.config.flip) if self.augment else None
-        digest.update(repr((self.config.form, cut)).encode())
-        digest.update(np.asarray(self.numbers, dtype=np.int64).tobytes())
-        return digest.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def id(self, index: int) -> str:
-        """The name of a clip, different from all others: its path below the folder."""
-        return self.source.id(self.numbers[index])
-
-    def describe(self, index: int) -> str:
-        """Where a clip is, for messages."""
-        return self.source.describe(self.numbers[index])
+        return self.digest(repr((self.config.form, cut)))
 
     def part(self, numbers: Sequence[int], *, augment: bool = False) -> "VideoExamples":
         """Some clips of the same source, which stay in memory together."""

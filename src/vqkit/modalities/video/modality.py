@@ -1,6 +1,6 @@
 """What is particular to clips, for all that shows, plays, measures and writes them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,6 @@ class VideoModality:
         """Writes one clip (C, T, H, W) uint8 as an animated PNG file."""
         with atomic_file(path) as part:
             part.write_bytes(apng_bytes(x, self.fps))
-
-    def save_all(self, path: Path, items: Iterable[Tensor]) -> None:
-        """Not for clips, each of which has a file of its own."""
-        raise NotImplementedError("clips have a file each")
 
     def pictures(self, x: Tensor) -> Tensor | None:
         """Four frames of each clip, evenly spread, row by row; fewer of shorter ones.

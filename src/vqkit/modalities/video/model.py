@@ -1,12 +1,11 @@
 """The config of an autoencoder of clips."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from vqkit.modalities.base import Parts
+from vqkit.modalities.base import OneLevel, Parts
 from vqkit.modalities.video.data import Rate, VideoDataConfig
 from vqkit.modalities.video.modality import VideoModality
 from vqkit.modalities.video.network import CausalVideoConfig
@@ -16,7 +15,7 @@ from vqkit.schema import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class VideoModelConfig:
+class VideoModelConfig(OneLevel):
     """Causal encoder, quantizer and causal decoder of clips."""
 
     type: Literal["video"] = "video"
@@ -31,20 +30,6 @@ class VideoModelConfig:
     """What turns vectors into codes."""
     objective: GaussianConfig = GaussianConfig()
     """What the decoder is trained for."""
-    hides_levels: ClassVar = False
-
-    @property
-    def level_quantizers(self) -> tuple[QuantizerConfig, ...]:
-        """The only quantizer."""
-        return (self.quantizer,)
-
-    def quantizer_key(self, level: int) -> str:
-        """The key of the quantizer, for messages."""
-        return "model.quantizer"
-
-    def fitted(self, shape: Sequence[int]) -> Self:
-        """The config itself: it says all that there is to know of clips."""
-        return self
 
     def check_data(self, data: Any) -> None:
         """Raises ValueError unless clips of these settings go through the network.
