@@ -1,9 +1,9 @@
 """What every modality offers to all that trains, shows, measures and writes its items."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -210,6 +210,22 @@ class Collecting(Modality, Protocol):
     def save_all(self, path: Path, items: Iterable[Tensor]) -> None:
         """Writes the ``collection`` of such items, whole or not at all."""
         ...
+
+
+def bit_rates(metrics: Mapping[str, Any], name: str, dimensions: float) -> dict[str, float]:
+    """Bits of codes for so many dimensions, by their figures for one.
+
+    Args:
+        metrics: Figures of an evaluation.
+        name: What the rate is called.
+        dimensions: How many.
+
+    Returns:
+        ``name`` and, under a prior, ``name_prior``, as far as they are known.
+    """
+    ends = {"": "uniform", "_prior": "prior"}
+    keys = {f"{name}{end}": f"code_bits_per_dim_{prior}" for end, prior in ends.items()}
+    return {name: float(metrics[key]) * dimensions for name, key in keys.items() if key in metrics}
 
 
 def bits_unit(kind: Modality) -> str:

@@ -15,7 +15,7 @@ from vqkit.atomic import atomic_file
 from vqkit.modalities.audio.levels import normalize, to_int16
 from vqkit.modalities.audio.metrics import AudioMetrics, decibels, window_of
 from vqkit.modalities.audio.spectrum import magnitudes, mel
-from vqkit.modalities.base import Figure, Media
+from vqkit.modalities.base import Figure, Media, bit_rates
 
 HEIGHT, WIDTH = 64, 128  # mel bands and moments of a picture
 RANGE_DB = 80.0  # from dark to bright
@@ -86,12 +86,7 @@ class AudioModality:
         Returns:
             ``kbps`` and, under a prior, ``kbps_prior``, in kbit/s.
         """
-        names = {"kbps": "code_bits_per_dim_uniform", "kbps_prior": "code_bits_per_dim_prior"}
-        return {
-            name: float(metrics[key]) * self.channels * self.sample_rate / 1000
-            for name, key in names.items()
-            if key in metrics
-        }
+        return bit_rates(metrics, "kbps", self.channels * self.sample_rate / 1000)
 
     def stored(self, x: Tensor) -> Tensor:
         """16-bit samples. (B, C, T) int16"""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqkit.atomic import atomic_file
-from vqkit.modalities.base import Figure, Media
+from vqkit.modalities.base import Figure, Media, bit_rates
 from vqkit.modalities.image.pictures import contact_sheet, enlarge, to_uint8
 from vqkit.modalities.video.metrics import VideoMetrics
 from vqkit.modalities.video.moving import apng_bytes
@@ -73,15 +73,7 @@ class VideoModality:
         Returns:
             ``bits_per_pixel`` and, under a prior, ``bits_per_pixel_prior``.
         """
-        names = {
-            "bits_per_pixel": "code_bits_per_dim_uniform",
-            "bits_per_pixel_prior": "code_bits_per_dim_prior",
-        }
-        return {
-            name: float(metrics[key]) * self.channels
-            for name, key in names.items()
-            if key in metrics
-        }
+        return bit_rates(metrics, "bits_per_pixel", self.channels)
 
     def stored(self, x: Tensor) -> Tensor:
         """Grey levels. (B, C, T, H, W) uint8"""
